@@ -1,0 +1,49 @@
+// IR -> native code for the machine at hand, or an object file for a level.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ir/ir.h"
+#include "runtime/kernel.h"
+#include "runtime/launch.h"
+
+namespace flexc::cpu {
+
+struct Options {
+    flex::CpuLevel level = flex::host_level();
+};
+
+/// Seconds by phase.
+struct Timings {
+    double lower = 0;      // IR -> LLVM IR, skeleton linked
+    double optimise = 0;
+    double codegen = 0;
+};
+
+/// The kernel description that goes with an attention (also for other targets).
+[[nodiscard]] flex::KernelDesc describe(const ir::Attention& attention);
+
+/// The clauses of an attention that this target cannot lower, as written (`sink`, `emit`, ...). Empty: it can be compiled.
+[[nodiscard]] std::vector<std::string> unsupported_clauses(const ir::Attention& attention);
+
+/// A relocatable ELF object that defines `flex_cpu_kernel_NAME` and needs no symbol from outside. The attention must be
+/// supported (FLEX_CHECK). The same for the JIT, the cache and ahead-of-time builds.
+[[nodiscard]] std::vector<char> compile_object(const ir::Attention& attention, const Options& options, Timings* timings);
+
+/// For `--emit=llvm` (optimised, skeleton inlined) and `--emit=asm`.
+[[nodiscard]] std::string emit_llvm(const ir::Attention& attention, const Options& options);
+[[nodiscard]] std::string emit_asm(const ir::Attention& attention, const Options& options);
+
+/// Code loaded into this process. Unloaded on destruction.
+class LoadedKernel {
+public:
+    virtual ~LoadedKernel() = default;
+    [[nodiscard]] virtual const flex_cpu_kernel& table() const = 0;
+};
+/// Links and loads what compile_object made. Null with a message if the object is damaged (a broken cache entry).
+[[nodiscard]] std::unique_ptr<LoadedKernel> load_object(const std::string& kernel_name, std::vector<char> object, std::string* error);
+
+}  // namespace flexc::cpu

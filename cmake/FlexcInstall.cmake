@@ -1,0 +1,1 @@
+# Installation rules are here so that one file says what a package holds.

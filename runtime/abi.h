@@ -1,0 +1,76 @@
+/* The contract between generated code, the skeletons and the runtime. Plain C, so that clang can compile it to
+ * bitcode for any target. A change of meaning here raises FLEX_ABI_VERSION: cached and ahead-of-time objects carry it.
+ *
+ * Generated code is reentrant, allocates nothing, and reads only what flex_args reaches. */
+#pragma once
+#ifdef __cplusplus
+#include <cstdint>
+extern "C" {
+#else
+#include <stdint.h>
+#endif
+
+#define FLEX_ABI_VERSION 1
+#define FLEX_MAX_RANK 8
+
+/* A captured tensor. Strides count elements. */
+struct flex_tensor {
+    const void* data;
+    int64_t stride[FLEX_MAX_RANK];
+    int32_t dim[FLEX_MAX_RANK];
+};
+
+/* What a variant captured, for one launch. */
+struct flex_args {
+    const int32_t* extents;             /* B H HKV Q K D DV, then the free extents in order */
+    const uint32_t* scalars;            /* one 32-bit slot a parameter (f32 bits, i32, bool 0/1); tensors' slots are unused */
+    const struct flex_tensor* tensors;  /* one a parameter; scalars' entries are unused */
+};
+
+enum flex_tile_state_value { FLEX_TILE_SKIP = 0, FLEX_TILE_PARTIAL = 1, FLEX_TILE_FULL = 2 };
+
+/* One block of scores, rows x cols, on which the softmax step works in place.
+ * Row r is query head h + r / nq, query q + r % nq (nq = rows when all rows are of one head).
+ * Column c is key k + c. Columns in [cols, padded) up to the next multiple of the vector length exist in memory and
+ * hold anything on entry. On exit p[r][c] holds exp2((s - m) * log2 e): exactly -0.0f where the element is masked, has score -inf, or
+ * is padding, so that a product with a non-finite V can tell "does not attend" from "weight underflowed". */
+struct flex_block {
+    const struct flex_args* args;
+    int32_t b, h, q, nq, rows;
+    int32_t k, cols;
+    int32_t full;        /* nonzero: no mask needs evaluating */
+    float* s;            /* scores (scale * dot) in, weights out */
+    int64_t ld;          /* elements from one row of s to the next, a multiple of the vector length */
+    float* m;            /* [rows] running maximum, natural-log domain; -inf at start */
+    float* l;            /* [rows] running sum of weights relative to m */
+    float* alpha;        /* [rows] out: factor by which earlier sums and outputs are to be multiplied */
+};
+
+/* scale of one row; the driver folds it into the query while packing it. */
+typedef float (*flex_scale_fn)(const struct flex_args*, int32_t b, int32_t h, int32_t q);
+/* State of the tile [q0, q1) x [k0, k1), both non-empty: a flex_tile_state_value. Sound: never SKIP or FULL wrongly. */
+typedef int32_t (*flex_tile_state_fn)(const struct flex_args*, int32_t b, int32_t h, int32_t q0, int32_t q1, int32_t k0, int32_t k1);
+/* Keys that rows [q0, q1) may attend to lie in [range[0], range[1]), a subset of [0, K). Sound, not always tight. */
+typedef void (*flex_kv_range_fn)(const struct flex_args*, int32_t b, int32_t h, int32_t q0, int32_t q1, int32_t* range);
+/* Score, mask, running maximum, weights and sums of one block. */
+typedef void (*flex_softmax_fn)(const struct flex_block*);
+/* For pictures and counts: out[i] = mask(b, h, q, k0 + i), 0 or 1, for i in [0, n). */
+typedef void (*flex_mask_row_fn)(const struct flex_args*, int32_t b, int32_t h, int32_t q, int32_t k0, int32_t n, uint8_t* out);
+/* In place: s[i] = score clause applied to s[i]; the mask is not applied. */
+typedef void (*flex_score_row_fn)(const struct flex_args*, int32_t b, int32_t h, int32_t q, int32_t k0, int32_t n, float* s);
+
+/* What generated code for one CPU level exports, under the symbol flex_cpu_kernel_<variant name>. */
+struct flex_cpu_kernel {
+    uint32_t abi_version;
+    uint32_t lanes;              /* f32 lanes of a vector: 4, 8 or 16 */
+    flex_scale_fn scale;
+    flex_tile_state_fn tile_state;
+    flex_kv_range_fn kv_range;
+    flex_softmax_fn softmax;
+    flex_mask_row_fn mask_row;
+    flex_score_row_fn score_row;
+};
+
+#ifdef __cplusplus
+}
+#endif

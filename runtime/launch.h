@@ -1,0 +1,78 @@
+// Launching an attention on the CPU.
+//
+//   flex::CpuLaunch launch{&desc, kernel};            // from the compiler, the cache, or a linked object
+//   launch.q = ...; launch.k = ...; launch.v = ...; launch.o = ...; launch.lse = ...;
+//   launch.args = { {.name = "slope", .tensor = ...}, {.name = "window", .scalar = bits} };
+//   flex::Status status = flex::launch_cpu(launch);
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "runtime/abi.h"
+#include "runtime/kernel.h"
+#include "runtime/status.h"
+#include "runtime/tensor.h"
+
+namespace flex {
+
+/// One captured argument, by name. A scalar is a Tensor of rank 0 in the parameter's dtype.
+struct Argument {
+    std::string name;
+    Tensor value;
+};
+
+/// Values of all extents for one launch: B H HKV Q K D DV, then the free ones.
+struct BoundExtents {
+    std::vector<int32_t> values;
+};
+
+struct AttentionArrays {
+    Tensor q;          // [B, H, Q, D]       f32, f16 or bf16; last dimension contiguous
+    Tensor k;          // [B or 1, HKV, K, D]  same type
+    Tensor v;          // [B or 1, HKV, K, DV] same type
+    Tensor o;          // [B, H, Q, DV]      same type; written
+    Tensor lse;        // [B, H, Q] f32, natural logarithm; optional (data == nullptr)
+    Tensor max_score;  // [B, H, Q] f32; optional. Maximum of the score over the attended keys, -inf if none
+};
+
+/// Checks arrays and arguments against the description and solves for the extents. Errors name the array,
+/// the declared type and shape, and the one given.
+Status bind(const KernelDesc& desc, const AttentionArrays& arrays, const std::vector<Argument>& args, BoundExtents* extents);
+
+/// The same without q, k, v: the seven built-in extents are given. For `show` and tile counts.
+Status bind_args(const KernelDesc& desc, const std::array<int32_t, 7>& builtin, const std::vector<Argument>& args, BoundExtents* extents);
+
+/// The bound arguments in the form that generated code reads; views into `args`, which must outlive it.
+struct PackedArgs {
+    std::vector<int32_t> extents;
+    std::vector<uint32_t> scalars;
+    std::vector<flex_tensor> tensors;
+    flex_args c{};
+};
+Status pack(const KernelDesc& desc, const BoundExtents& extents, const std::vector<Argument>& args, PackedArgs* out);
+
+struct CpuOptions {
+    int threads = 0;   // 0: all that the process may use
+};
+
+struct CpuStats {
+    int64_t tiles_visited = 0;    // score blocks computed
+    int64_t tiles_full = 0;       // of these, without mask evaluation
+    int64_t workspace_bytes = 0;  // peak of what the launch allocated
+};
+
+/// Runs the attention. Deterministic: the result does not depend on the number of threads.
+Status launch_cpu(const KernelDesc& desc, const flex_cpu_kernel& kernel, const AttentionArrays& arrays, const std::vector<Argument>& args,
+                  const CpuOptions& options = {}, CpuStats* stats = nullptr);
+
+/// Vector levels of the CPU target, in rising order. `Generic` is 128-bit vectors without FMA.
+enum class CpuLevel : uint8_t { Generic, Avx2, Avx512, Avx512Bf16 };
+[[nodiscard]] const char* name(CpuLevel level);   // "generic", "avx2", "avx512", "avx512-bf16"
+/// The highest level this machine can execute.
+[[nodiscard]] CpuLevel host_level();
+[[nodiscard]] int lanes(CpuLevel level);
+
+}  // namespace flex
