@@ -26,6 +26,9 @@ struct Timings {
 /// The kernel description that goes with an attention (also for other targets).
 [[nodiscard]] flex::KernelDesc describe(const ir::Attention& attention);
 
+/// Names all that decides the code for these options besides the IR: level and, where code is tuned for it, the host's CPU. Part of the cache key.
+[[nodiscard]] std::string target_identity(const Options& options);
+
 /// The clauses of an attention that this target cannot lower, as written (`sink`, `emit`, ...). Empty: it can be compiled.
 [[nodiscard]] std::vector<std::string> unsupported_clauses(const ir::Attention& attention);
 

@@ -1,0 +1,143 @@
+#include "driver/compiler.h"
+
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+
+#include "diag/check.h"
+#include "driver/cache.h"
+#include "ir/passes.h"
+
+namespace flexc {
+
+namespace {
+
+/// Adds the time of a scope, in milliseconds, to a phase.
+class PhaseTimer {
+public:
+    explicit PhaseTimer(double& phase) : phase_(phase) {}
+    ~PhaseTimer() { phase_ += std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin_).count(); }
+    PhaseTimer(const PhaseTimer&) = delete;
+    PhaseTimer& operator=(const PhaseTimer&) = delete;
+
+private:
+    double& phase_;
+    std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
+};
+
+std::string joined(const std::vector<std::string>& names) {
+    std::string text;
+    for (const auto& name : names) text += (text.empty() ? "`" : ", `") + name + "`";
+    return text;
+}
+
+}  // namespace
+
+Session::Session() = default;
+Session::~Session() = default;
+
+bool Session::open(const std::filesystem::path& path) {
+    std::error_code error;
+    if (std::filesystem::is_directory(path, error)) {
+        sink.report(diag::Kind::cannot_read, {}, path.string(), "it is a folder");
+        return false;
+    }
+    std::ifstream file(path, std::ios::binary);
+    if (!file) {
+        sink.report(diag::Kind::cannot_read, {}, path.string(), std::string(std::strerror(errno)));
+        return false;
+    }
+    std::ostringstream text;
+    text << file.rdbuf();
+    return open_text(path.string(), std::move(text).str());
+}
+
+bool Session::open_text(std::string name, std::string text) {
+    main_ = sources.add(std::move(name), std::move(text));
+    double parse_seconds = 0;
+    {
+        PhaseTimer timer(phases.check);
+        program_ = frontend::check(sources, main_, frontend::default_imports(), sink, &parse_seconds);
+    }
+    phases.parse += parse_seconds * 1e3;
+    phases.check -= parse_seconds * 1e3;
+    return program_ != nullptr;
+}
+
+const frontend::Program& Session::program() const {
+    FLEX_CHECK(program_, "a session's program is asked for only after open() succeeded");
+    return *program_;
+}
+
+std::optional<std::string> Session::choose(const std::string& name) {
+    const auto& attentions = program().attentions();
+    std::vector<std::string> names;
+    for (const auto& attention : attentions) {
+        if (attention.name == name) return name;
+        names.push_back(attention.name);
+    }
+    const std::string& file = sources.file(main_).name();
+    if (names.empty()) {
+        sink.report(diag::Kind::no_attention, {}, file).help("declare one: `attention name() { mask = q >= k; }`");
+    } else if (!name.empty()) {
+        auto& diagnostic = sink.report(diag::Kind::unknown_attention, {}, file, name);
+        const auto near = diag::nearest(name, names);
+        diagnostic.help(near.empty() ? "it declares " + joined(names) : "did you mean `" + near + "`?");
+    } else if (names.size() > 1) {
+        sink.report(diag::Kind::ambiguous_attention, {}, file, joined(names)).help("choose one with `--name " + names.front() + "`");
+    } else {
+        return names.front();
+    }
+    return {};
+}
+
+std::optional<ir::Attention> Session::lower(const std::string& attention, const frontend::ConstValues& consts) {
+    PhaseTimer timer(phases.lower);
+    auto lowered = frontend::lower(program(), attention, consts, sink);
+    if (lowered) ir::optimise(*lowered);
+    return lowered;
+}
+
+std::unique_ptr<CpuKernel> Session::compile_cpu(const ir::Attention& attention, const CompileOptions& options) {
+    const auto unsupported = cpu::unsupported_clauses(attention);
+    if (!unsupported.empty()) {
+        sink.report(diag::Kind::unsupported_clause, {}, joined(unsupported), attention.name, "cpu")
+            .help("the interpreter has every clause: `--device interp`");
+        return nullptr;
+    }
+
+    auto kernel = std::make_unique<CpuKernel>();
+    kernel->desc = cpu::describe(attention);
+    const cpu::Options cpu_options{options.level};
+    const auto dir = options.cache_dir.empty() ? default_cache_dir() : options.cache_dir;
+    const auto load = [&](std::vector<char> object, std::string* error) {
+        PhaseTimer timer(phases.load);
+        kernel->code = cpu::load_object(attention.name, std::move(object), error);
+        return kernel->code != nullptr;
+    };
+
+    std::string error;
+    std::string key;
+    if (options.use_cache) {
+        PhaseTimer timer(phases.load);
+        key = cache_key(cpu::target_identity(cpu_options) + '\n' + ir::print(attention));
+        if (auto object = cache_read(dir, key); object && load(std::move(*object), &error)) {
+            phases.cached = true;
+            return kernel;
+        }
+    }
+
+    cpu::Timings timings;
+    auto object = cpu::compile_object(attention, cpu_options, &timings);
+    phases.lower += timings.lower * 1e3;
+    phases.optimise += timings.optimise * 1e3;
+    phases.codegen += timings.codegen * 1e3;
+    if (options.use_cache) cache_write(dir, key, object);
+    const bool loaded = load(std::move(object), &error);
+    FLEX_CHECK(loaded, error.c_str());
+    return kernel;
+}
+
+}  // namespace flexc
