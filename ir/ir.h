@@ -12,12 +12,13 @@
 // An Attention is a graph plus roots (scale, score, mask, and the other clauses) plus what is captured at launch.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 namespace flexc::ir {
@@ -40,12 +41,24 @@ enum class Op : uint8_t {
 /// How the ops table classes an operation; see ops.def.
 enum class OpKind : uint8_t { Leaf, Unary, Binary, Compare, Logic, Select, Math, Cast, Load, Reduce };
 
+/// The type of a result; see ops.def.
+enum class OpResult : uint8_t { F32, I32, Bool, Same, Leaf };
+
 struct OpInfo {
     std::string_view name;   // as printed: "add"
     int arity;               // -1: variable (load)
+    OpResult result;
     OpKind kind;
 };
 [[nodiscard]] const OpInfo& info(Op op);
+inline constexpr size_t kOpCount = 0
+#define FLEX_OP(ident, text, arity, result, kind) +1
+#include "ir/ops.def"
+#undef FLEX_OP
+    ;
+
+/// The type that `op` gives on operands of these types, or nothing if it does not take them. Not for leaves and loads.
+[[nodiscard]] std::optional<Type> result_type(Op op, std::span<const Type> operands);
 
 /// The built-in indices. `hkv` is the KV head of `h`. `d` is the element index in the clauses `output`, `query`, `key`.
 enum class IndexVar : uint8_t { B, H, Q, K, Hkv, D };
@@ -58,8 +71,13 @@ inline constexpr int kBuiltinExtents = 7;
 /// Inclusive ends of a tile, the leaves of tile-state expressions (see tile_state.h).
 enum class TileBound : uint8_t { QLo, QHi, KLo, KHi };
 
-/// Values a clause other than score reads: the raw score, the normalised output element, the row under transform.
-enum class ClauseVar : uint8_t { Score, Out, QueryRow, KeyRow };
+/// Values that clauses read: the raw score, the normalised output element, the row under transform, and in an `emit` the attention
+/// weight of (q, k) (after normalisation).
+enum class ClauseVar : uint8_t { Score, Out, QueryRow, KeyRow, Weight };
+
+[[nodiscard]] std::string_view name(IndexVar which);
+[[nodiscard]] std::string_view name(TileBound which);
+[[nodiscard]] std::string_view name(ClauseVar which);
 
 struct NodeId {
     uint32_t value = UINT32_MAX;
@@ -89,8 +107,10 @@ public:
     NodeId tile_bound(TileBound which);         // i32
     NodeId score();                             // f32: scale * dot(q, k) before the score clause
     NodeId out();                               // f32: o[b, h, q, d] in the `output` clause
+    NodeId weight();                            // f32: the attention weight of (q, k) in an `emit`
 
     /// A generic operation; operand types are checked by FLEX_CHECK against the ops table.
+    /// A cast to the type that the operand has already gives the operand.
     NodeId make(Op op, std::initializer_list<NodeId> operands);
     NodeId make(Op op, std::span<const NodeId> operands);
     NodeId load(uint32_t param, ElemType elem, std::span<const NodeId> indices);
@@ -100,7 +120,8 @@ public:
     /// The variable of a reduction over [lo, hi), at a nesting depth (0 outermost, at most kMaxLoopDepth - 1).
     /// Two reductions with the same bounds and depth share their variable, which is sound: it is bound by each reduction anew.
     NodeId loop_var(uint32_t depth, NodeId lo, NodeId hi);
-    /// op is one of ReduceSum, ReduceAny, ReduceAll, ReduceMin, ReduceMax.
+    /// op is one of ReduceSum, ReduceAny, ReduceAll, ReduceMin, ReduceMax. What is free in the body besides the variable must be
+    /// variables of smaller depth.
     NodeId reduce(Op op, NodeId loop_var, NodeId body);
 
     [[nodiscard]] size_t size() const { return nodes_.size(); }
@@ -119,10 +140,13 @@ public:
 private:
     NodeId intern(Op op, Type type, uint32_t payload, std::span<const NodeId> operands);
 
+    void grow_table();
+
     std::vector<Node> nodes_;
     std::vector<NodeId> operand_pool_;
     std::vector<uint32_t> free_loops_;
-    std::unordered_multimap<uint64_t, uint32_t> interned_;   // hash of contents -> id
+    std::vector<uint32_t> hashes_;   // one a node
+    std::vector<uint32_t> table_;    // open addressing, linear probing: id + 1, or 0; a power of two, at most half full
 };
 
 inline constexpr uint32_t kMaxLoopDepth = 32;
