@@ -12,6 +12,7 @@
 
 #include <fmt/format.h>
 
+#include <cstdint>
 #include <deque>
 #include <optional>
 #include <string>
@@ -36,6 +37,33 @@ struct KindInfo {
     std::string_view name;      // "type-mismatch"
     std::string_view message;   // fmt format string, all arguments strings
 };
+
+namespace detail {
+inline constexpr KindInfo kKinds[] = {
+#define FLEX_DIAG(code, level, ident, name, message) {code, Level::level, name, message},
+#include "diag/diagnostics.def"
+#undef FLEX_DIAG
+};
+
+constexpr size_t placeholders(std::string_view message) {
+    size_t count = 0;
+    for (size_t i = 0; i + 1 < message.size(); ++i)
+        if (message[i] == '{') {
+            if (message[i + 1] == '}') ++count;
+            ++i;   // past `{}` or the escape `{{`
+        }
+    return count;
+}
+
+/// A Kind whose message takes N arguments; a wrong count does not compile.
+template <size_t N>
+struct CheckedKind {
+    consteval CheckedKind(Kind k) : kind(k) {
+        if (placeholders(kKinds[static_cast<size_t>(k)].message) != N) throw "wrong number of arguments for this diagnostic";
+    }
+    Kind kind;
+};
+}  // namespace detail
 
 [[nodiscard]] const KindInfo& info(Kind kind);
 [[nodiscard]] const std::vector<KindInfo>& all_kinds();
@@ -71,14 +99,16 @@ struct Diagnostic {
 class Sink {
 public:
     static constexpr size_t kMaxErrors = 50;
+    static constexpr size_t kMaxWarnings = 100;   // more are dropped
 
     template <class... Args>
-    Diagnostic& report(Kind kind, std::optional<Span> span, const Args&... args) {
-        return add(kind, span, fmt::vformat(info(kind).message, fmt::make_format_args(args...)));
+    Diagnostic& report(detail::CheckedKind<sizeof...(Args)> kind, std::optional<Span> span, const Args&... args) {
+        return add(kind.kind, span, fmt::vformat(info(kind.kind).message, fmt::make_format_args(args...)));
     }
 
     [[nodiscard]] bool has_errors() const { return errors_ != 0; }
-    [[nodiscard]] bool full() const { return errors_ >= kMaxErrors; }
+    /// `too-many-errors` stands in the list: looking for more is of no use.
+    [[nodiscard]] bool full() const { return errors_ > kMaxErrors; }
     [[nodiscard]] const std::deque<Diagnostic>& all() const { return list_; }
     void clear();
 
@@ -88,6 +118,7 @@ private:
     std::deque<Diagnostic> list_;   // a deque: the returned references stay valid
     Diagnostic discarded_{};        // what reports past the limit are written to
     size_t errors_ = 0;
+    size_t warnings_ = 0;
 };
 
 /// Renders as in the head of this file, ending in a newline. Colour by ANSI escapes if asked.
