@@ -1,0 +1,50 @@
+#include "ir/variance.h"
+
+#include "ir/reads.h"
+
+namespace flexc::ir {
+
+namespace {
+
+struct Source {
+    Reads reads;
+    Variance varies;
+};
+
+constexpr Source kSources[] = {
+    {reads_bit(IndexVar::B), kVariesB},
+    {reads_bit(IndexVar::H), kVariesH},
+    {reads_bit(IndexVar::Hkv), kVariesH},
+    {reads_bit(IndexVar::Q), kVariesQ},
+    {reads_bit(IndexVar::K), kVariesK},
+    {reads_bit(IndexVar::D), kVariesD},
+    {reads_bit(ClauseVar::Score), kVariesB | kVariesH | kVariesQ | kVariesK | kVariesScore},
+    {reads_bit(ClauseVar::Weight), kVariesB | kVariesH | kVariesQ | kVariesK | kVariesScore},
+    {reads_bit(ClauseVar::Out), kVariesB | kVariesH | kVariesQ | kVariesD},
+    {reads_bit(ClauseVar::QueryRow), kVariesB | kVariesH | kVariesQ},
+    {reads_bit(ClauseVar::KeyRow), kVariesB | kVariesH | kVariesK},
+};
+
+}  // namespace
+
+std::vector<Variance> variance(const Graph& graph) {
+    const std::vector<Reads> read = reads(graph);
+    std::vector<Variance> result(graph.size(), 0);
+    for (size_t i = 0; i < result.size(); ++i)
+        for (const Source& source : kSources)
+            if (read[i] & source.reads) result[i] |= source.varies;
+    return result;
+}
+
+std::string variance_text(Variance v) {
+    static constexpr std::string_view kNames[] = {"b", "h", "q", "k", "d", "score"};
+    std::string text;
+    for (size_t bit = 0; bit < std::size(kNames); ++bit) {
+        if (!(v >> bit & 1)) continue;
+        if (!text.empty()) text += ' ';
+        text += kNames[bit];
+    }
+    return text.empty() ? "uniform" : text;
+}
+
+}  // namespace flexc::ir
