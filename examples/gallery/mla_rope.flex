@@ -2,7 +2,7 @@
 
 ## The rotary part of a multi-head latent attention, added to the scores of the latent part.
 attention mla_rope(qr: grad f32[B, H, Q, DR], kr: grad f32[B, HKV, K, DR]) {
-    let both = 1.0 / sqrt(f32(D));
-    scale = both;
-    score = score + both * dot(qr[b, h, q, :], kr[b, hkv, k, :]);
+    let factor = 1.0 / sqrt(f32(D));
+    scale = factor;
+    score = score + factor * dot(qr[b, h, q, :], kr[b, hkv, k, :]);
 }

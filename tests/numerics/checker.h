@@ -1,0 +1,58 @@
+// Runs one case on every engine, compares with the oracle, and keeps the worst errors for the table.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "tests/numerics/engines.h"
+
+namespace numerics {
+
+struct Options {
+    bool quick = false;              // fewer levels, types and cases: for sanitizers
+    bool table = false;
+    std::string filter;              // only labels that contain it
+};
+
+class Checker {
+public:
+    explicit Checker(const Options& options);
+
+    [[nodiscard]] const Options& options() const { return options_; }
+    [[nodiscard]] bool wanted(const std::string& label) const { return label.find(options_.filter) != std::string::npos; }
+
+    /// What may be done to the inputs before they are used (poison, special values). Values must suit every type.
+    using Edit = std::function<void(Inputs&)>;
+    /// All engines: the interpreter with f32 inputs, each CPU level with each type.
+    void check(const std::string& label, Program& program, const Case& c, uint32_t seed, const Edit& edit = {}, Layout layout = Layout::Dense);
+
+    /// A condition of its own.
+    void expect(bool holds, const std::string& label, const std::string& what);
+
+    /// Prints the table if asked, and the verdict. The exit code.
+    [[nodiscard]] int finish() const;
+
+private:
+    struct Worst {
+        double error = 0;   // largest |o - expected|
+        double ratio = 0;   // largest error / bound over o, lse, max_score
+    };
+    void compare(const std::string& label, const std::string& engine, const Result& result, const Output& expected);
+    void compare_values(const std::string& place, const char* what, const std::vector<double>& actual, const std::vector<double>& expected,
+                        const std::vector<double>& bound, bool is_output, Worst& worst);
+    void fail(const std::string& text);
+
+    Options options_;
+    std::vector<flex::CpuLevel> levels_;
+    std::vector<flex::DType> types_;
+    std::map<std::string, std::map<std::string, Worst>> worst_;   // label -> type or interp
+    std::vector<std::string> order_;
+    int failures_ = 0;
+    int checks_ = 0;
+};
+
+void check_gallery(Checker& checker);
+void check_special(Checker& checker);
+
+}  // namespace numerics

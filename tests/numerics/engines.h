@@ -1,0 +1,53 @@
+// The engines under test, behind one call each: a compiled variant, inputs in float64 that their type represents exactly,
+// and results widened to float64.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "driver/compiler.h"
+#include "tests/numerics/case.h"
+
+namespace numerics {
+
+/// The value that a float type stores for x (round to nearest even).
+[[nodiscard]] double rounded(flex::DType type, double x);
+/// Random normal q, k and v that `type` represents exactly.
+[[nodiscard]] Inputs random_inputs(Random& random, const Shape& shape, flex::DType type);
+
+struct Result {
+    std::vector<double> o, lse, max_score;
+    flex::CpuStats stats;
+    std::string error;   // not empty: nothing was computed
+};
+
+/// How q, k, v and o lie in memory. All mean the same attention.
+enum class Layout : uint8_t {
+    Dense,
+    HeadsInner,   // [B, Q, H, D] memory, as models keep it
+    Padded,       // rows and heads with gaps (filled with NaN), batches and heads in reverse order (negative strides)
+};
+
+/// A variant, checked and lowered; native code for a level is made on demand.
+class Program {
+public:
+    /// Null after printing the diagnostics. `name_or_path` ends in .flex: a file; else the label of `text`.
+    static std::unique_ptr<Program> open(const std::string& name_or_path, const std::string& text, const std::map<std::string, std::string>& consts);
+
+    [[nodiscard]] Result interpret(const Inputs& in, const std::vector<Captured>& captured) const;
+    [[nodiscard]] Result run(flex::CpuLevel level, flex::DType type, const Inputs& in, const std::vector<Captured>& captured,
+                             Layout layout = Layout::Dense, int threads = 0);
+
+private:
+    flexc::Session session_;
+    std::optional<flexc::ir::Attention> attention_;
+    flex::KernelDesc desc_;
+    std::map<flex::CpuLevel, std::unique_ptr<flexc::CpuKernel>> kernels_;
+};
+
+/// Every level that this machine can execute.
+[[nodiscard]] std::vector<flex::CpuLevel> levels();
+
+}  // namespace numerics
