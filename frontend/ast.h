@@ -1,11 +1,13 @@
 // The syntax tree: what the user wrote, nothing resolved. Made by parse.h, read by sema and by the printer.
 //
 // Nodes live in the arena of their File and are referred to by plain pointers, so destruction is never recursive.
-// The parser bounds nesting (kMaxNesting), so walks of one file's tree may recurse.
+// The parser bounds nesting (kMaxNesting) and the depth of every expression (kMaxDepth), so walks may recurse.
 #pragma once
 
+#include <cstdint>
 #include <deque>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "diag/source.h"
@@ -14,7 +16,8 @@ namespace flexc::ast {
 
 using diag::Span;
 
-inline constexpr int kMaxNesting = 256;
+inline constexpr uint32_t kMaxNesting = 256;   // brackets and `if` within each other in the text
+inline constexpr uint32_t kMaxDepth = 512;     // of an expression tree: long chains of operators count as well
 
 struct Expr;
 
@@ -58,7 +61,7 @@ struct Let {
 struct Expr {
     ExprKind kind = ExprKind::Name;
     Span span;
-    Span operator_span;             // Unary, Binary, Pipe; Call, Reduce: the name
+    Span operator_span;             // Unary, Binary, Pipe, Chain (the first), If (the word); Call, Reduce: the name
     std::string text;
     uint64_t value = 0;             // IntLiteral (saturated at UINT64_MAX), BoolLiteral
     BinaryOp binary = BinaryOp::Add;
@@ -68,7 +71,8 @@ struct Expr {
     std::vector<NamedArg> named;    // Call
     Identifier variable;            // Reduce
     std::vector<Let> lets;          // Block
-    bool parenthesised = false;
+    bool parenthesised = false;     // the span then includes the parentheses
+    uint32_t depth = 1;             // of the tree below, at most kMaxDepth
 };
 
 /// A type as written: `f32`, `mask`, `i32[N + 1, 2]`. The element name is not checked by the parser.
