@@ -1,0 +1,468 @@
+// The tiles of the CPU attention.
+//
+// Rows of queries that share a KV head (all query heads of a GQA group) are cut into *sub-tiles* of at most kSubRows rows:
+// a run of queries of one head or, when there are few queries, all queries of several heads. A *work item* is a run of
+// sub-tiles, for which one thread walks the KV sequence:
+//
+//     for each KV tile of kv_tile keys that any sub-tile needs
+//         pack K as panels [D][width] and V as panels [key][width], in f32
+//         for each sub-tile
+//             columns := those of the tile that the mask leaves to it, whole panels
+//             S = Q K^T;  (P, m, l, alpha) = softmax(S);  O = alpha O;  O = O + P V
+//
+// Budgets. The packed tile of K and V (kPackedBytes) stays in the second-level cache while every sub-tile of the item uses
+// it. Within a product, one panel of K (D x width) or of V (kv_tile x width) stays in the first level while the rows pass by
+// it; the scores of a sub-tile (kSubRows x kv_tile) are written, turned into weights, and read while still in the
+// first or second level. Packing costs a pass over K and V per item, so items are tall (kItemRows) unless the threads
+// would go idle. Every cost beside the products thus falls as 1 / kItemRows, 1 / kv_tile or 1 / D, except the softmax.
+//
+// Masks. kv_range trims the columns of a sub-tile; tile_state decides which are skipped and whether the mask need be
+// evaluated at all. Where a tile is partial, chunks of kChunk columns are asked about, so that a hole in a tile is a hole.
+//
+// Determinism. Sub-tiles, KV tiles, chunks and splits depend on the shape alone, and a row's arithmetic on nothing outside its
+// sub-tile; only how sub-tiles are dealt out depends on the threads.
+//
+// Isolation. The products have no row or column in common that is not in the arrays: rows are never padded, and padded columns
+// of K are zeros whose weights are not used. A NaN in a row of Q or K stays in its row or column of S. With V it is
+// different: 0 * inf would carry a value past the mask. So packing looks for values that are not finite, and a
+// tile with any takes a product that leaves out the weights -0.0, which is how the softmax marks a pair that does not attend.
+//
+// Few rows (decode): with no reuse there is no point in packing; K and V are read once, where they lie. If there are too few
+// sub-tiles to occupy a machine, the keys are split into runs whose partial results are combined in order.
+#include "runtime/cpu/attention.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <new>
+#include <vector>
+
+#include "runtime/cpu/microkernel_table.h"
+#include "runtime/cpu/pool.h"
+
+namespace flex::cpu {
+namespace {
+
+constexpr int kSubRows = 48;
+constexpr int kItemRows = 576;
+constexpr int kChunk = 64;                      // a multiple of every panel width
+constexpr int kMaxTile = 256;                   // keys
+constexpr int64_t kPackedBytes = 256 * 1024;
+constexpr int kSplitKeys = 1024;                // at least, in one split
+constexpr int kSplitBelow = 64;                 // sub-tiles
+
+int round_up(int value, int unit) { return (value + unit - 1) / unit * unit; }
+int divide_up(int value, int unit) { return (value + unit - 1) / unit; }
+
+struct SubTile {
+    int h, heads;     // query heads [h, h + heads)
+    int q, nq;        // queries [q, q + nq) of each
+    int lo, hi;       // keys that the mask may leave
+    [[nodiscard]] int rows() const { return heads * nq; }
+};
+
+struct Item {
+    int32_t b, hkv;
+    int32_t first, last;    // sub-tiles
+    int32_t split;
+    int64_t cost;
+};
+
+/// Where the rows of one work item live.
+struct Workspace {
+    float* k = nullptr;
+    float* v = nullptr;
+    float* s = nullptr;
+    float* q = nullptr;
+    float* o = nullptr;
+    float* m = nullptr;
+    float* l = nullptr;
+    float* alpha = nullptr;
+    SubTile* subs = nullptr;
+};
+
+/// Hands out consecutive 64-byte aligned pieces; with a null base it only counts.
+class Carver {
+public:
+    explicit Carver(void* base) : base_(static_cast<char*>(base)) {}
+    template <class T>
+    T* take(int64_t count) {
+        T* piece = base_ ? reinterpret_cast<T*>(base_ + used_) : nullptr;
+        used_ += (static_cast<size_t>(count) * sizeof(T) + 63) / 64 * 64;
+        return piece;
+    }
+    [[nodiscard]] size_t used() const { return used_; }
+
+private:
+    char* base_;
+    size_t used_ = 0;
+};
+
+class Attention {
+public:
+    Attention(const flex_cpu_kernel& kernel, const flex_args& args, const AttentionArrays& arrays)
+        : kernel_(kernel), args_(args), arrays_(arrays), micro_(micro_kernels(static_cast<int>(kernel.lanes))) {
+        const int32_t* extents = args.extents;
+        batch_ = extents[0];
+        heads_ = extents[1];
+        kv_heads_ = extents[2];
+        queries_ = extents[3];
+        keys_ = extents[4];
+        depth_ = extents[5];
+        columns_ = extents[6];
+        group_ = heads_ / kv_heads_;
+        ldo_ = round_up(columns_, micro_.lanes);
+
+        streams_ = static_cast<int64_t>(group_) * queries_ <= kStreamRows;
+        sub_queries_ = std::min(queries_, kSubRows);
+        sub_heads_ = sub_queries_ == queries_ ? std::clamp(kSubRows / queries_, 1, group_) : 1;
+        head_blocks_ = divide_up(group_, sub_heads_);
+        sub_count_ = divide_up(queries_, sub_queries_) * head_blocks_;
+
+        const int64_t fits = kPackedBytes / (static_cast<int64_t>(depth_ + ldo_) * 4);
+        tile_ = static_cast<int>(std::clamp<int64_t>(fits / kChunk * kChunk, kChunk, kMaxTile));
+        tile_ = std::min(tile_, std::max(round_up(keys_, kChunk), kChunk));
+        lds_ = tile_ + 16;   // not a power of two, so that rows do not compete for one cache set
+
+        const int64_t all_subs = static_cast<int64_t>(batch_) * kv_heads_ * sub_count_;
+        const int64_t splits = std::min<int64_t>(keys_ / kSplitKeys, (kSplitBelow + all_subs - 1) / all_subs);
+        split_keys_ = round_up(splits > 1 ? divide_up(keys_, static_cast<int>(splits)) : std::max(keys_, 1), tile_);
+        splits_ = std::max(divide_up(keys_, split_keys_), 1);
+    }
+
+    Status run(int threads, CpuStats* stats);
+
+private:
+    [[nodiscard]] SubTile sub_tile(int b, int hkv, int index) const;
+    Workspace carve(void* base, size_t* bytes) const;
+    [[nodiscard]] std::vector<Item> deal(int threads);
+    void run_item(const Item& item);
+    void load_queries(int b, const SubTile& sub, float* q) const;
+    [[nodiscard]] int state(int b, const SubTile& sub, int k0, int k1) const;
+    void visit(const Item& item, const SubTile& sub, const Workspace& w, int row, int t0, int k0, int k1, bool full, bool exact) const;
+    void finish_row(int b, int h, int q, const float* o, float m, float l) const;
+    void combine(int64_t row) const;
+
+    [[nodiscard]] int64_t row_index(int b, int h, int q) const { return (static_cast<int64_t>(b) * heads_ + h) * queries_ + q; }
+    [[nodiscard]] int64_t row_count() const { return static_cast<int64_t>(batch_) * heads_ * queries_; }
+    [[nodiscard]] float* partial(int split, int64_t row) const { return partials_.get() + (split * row_count() + row) * (ldo_ + 16); }
+    [[nodiscard]] Rows rows_of(const Tensor& t, int b, int hkv, int key) const {
+        const int64_t offset = (t.shape[0] == 1 ? 0 : b * t.stride[0]) + hkv * t.stride[1] + key * t.stride[2];
+        return {static_cast<const char*>(t.data) + offset * static_cast<int64_t>(size_of(t.dtype)), t.dtype, t.stride[2]};
+    }
+
+    const flex_cpu_kernel& kernel_;
+    const flex_args& args_;
+    const AttentionArrays& arrays_;
+    const MicroKernels& micro_;
+    int batch_, heads_, kv_heads_, group_, queries_, keys_, depth_, columns_;
+    int ldo_, lds_;                // floats from one row of o and s to the next
+    bool streams_;
+    int sub_queries_, sub_heads_, head_blocks_, sub_count_;   // sub-tiles of one KV head
+    int tile_, split_keys_, splits_;
+    int item_subs_ = 1;            // sub-tiles of one work item, at most
+    size_t scratch_bytes_ = 0;
+    struct Free {
+        void operator()(float* p) const { ::operator delete[](p, std::align_val_t{64}); }
+    };
+    std::unique_ptr<float[], Free> partials_;   // [split][row][o, then m, l]
+    std::atomic<bool> no_memory_{false};
+    std::atomic<int64_t> visited_{0}, full_{0};
+};
+
+SubTile Attention::sub_tile(int b, int hkv, int index) const {
+    SubTile sub{};
+    const int head = index % head_blocks_ * sub_heads_;
+    sub.h = hkv * group_ + head;
+    sub.heads = std::min(sub_heads_, group_ - head);
+    sub.q = index / head_blocks_ * sub_queries_;
+    sub.nq = std::min(sub_queries_, queries_ - sub.q);
+    if (keys_ == 0) return sub;
+    sub.lo = keys_;
+    for (int h = sub.h; h < sub.h + sub.heads; ++h) {
+        int32_t range[2] = {0, 0};
+        kernel_.kv_range(&args_, b, h, sub.q, sub.q + sub.nq, range);
+        if (range[0] >= range[1]) continue;
+        sub.lo = std::min(sub.lo, std::max(range[0], 0));
+        sub.hi = std::max(sub.hi, std::min(range[1], keys_));
+    }
+    return sub;
+}
+
+Workspace Attention::carve(void* base, size_t* bytes) const {
+    const int64_t sub_rows = static_cast<int64_t>(sub_queries_) * sub_heads_;
+    const int64_t rows = item_subs_ * sub_rows;
+    Carver carver(base);
+    Workspace w;
+    if (!streams_) {
+        w.k = carver.take<float>(static_cast<int64_t>(tile_) * depth_);
+        w.v = carver.take<float>(static_cast<int64_t>(tile_) * ldo_);
+    }
+    w.s = carver.take<float>(sub_rows * lds_);
+    w.q = carver.take<float>(rows * depth_);
+    w.o = carver.take<float>(rows * ldo_);
+    w.m = carver.take<float>(rows);
+    w.l = carver.take<float>(rows);
+    w.alpha = carver.take<float>(sub_rows);
+    w.subs = carver.take<SubTile>(item_subs_);
+    *bytes = carver.used();
+    return w;
+}
+
+/// Cuts the work into items, longest first. Tall items amortise packing; enough of them keep all threads busy to the end.
+std::vector<Item> Attention::deal(int threads) {
+    const int64_t all_subs = static_cast<int64_t>(batch_) * kv_heads_ * sub_count_ * splits_;
+    const int tallest = std::max(kItemRows / (sub_queries_ * sub_heads_), 1);
+    const int wanted = static_cast<int>(std::clamp<int64_t>(all_subs / (4 * static_cast<int64_t>(threads)), 1, tallest));
+    const int per_head = divide_up(sub_count_, wanted);
+    item_subs_ = divide_up(sub_count_, per_head);
+
+    std::vector<Item> items;
+    items.reserve(static_cast<size_t>(batch_) * static_cast<size_t>(kv_heads_) * static_cast<size_t>(per_head) * static_cast<size_t>(splits_));
+    for (int b = 0; b < batch_; ++b) {
+        for (int hkv = 0; hkv < kv_heads_; ++hkv) {
+            for (int first = 0; first < sub_count_; first += item_subs_) {
+                const int last = std::min(first + item_subs_, sub_count_);
+                const SubTile top = sub_tile(b, hkv, first);
+                const SubTile bottom = sub_tile(b, hkv, last - 1);
+                for (int split = 0; split < splits_; ++split) {
+                    const auto width = [&](const SubTile& sub) {
+                        return std::max(std::min(sub.hi, (split + 1) * split_keys_) - std::max(sub.lo, split * split_keys_), 0);
+                    };
+                    items.push_back({b, hkv, first, last, split, (static_cast<int64_t>(width(top)) + width(bottom)) * (last - first)});
+                }
+            }
+        }
+    }
+    std::sort(items.begin(), items.end(), [](const Item& x, const Item& y) { return x.cost > y.cost; });
+    return items;
+}
+
+Status Attention::run(int threads, CpuStats* stats) {
+    const std::vector<Item> items = deal(threads);
+    carve(nullptr, &scratch_bytes_);
+    size_t partial_bytes = 0;
+    if (splits_ > 1) {
+        partial_bytes = static_cast<size_t>(splits_ * row_count() * (ldo_ + 16)) * sizeof(float);
+        partials_.reset(static_cast<float*>(::operator new[](partial_bytes, std::align_val_t{64}, std::nothrow)));
+        if (!partials_) return Status(Code::OutOfMemory, "no memory for the partial results of " + std::to_string(splits_) + " splits");
+    }
+    auto item = [&](int64_t index) { run_item(items[static_cast<size_t>(index)]); };
+    parallel_for(threads, static_cast<int64_t>(items.size()), item);
+    if (no_memory_.load()) return Status(Code::OutOfMemory, "no memory for a workspace of " + std::to_string(scratch_bytes_) + " bytes");
+    if (splits_ > 1) {
+        auto row = [&](int64_t index) { combine(index); };
+        parallel_for(threads, row_count(), row);
+    }
+    if (stats) {
+        stats->tiles_visited = visited_.load();
+        stats->tiles_full = full_.load();
+        const int64_t used = std::min<int64_t>(threads, static_cast<int64_t>(items.size()));
+        stats->workspace_bytes = used * static_cast<int64_t>(scratch_bytes_) + static_cast<int64_t>(partial_bytes);
+    }
+    return {};
+}
+
+void Attention::load_queries(int b, const SubTile& sub, float* q) const {
+    for (int h = sub.h; h < sub.h + sub.heads; ++h) {
+        const Tensor& t = arrays_.q;
+        for (int i = sub.q; i < sub.q + sub.nq; ++i) {
+            const int64_t offset = b * t.stride[0] + h * t.stride[1] + i * t.stride[2];
+            const void* row = static_cast<const char*>(t.data) + offset * static_cast<int64_t>(size_of(t.dtype));
+            micro_.load_row(row, t.dtype, depth_, kernel_.scale(&args_, b, h, i), q);
+            q += depth_;
+        }
+    }
+}
+
+/// Of a tile for all heads of the sub-tile together.
+int Attention::state(int b, const SubTile& sub, int k0, int k1) const {
+    int common = -1;
+    for (int h = sub.h; h < sub.h + sub.heads; ++h) {
+        const int one = kernel_.tile_state(&args_, b, h, sub.q, sub.q + sub.nq, k0, k1);
+        if (common >= 0 && one != common) return FLEX_TILE_PARTIAL;
+        common = one;
+    }
+    return common;
+}
+
+void Attention::run_item(const Item& item) {
+    void* scratch = thread_scratch(scratch_bytes_);
+    if (!scratch) {
+        no_memory_.store(true);
+        return;
+    }
+    size_t bytes = 0;
+    const Workspace w = carve(scratch, &bytes);
+    const int sub_rows = sub_queries_ * sub_heads_;
+    const int count = item.last - item.first;
+    int lo = keys_, hi = 0;
+    for (int i = 0; i < count; ++i) {
+        SubTile& sub = w.subs[i];
+        sub = sub_tile(item.b, item.hkv, item.first + i);
+        sub.lo = std::max(sub.lo, item.split * split_keys_);
+        sub.hi = std::min(sub.hi, (item.split + 1) * split_keys_);
+        if (sub.lo < sub.hi) {
+            lo = std::min(lo, sub.lo);
+            hi = std::max(hi, sub.hi);
+        }
+        load_queries(item.b, sub, w.q + static_cast<int64_t>(i) * sub_rows * depth_);
+    }
+    const int64_t rows = static_cast<int64_t>(count) * sub_rows;
+    std::fill_n(w.m, rows, -std::numeric_limits<float>::infinity());
+    std::fill_n(w.l, rows, 0.0f);
+    std::fill_n(w.o, rows * ldo_, 0.0f);
+
+    const int width = micro_.lanes * micro_.vectors;
+    int64_t visited = 0, full = 0;
+    for (int t0 = lo / tile_ * tile_; t0 < hi; t0 += tile_) {
+        const int t1 = std::min(t0 + tile_, keys_);
+        bool packed = false, exact = false;
+        for (int i = 0; i < count; ++i) {
+            const SubTile& sub = w.subs[i];
+            const int k1 = std::min(sub.hi, t1);
+            int k0 = std::max(sub.lo, t0);
+            if (k0 >= k1) continue;
+            k0 = t0 + (k0 - t0) / width * width;
+            const int whole = state(item.b, sub, k0, k1);
+            if (whole == FLEX_TILE_SKIP) continue;
+            // Runs of chunks that are not skipped; one run if the tile is full or no wider than a chunk.
+            for (int run = k0; run < k1;) {
+                int end = k1;
+                bool all_full = whole == FLEX_TILE_FULL;
+                if (!all_full && k1 - k0 > kChunk) {
+                    all_full = true;
+                    for (end = run; end < k1;) {
+                        const int next = std::min(t0 + (end - t0) / kChunk * kChunk + kChunk, k1);
+                        const int chunk = state(item.b, sub, end, next);
+                        if (chunk == FLEX_TILE_SKIP) break;
+                        all_full = all_full && chunk == FLEX_TILE_FULL;
+                        end = next;
+                    }
+                    if (end == run) {
+                        run = std::min(t0 + (end - t0) / kChunk * kChunk + kChunk, k1);
+                        continue;
+                    }
+                }
+                if (!packed && !streams_) {
+                    packed = true;
+                    const int from = std::max(t0, t0 + (lo - t0) / width * width);
+                    const int keys = std::min(hi, t1) - from;
+                    micro_.pack_keys(rows_of(arrays_.k, item.b, item.hkv, from), keys, depth_, w.k + static_cast<int64_t>(from - t0) * depth_);
+                    exact = micro_.pack_values(rows_of(arrays_.v, item.b, item.hkv, from), keys, columns_, w.v, static_cast<int64_t>(tile_) * width, from - t0);
+                }
+                visit(item, sub, w, i * sub_rows, t0, run, end, all_full, exact);
+                ++visited;
+                full += all_full;
+                run = end;
+            }
+        }
+    }
+    visited_.fetch_add(visited, std::memory_order_relaxed);
+    full_.fetch_add(full, std::memory_order_relaxed);
+
+    for (int i = 0; i < count; ++i) {
+        const SubTile& sub = w.subs[i];
+        const int row = i * sub_rows;
+        for (int r = 0; r < sub.rows(); ++r) {
+            const int h = sub.h + r / sub.nq, q = sub.q + r % sub.nq;
+            const float* o = w.o + static_cast<int64_t>(row + r) * ldo_;
+            if (splits_ == 1) {
+                finish_row(item.b, h, q, o, w.m[row + r], w.l[row + r]);
+            } else {
+                float* part = partial(item.split, row_index(item.b, h, q));
+                std::copy_n(o, ldo_, part);
+                part[ldo_] = w.m[row + r];
+                part[ldo_ + 1] = w.l[row + r];
+            }
+        }
+    }
+}
+
+/// Keys [k0, k1) of the tile that starts at t0, for one sub-tile; k0 lies on a panel.
+void Attention::visit(const Item& item, const SubTile& sub, const Workspace& w, int row, int t0, int k0, int k1, bool full, bool exact) const {
+    const int rows = sub.rows();
+    const int keys = k1 - k0;
+    const int width = micro_.lanes * micro_.vectors;
+    const float* q = w.q + static_cast<int64_t>(row) * depth_;
+    float* o = w.o + static_cast<int64_t>(row) * ldo_;
+    if (streams_) {
+        micro_.stream_scores(q, depth_, rows, rows_of(arrays_.k, item.b, item.hkv, k0), keys, depth_, w.s, lds_);
+    } else {
+        micro_.scores(q, rows, depth_, w.k + static_cast<int64_t>(k0 - t0) * depth_, divide_up(keys, width), w.s, lds_);
+    }
+
+    flex_block block{};
+    block.args = &args_;
+    block.b = item.b;
+    block.h = sub.h;
+    block.q = sub.q;
+    block.nq = sub.nq;
+    block.rows = rows;
+    block.k = k0;
+    block.cols = keys;
+    block.full = full;
+    block.s = w.s;
+    block.ld = lds_;
+    block.m = w.m + row;
+    block.l = w.l + row;
+    block.alpha = w.alpha;
+    kernel_.softmax(&block);
+
+    for (int r = 0; r < rows; ++r)
+        if (w.alpha[r] != 1.0f) micro_.scale_row(o + static_cast<int64_t>(r) * ldo_, ldo_, w.alpha[r]);
+
+    const Weights p{w.s, lds_};
+    if (streams_) {
+        micro_.stream_accumulate(p, rows, rows_of(arrays_.v, item.b, item.hkv, k0), keys, columns_, o, ldo_);
+    } else {
+        const ValuePanels v{w.v, static_cast<int64_t>(tile_) * width, k0 - t0};
+        (exact ? micro_.accumulate_exact : micro_.accumulate)(p, rows, keys, v, columns_, o, ldo_);
+    }
+}
+
+void Attention::finish_row(int b, int h, int q, const float* o, float m, float l) const {
+    const float nan = std::numeric_limits<float>::quiet_NaN();
+    const auto at = [&](const Tensor& t) {
+        const int64_t offset = b * t.stride[0] + h * t.stride[1] + q * t.stride[2];
+        return static_cast<char*>(t.data) + offset * static_cast<int64_t>(size_of(t.dtype));
+    };
+    micro_.store_row(o, columns_, l == 0.0f ? 1.0f : l, arrays_.o.dtype, at(arrays_.o));
+    if (arrays_.lse.data) *reinterpret_cast<float*>(at(arrays_.lse)) = l == 0.0f ? -std::numeric_limits<float>::infinity() : m + std::log(l);
+    if (arrays_.max_score.data) *reinterpret_cast<float*>(at(arrays_.max_score)) = std::isnan(l) ? nan : m;
+}
+
+/// The splits of one row, in order.
+void Attention::combine(int64_t row) const {
+    float m = -std::numeric_limits<float>::infinity();
+    for (int split = 0; split < splits_; ++split) m = std::fmax(m, partial(split, row)[ldo_]);
+    float* total = partial(0, row);
+    float l = 0.0f;
+    for (int split = 0; split < splits_; ++split) {
+        float* part = partial(split, row);
+        const float l_part = part[ldo_ + 1];
+        if (l_part == 0.0f) {
+            if (split == 0) std::fill_n(total, ldo_, 0.0f);
+            continue;
+        }
+        const float factor = std::exp(part[ldo_] - m);
+        l += factor * l_part;
+        for (int c = 0; c < columns_; ++c) total[c] = (split == 0 ? 0.0f : total[c]) + factor * part[c];
+    }
+    const int q = static_cast<int>(row % queries_);
+    const int64_t head = row / queries_;
+    finish_row(static_cast<int>(head / heads_), static_cast<int>(head % heads_), q, total, m, l);
+}
+
+}  // namespace
+
+Status run_attention(const flex_cpu_kernel& kernel, const flex_args& args, const AttentionArrays& arrays, const CpuOptions& options, CpuStats* stats) {
+    if (stats) *stats = {};
+    if (args.extents[0] == 0 || args.extents[1] == 0 || args.extents[3] == 0) return {};
+    Attention attention(kernel, args, arrays);
+    return attention.run(options.threads > 0 ? options.threads : available_threads(), stats);
+}
+
+}  // namespace flex::cpu

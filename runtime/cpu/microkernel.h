@@ -1,0 +1,417 @@
+// The inner loops behind microkernel_table.h, for one vector level. Included once by each microkernel_<level>.cpp, which is
+// compiled with that level's flags and defines
+//
+//   FLEX_MICRO_TABLE    name of the table
+//   FLEX_MICRO_LANES    f32 lanes of a vector: 4, 8 or 16
+//   FLEX_MICRO_ROWS     rows of the register block
+//   FLEX_MICRO_VECTORS  vectors across it
+//
+// Both products are C[R][V vectors] += A[R][depth] * B[depth][V vectors], with all of C in registers: one step of depth
+// loads V vectors of B and R broadcast scalars of A for R * V multiply-adds. R * V must cover latency times ports (8 to
+// 10), and V + R + 1 of the rest must fit beside it: 12 x 2 of 32 registers, 6 x 2 of 16.
+//
+// Everything has internal linkage and no header with inline functions is used: code built for one level must never be
+// picked by the linker for another.
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__F16C__)
+#include <immintrin.h>
+#endif
+
+#include "runtime/cpu/convert.h"
+#include "runtime/cpu/microkernel_table.h"
+
+namespace flex::cpu {
+namespace {
+
+constexpr int kLanes = FLEX_MICRO_LANES;
+constexpr int kRows = FLEX_MICRO_ROWS;
+constexpr int kVectors = FLEX_MICRO_VECTORS;
+constexpr int kWidth = kLanes * kVectors;
+
+typedef float Vec __attribute__((vector_size(kLanes * 4)));
+typedef float VecUnaligned __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
+typedef int32_t IntVec __attribute__((vector_size(kLanes * 4)));
+typedef uint32_t UintVec __attribute__((vector_size(kLanes * 4)));
+typedef uint16_t HalfVec __attribute__((vector_size(kLanes * 2)));
+
+struct F16 { uint16_t bits; };
+struct BF16 { uint16_t bits; };
+
+float widen(float x) { return x; }
+float widen(F16 x) { return f16_to_f32(x.bits); }
+float widen(BF16 x) { return bf16_to_f32(x.bits); }
+void narrow(float x, float* out) { *out = x; }
+void narrow(float x, F16* out) { out->bits = f32_to_f16(x); }
+void narrow(float x, BF16* out) { out->bits = f32_to_bf16(x); }
+
+Vec load(const float* p) { return *reinterpret_cast<const VecUnaligned*>(p); }
+void store(float* p, Vec x) { *reinterpret_cast<VecUnaligned*>(p) = x; }
+
+Vec load(const BF16* p) {
+    HalfVec h;
+    memcpy(&h, p, sizeof h);
+    const UintVec wide = __builtin_convertvector(h, UintVec) << 16;
+    Vec x;
+    memcpy(&x, &wide, sizeof x);
+    return x;
+}
+
+Vec load(const F16* p) {
+#if defined(__F16C__) && FLEX_MICRO_LANES == 16
+    return _mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+#elif defined(__F16C__) && FLEX_MICRO_LANES == 8
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+#else
+    Vec x;
+    for (int i = 0; i < kLanes; ++i) x[i] = f16_to_f32(p[i].bits);
+    return x;
+#endif
+}
+
+/// The first n < kLanes elements, then zeros.
+template <class T>
+Vec load_tail(const T* p, int n) {
+    T buffer[kLanes] = {};
+    memcpy(buffer, p, static_cast<size_t>(n) * sizeof(T));
+    return load(buffer);
+}
+
+/// Calls f(T*) with the pointer typed as `type` says.
+template <class F>
+auto with_type(const void* data, DType type, F f) {
+    if (type == DType::F16) return f(static_cast<const F16*>(data));
+    if (type == DType::BF16) return f(static_cast<const BF16*>(data));
+    return f(static_cast<const float*>(data));
+}
+
+// ---- packing
+
+#if FLEX_MICRO_LANES == 16
+#define FLEX_ZIP_LOW(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+#define FLEX_ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
+#elif FLEX_MICRO_LANES == 8
+#define FLEX_ZIP_LOW(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
+#define FLEX_ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
+#else
+#define FLEX_ZIP_LOW(a, b) __builtin_shufflevector(a, b, 0, 4, 1, 5)
+#define FLEX_ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
+#endif
+
+/// Transposes in place: log2(kLanes) rounds, each interleaving row i with row i + kLanes / 2.
+inline void transpose(Vec (&x)[kLanes]) {
+    for (int round = 1; round < kLanes; round *= 2) {
+        Vec y[kLanes];
+        for (int i = 0; i < kLanes / 2; ++i) {
+            y[2 * i] = FLEX_ZIP_LOW(x[i], x[i + kLanes / 2]);
+            y[2 * i + 1] = FLEX_ZIP_HIGH(x[i], x[i + kLanes / 2]);
+        }
+        for (int i = 0; i < kLanes; ++i) x[i] = y[i];
+    }
+}
+
+template <class T>
+void pack_keys_of(const T* k, int64_t stride, int keys, int depth, float* panels) {
+    for (int key = 0; key < keys; key += kWidth) {
+        float* panel = panels + static_cast<int64_t>(key) * depth;
+        for (int v = 0; v < kVectors; ++v) {
+            const int first = key + v * kLanes;
+            const int count = keys - first < kLanes ? keys - first : kLanes;
+            float* out = panel + v * kLanes;
+            for (int d = 0; d < depth; d += kLanes) {
+                const int columns = depth - d < kLanes ? depth - d : kLanes;
+                Vec x[kLanes];
+                for (int i = 0; i < kLanes; ++i) {
+                    const T* row = k + (first + i) * stride + d;
+                    if (i >= count) x[i] = Vec{};
+                    else x[i] = columns == kLanes ? load(row) : load_tail(row, columns);
+                }
+                transpose(x);
+                for (int i = 0; i < columns; ++i) store(out + static_cast<int64_t>(d + i) * kWidth, x[i]);
+            }
+        }
+    }
+}
+
+void pack_keys(Rows k, int keys, int depth, float* panels) {
+    with_type(k.data, k.type, [&](auto* data) { pack_keys_of(data, k.stride, keys, depth, panels); });
+}
+
+/// Calls f(panel, vectors across it, first column) for each panel of V: full panels, panel_stride apart, then single vectors.
+template <class P, class F>
+void each_value_panel(P* panels, int64_t panel_stride, int columns, F f) {
+    const int vectors = (columns + kLanes - 1) / kLanes;
+    int first = 0;
+    for (; first + kVectors <= vectors; first += kVectors) {
+        f(panels, kVectors, first * kLanes);
+        panels += panel_stride;
+    }
+    for (; first < vectors; ++first) {
+        f(panels, 1, first * kLanes);
+        panels += panel_stride / kVectors;
+    }
+}
+
+template <class T>
+bool pack_values_of(const T* v, int64_t stride, int keys, int columns, float* panels, int64_t panel_stride, int first_key) {
+    IntVec bad{};
+    each_value_panel(panels, panel_stride, columns, [&](float* panel, int across, int first) {
+        panel += static_cast<int64_t>(first_key) * across * kLanes;
+        for (int key = 0; key < keys; ++key) {
+            for (int part = 0; part < across; ++part) {
+                const int column = first + part * kLanes;
+                const T* row = v + key * stride + column;
+                const Vec x = columns - column >= kLanes ? load(row) : load_tail(row, columns - column);
+                IntVec bits;
+                memcpy(&bits, &x, sizeof bits);
+                bad |= (bits & 0x7f800000) == 0x7f800000;
+                store(panel, x);
+                panel += kLanes;
+            }
+        }
+    });
+    int32_t any = 0;
+    for (int i = 0; i < kLanes; ++i) any |= bad[i];
+    return any != 0;
+}
+
+bool pack_values(Rows v, int keys, int columns, float* panels, int64_t panel_stride, int first_key) {
+    return with_type(v.data, v.type, [&](auto* data) { return pack_values_of(data, v.stride, keys, columns, panels, panel_stride, first_key); });
+}
+
+template <class T>
+void load_row_of(const T* row, int n, float scale, float* out) {
+    int i = 0;
+    for (; i + kLanes <= n; i += kLanes) store(out + i, load(row + i) * scale);
+    for (; i < n; ++i) out[i] = widen(row[i]) * scale;
+}
+
+void load_row(const void* row, DType type, int n, float scale, float* out) {
+    with_type(row, type, [&](auto* data) { load_row_of(data, n, scale, out); });
+}
+
+// ---- products of packed tiles
+
+template <int R, int V, bool kAccumulate>
+void product_block(const float* a, int64_t lda, const float* b, int depth, float* c, int64_t ldc) {
+    Vec acc[R][V];
+    for (int r = 0; r < R; ++r)
+        for (int v = 0; v < V; ++v) acc[r][v] = kAccumulate ? load(c + r * ldc + v * kLanes) : Vec{};
+    for (int d = 0; d < depth; ++d) {
+        Vec x[V];
+        for (int v = 0; v < V; ++v) x[v] = load(b + v * kLanes);
+        for (int r = 0; r < R; ++r)
+            for (int v = 0; v < V; ++v) acc[r][v] += a[r * lda] * x[v];
+        ++a;
+        b += V * kLanes;
+    }
+    for (int r = 0; r < R; ++r)
+        for (int v = 0; v < V; ++v) store(c + r * ldc + v * kLanes, acc[r][v]);
+}
+
+/// One panel against all rows, cut into blocks of nearly equal height.
+template <int V, bool kAccumulate>
+void product_panel(const float* a, int64_t lda, int rows, const float* b, int depth, float* c, int64_t ldc) {
+    int blocks = (rows + kRows - 1) / kRows;
+    for (; blocks > 0; --blocks) {
+        const int height = (rows + blocks - 1) / blocks;
+        switch (height) {
+#define FLEX_CASE(R) \
+    case R: \
+        if constexpr (R <= kRows) product_block<R, V, kAccumulate>(a, lda, b, depth, c, ldc); \
+        break
+            FLEX_CASE(1);
+            FLEX_CASE(2);
+            FLEX_CASE(3);
+            FLEX_CASE(4);
+            FLEX_CASE(5);
+            FLEX_CASE(6);
+            FLEX_CASE(7);
+            FLEX_CASE(8);
+            FLEX_CASE(9);
+            FLEX_CASE(10);
+            FLEX_CASE(11);
+            FLEX_CASE(12);
+            FLEX_CASE(13);
+            FLEX_CASE(14);
+#undef FLEX_CASE
+            default: break;
+        }
+        a += height * lda;
+        c += height * ldc;
+        rows -= height;
+    }
+}
+static_assert(kRows <= 14, "product_panel lists the heights of a block");
+
+void scores(const float* q, int rows, int depth, const float* panels, int panel_count, float* s, int64_t ld) {
+    for (int p = 0; p < panel_count; ++p)
+        product_panel<kVectors, false>(q, depth, rows, panels + static_cast<int64_t>(p) * depth * kWidth, depth, s + p * kWidth, ld);
+}
+
+void accumulate(Weights p, int rows, int keys, ValuePanels v, int columns, float* o, int64_t ldo) {
+    each_value_panel(v.panels, v.panel_stride, columns, [&](const float* panel, int across, int column) {
+        panel += static_cast<int64_t>(v.first_key) * across * kLanes;
+        if (across == kVectors) product_panel<kVectors, true>(p.data, p.ld, rows, panel, keys, o + column, ldo);
+        else product_panel<1, true>(p.data, p.ld, rows, panel, keys, o + column, ldo);
+    });
+}
+
+/// Whether a weight says "does not attend": only -0.0 does.
+bool attends(float weight) { return float_bits(weight) != 0x80000000u; }
+
+void accumulate_exact(Weights p, int rows, int keys, ValuePanels v, int columns, float* o, int64_t ldo) {
+    each_value_panel(v.panels, v.panel_stride, columns, [&](const float* panel, int across, int column) {
+        panel += static_cast<int64_t>(v.first_key) * across * kLanes;
+        for (int r = 0; r < rows; ++r) {
+            for (int part = 0; part < across; ++part) {
+                float* out = o + r * ldo + column + part * kLanes;
+                Vec acc = load(out);
+                for (int key = 0; key < keys; ++key) {
+                    const float weight = p.data[r * p.ld + key];
+                    if (attends(weight)) acc += weight * load(panel + (static_cast<int64_t>(key) * across + part) * kLanes);
+                }
+                store(out, acc);
+            }
+        }
+    });
+}
+
+// ---- products that stream K and V
+
+float sum(Vec x) {
+    float lane[kLanes];
+    store(lane, x);
+    for (int half = kLanes / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
+    return lane[0];
+}
+
+template <int R, class T>
+void stream_scores_of(const float* q, int64_t ldq, const T* k, int64_t stride, int keys, int depth, float* s, int64_t ld) {
+    const int whole = depth / kLanes * kLanes;
+    for (int key = 0; key < keys; ++key) {
+        const T* row = k + key * stride;
+        Vec acc[R] = {};
+        for (int d = 0; d < whole; d += kLanes) {
+            const Vec x = load(row + d);
+            for (int r = 0; r < R; ++r) acc[r] += load(q + r * ldq + d) * x;
+        }
+        if (whole < depth) {
+            const Vec x = load_tail(row + whole, depth - whole);
+            for (int r = 0; r < R; ++r) acc[r] += load_tail(q + r * ldq + whole, depth - whole) * x;
+        }
+        for (int r = 0; r < R; ++r) s[r * ld + key] = sum(acc[r]);
+    }
+}
+
+void stream_scores(const float* q, int64_t ldq, int rows, Rows k, int keys, int depth, float* s, int64_t ld) {
+    with_type(k.data, k.type, [&](auto* data) {
+        switch (rows) {
+#define FLEX_CASE(R) \
+    case R: stream_scores_of<R>(q, ldq, data, k.stride, keys, depth, s, ld); break
+            FLEX_CASE(1);
+            FLEX_CASE(2);
+            FLEX_CASE(3);
+            FLEX_CASE(4);
+            FLEX_CASE(5);
+            FLEX_CASE(6);
+            FLEX_CASE(7);
+            FLEX_CASE(8);
+#undef FLEX_CASE
+            default: break;
+        }
+    });
+}
+static_assert(kStreamRows == 8, "stream_scores lists the row counts");
+
+constexpr int kStreamKeys = 4;       // keys whose rows of V are added at once, so that o is read and written less
+constexpr int kMaxColumns = 512;
+
+/// Adds `count` rows of V, converted to f32 in `rows_of_v`, to one row of o.
+template <int N>
+void stream_add(const float* weight, const float* const* v, int columns, float* o) {
+    int c = 0;
+    for (; c + kLanes <= columns; c += kLanes) {
+        Vec acc = load(o + c);
+        for (int i = 0; i < N; ++i) acc += weight[i] * load(v[i] + c);
+        store(o + c, acc);
+    }
+    for (; c < columns; ++c)
+        for (int i = 0; i < N; ++i) o[c] += weight[i] * v[i][c];
+}
+
+template <class T>
+void stream_accumulate_of(Weights p, int rows, const T* v, int64_t stride, int keys, int columns, float* o, int64_t ldo) {
+    alignas(64) float widened[kStreamKeys][kMaxColumns];
+    for (int key = 0; key < keys; key += kStreamKeys) {
+        const int count = keys - key < kStreamKeys ? keys - key : kStreamKeys;
+        const float* value[kStreamKeys] = {};
+        for (int i = 0; i < count; ++i) {
+            const T* row = v + (key + i) * stride;
+            if constexpr (sizeof(T) == 4) {
+                value[i] = row;
+            } else {
+                load_row_of(row, columns, 1.0f, widened[i]);
+                value[i] = widened[i];
+            }
+        }
+        for (int r = 0; r < rows; ++r) {
+            const float* weight = p.data + r * p.ld + key;
+            bool all = count == kStreamKeys;
+            for (int i = 0; i < count; ++i) all = all && attends(weight[i]);
+            if (all) {
+                stream_add<kStreamKeys>(weight, value, columns, o + r * ldo);
+            } else {
+                for (int i = 0; i < count; ++i)
+                    if (attends(weight[i])) stream_add<1>(weight + i, value + i, columns, o + r * ldo);
+            }
+        }
+    }
+}
+
+void stream_accumulate(Weights p, int rows, Rows v, int keys, int columns, float* o, int64_t ldo) {
+    with_type(v.data, v.type, [&](auto* data) { stream_accumulate_of(p, rows, data, v.stride, keys, columns, o, ldo); });
+}
+
+// ---- rows of the output
+
+void scale_row(float* row, int n, float factor) {
+    for (int i = 0; i < n; i += kLanes) store(row + i, load(row + i) * factor);
+}
+
+template <class T>
+void store_row_of(const float* row, int n, float divisor, T* out) {
+    for (int i = 0; i < n; ++i) narrow(row[i] / divisor, out + i);
+}
+
+void store_row(const float* row, int n, float divisor, DType type, void* out) {
+    if (type == DType::F16) store_row_of(row, n, divisor, static_cast<F16*>(out));
+    else if (type == DType::BF16) store_row_of(row, n, divisor, static_cast<BF16*>(out));
+    else store_row_of(row, n, divisor, static_cast<float*>(out));
+}
+
+// ---- the machine's peak
+
+constexpr int kChains = kRows * kVectors;   // as many as the product kernels hold
+
+float fma_loop(int64_t steps, float x, float y) {
+    Vec acc[kChains];
+    const Vec a = Vec{} + x;
+    const Vec b = Vec{} + y;
+    for (int i = 0; i < kChains; ++i) acc[i] = a * static_cast<float>(i);
+    for (int64_t step = 0; step < steps; ++step)
+        for (int i = 0; i < kChains; ++i) acc[i] = acc[i] * a + b;
+    Vec total{};
+    for (int i = 0; i < kChains; ++i) total += acc[i];
+    return sum(total);
+}
+
+}  // namespace
+
+const MicroKernels FLEX_MICRO_TABLE = {kLanes,          kVectors,          kRows,     load_row,  pack_keys, pack_values,        scores, accumulate, accumulate_exact,
+                                       stream_scores, stream_accumulate, scale_row, store_row, fma_loop,  kChains * kLanes};
+
+}  // namespace flex::cpu

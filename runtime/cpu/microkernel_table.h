@@ -1,0 +1,78 @@
+// The inner loops of the CPU attention, one table for each vector width. The bodies are in microkernel.h, compiled
+// once per level. Everything here works on f32; arrays of other types are converted as they are packed.
+//
+// A panel holds `vectors * lanes` columns of a matrix, one depth step after another: [depth][vectors * lanes], padded
+// with zeros. The product kernels read panels as B, and rows of queries or weights as A.
+#pragma once
+
+#include <cstdint>
+
+#include "runtime/tensor.h"
+
+namespace flex::cpu {
+
+/// Rows of one array: element (i, j) at data + i * stride + j, counted in elements of `type`.
+struct Rows {
+    const void* data;
+    DType type;          // F32, F16 or BF16
+    int64_t stride;
+};
+
+/// Weights: element (row, key) at data[row * ld + key].
+struct Weights {
+    const float* data;
+    int64_t ld;
+};
+
+/// What pack_values wrote, from key `first_key` on.
+struct ValuePanels {
+    const float* panels;
+    int64_t panel_stride;
+    int first_key;
+};
+
+/// At most this many rows take the path that streams K and V without packing them.
+inline constexpr int kStreamRows = 8;
+
+struct MicroKernels {
+    int lanes;            // f32 lanes of a vector
+    int vectors;          // vectors across a panel
+    int rows;             // rows of the register block
+
+    /// out[i] = scale * row[i]
+    void (*load_row)(const void* row, DType type, int n, float scale, float* out);
+    /// Rows [0, keys) of K as panels [depth][width], for ceil(keys / width) panels.
+    void (*pack_keys)(Rows k, int keys, int depth, float* panels);
+    /// Rows [0, keys) of V as keys from first_key on of panels [key][width], panel_stride apart; the columns that do not fill a panel follow as panels
+    /// of a single vector, panel_stride / vectors apart. Returns whether any value is infinite or NaN.
+    bool (*pack_values)(Rows v, int keys, int columns, float* panels, int64_t panel_stride, int first_key);
+
+    /// s[r][n] = sum over d of q[r][d] * k[n][d], for all columns of `panels` panels.
+    void (*scores)(const float* q, int rows, int depth, const float* panels, int panel_count, float* s, int64_t ld);
+    /// o[r][n] += sum over k in [0, keys) of p[r][k] * v[k][n], n in [0, columns rounded up to vectors).
+    void (*accumulate)(Weights p, int rows, int keys, ValuePanels v, int columns, float* o, int64_t ldo);
+    /// The same, but a weight of -0.0 contributes nothing even where V is not finite.
+    void (*accumulate_exact)(Weights p, int rows, int keys, ValuePanels v, int columns, float* o, int64_t ldo);
+
+    /// As `scores` and `accumulate_exact`, for at most kStreamRows rows, reading K and V where they lie. q has ldq floats a row.
+    void (*stream_scores)(const float* q, int64_t ldq, int rows, Rows k, int keys, int depth, float* s, int64_t ld);
+    void (*stream_accumulate)(Weights p, int rows, Rows v, int keys, int columns, float* o, int64_t ldo);
+
+    /// row[i] *= factor, n a multiple of lanes.
+    void (*scale_row)(float* row, int n, float factor);
+    /// out[i] = row[i] / divisor, rounded to `type`.
+    void (*store_row)(const float* row, int n, float divisor, DType type, void* out);
+
+    /// Runs `steps` rounds of independent multiply-adds; one round is fma_round lanes' worth. Returns a value that depends on all.
+    float (*fma_loop)(int64_t steps, float x, float y);
+    int fma_round;        // multiply-adds (of one lane) in a round
+};
+
+/// The table for generated code of this many lanes (4, 8, 16).
+const MicroKernels& micro_kernels(int lanes);
+
+extern const MicroKernels kGenericKernels;
+extern const MicroKernels kAvx2Kernels;
+extern const MicroKernels kAvx512Kernels;
+
+}  // namespace flex::cpu
