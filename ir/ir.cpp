@@ -128,6 +128,11 @@ NodeId Graph::make(Op op, std::span<const NodeId> operand_list) {
     return intern(op, *result, 0, operand_list);
 }
 
+NodeId Graph::like(Node node, std::span<const NodeId> operand_list) {
+    FLEX_CHECK(node.operand_count == operand_list.size(), "a copy has as many operands");
+    return intern(node.op, node.type, node.payload, operand_list);
+}
+
 NodeId Graph::load(uint32_t param, ElemType elem, std::span<const NodeId> indices) {
     FLEX_CHECK(!indices.empty() && indices.size() <= kMaxRank, "a load has one index a dimension");
     for (const NodeId index : indices) FLEX_CHECK(index.value < nodes_.size() && type(index) == Type::I32, "indices are i32");

@@ -113,6 +113,8 @@ public:
     /// A cast to the type that the operand has already gives the operand.
     NodeId make(Op op, std::initializer_list<NodeId> operands);
     NodeId make(Op op, std::span<const NodeId> operands);
+    /// The operation of `node` (of this or another graph) on other operands of the same types: how passes copy.
+    NodeId like(Node node, std::span<const NodeId> operands);
     NodeId load(uint32_t param, ElemType elem, std::span<const NodeId> indices);
     /// query_row[i] or key_row[i] in a transform clause: f32, 0 out of [0, D).
     NodeId row_load(ClauseVar which, NodeId index);

@@ -1,4 +1,4 @@
-// The passes of the IR, and the list in which they run. One pass is one pair of files with one function.
+// The passes of the IR, and the list in which they run. One pass is one file with one function, NAME.cpp.
 #pragma once
 
 #include <functional>
@@ -14,6 +14,8 @@ void fold(Attention& attention);
 /// Algebraic rules that hold for every value of f32 (NaN, -0 and inf included) and of i32: x * 1, x and x, not not x,
 /// select with equal arms, comparisons turned round, and the rest of the table in simplify.cpp.
 void simplify(Attention& attention);
+/// Writes reductions of at most 8 trips with constant bounds and a small body as a chain, in the same order.
+void unroll(Attention& attention);
 /// Gives commutative operands one order and drops nodes that no root reaches; hash-consing then leaves one node a value.
 void cse(Attention& attention);
 
@@ -21,7 +23,7 @@ struct Pass {
     std::string_view name;
     void (*run)(Attention&);
 };
-/// fold, simplify, cse, ... in the order in which `optimise` runs them.
+/// fold, simplify, unroll, cse: in the order in which `optimise` runs them.
 [[nodiscard]] const std::vector<Pass>& passes();
 
 /// Runs all passes to a fixed point (bounded); calls `after_each` with the pass name after each.

@@ -1,0 +1,16 @@
+// How passes change an attention: its graph is rebuilt from the roots, operands first, each node through a function. What no root reaches is dropped.
+#pragma once
+
+#include <functional>
+#include <span>
+
+#include "ir/ir.h"
+
+namespace flexc::ir {
+
+/// Gives the node of `out` that stands for `node` of the old graph, whose operands are `operands` in `out`. It may add further nodes.
+using RewriteNode = std::function<NodeId(Graph& out, const Node& node, std::span<const NodeId> operands)>;
+
+void rewrite(Attention& attention, const RewriteNode& rewrite_node);
+
+}  // namespace flexc::ir
