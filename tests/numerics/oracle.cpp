@@ -10,7 +10,7 @@ namespace {
 
 constexpr double kInf = std::numeric_limits<double>::infinity();
 
-double sum_error(double u, double n) { return u * std::min(n, 6 * std::sqrt(n)); }
+double sum_error(double u, double n) { return u * std::min(n, 3 * std::sqrt(n)); }
 
 /// |ds/dx| by a central difference; where the clause is not smooth the larger one-sided slope is as good a bound.
 double slope(const ScoreFn& score, int b, int h, int q, int k, double x) {
@@ -52,16 +52,19 @@ Output attention(const Inputs& in, const Variant& variant, const Precision& prec
                 for (int k = 0; k < s.k; ++k) {
                     if (variant.mask && !variant.mask(b, h, q, k)) continue;
                     const double* key = in.k.data() + (kv_head * s.k + k) * s.d;
-                    double dot = 0, dot_magnitude = 0;
+                    double dot = 0, largest = 0, squares = 0;
                     for (int i = 0; i < s.d; ++i) {
-                        dot += query[i] * key[i];
-                        dot_magnitude += std::fabs(query[i] * key[i]);
+                        const double product = query[i] * key[i];
+                        dot += product;
+                        largest = std::max(largest, std::fabs(dot));
+                        squares += product * product;
                     }
+                    largest = std::max(largest, 3 * std::sqrt(squares));
                     const double x = scale * dot;
                     score[k] = variant.score ? variant.score(b, h, q, k, x) : x;
                     if (score[k] == -kInf) continue;
                     const double gain = variant.score ? slope(variant.score, b, h, q, k, x) : 1;
-                    error[k] = sum_error(u, s.d + 4) * gain * std::fabs(scale) * dot_magnitude +
+                    error[k] = sum_error(u, s.d + 4) * gain * std::fabs(scale) * largest +
                                (variant.score ? variant.score_ops * u * (1 + std::fabs(x) + std::fabs(score[k]) + std::fabs(score[k] - x)) : 0) +
                                variant.score_error * std::fabs(score[k]);
                     kept.push_back(k);

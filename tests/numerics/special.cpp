@@ -1,5 +1,6 @@
 // Special inputs: sizes at the edges, head layouts, rows with nothing to attend to, values that are not finite, huge scores,
 // captured arrays of every type.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <tuple>
@@ -233,9 +234,29 @@ void launches(Checker& checker, Specials& specials) {
     checker.expect(none->run(level, DType::F32, in, {}).stats.tiles_visited == 0, label, "an empty mask visits no tile");
 }
 
+/// The tolerances are tight enough to tell f32 from tf32 (10 bits of fraction), at every head dimension.
+void sensitivity(Checker& checker) {
+    const std::string label = "tolerance tells tf32";
+    if (!checker.wanted(label)) return;
+    Random random(11);
+    for (const int d : {8, 64, 128, 512}) {
+        Inputs in = random_inputs(random, {.b = 1, .h = 1, .hkv = 1, .q = 16, .k = 256, .d = d, .dv = 64, .kvb = 1}, DType::F32);
+        const Output exact = attention(in, {}, kF32);
+        for (auto* values : {&in.q, &in.k})
+            for (double& x : *values) x = rounded(DType::F16, x);   // as many bits as tf32 has
+        const Output coarse = attention(in, {}, kF32);
+        double o_ratio = 0, lse_ratio = 0;
+        for (size_t i = 0; i < exact.o.size(); ++i) o_ratio = std::max(o_ratio, std::fabs(coarse.o[i] - exact.o[i]) / exact.o_bound[i]);
+        for (size_t i = 0; i < exact.lse.size(); ++i) lse_ratio = std::max(lse_ratio, std::fabs(coarse.lse[i] - exact.lse[i]) / exact.lse_bound[i]);
+        checker.expect(o_ratio > 2 && lse_ratio > 1, label,
+                       "at D=" + std::to_string(d) + " its error is only " + std::to_string(o_ratio) + " (o) and " + std::to_string(lse_ratio) + " (lse) of the allowed");
+    }
+}
+
 }  // namespace
 
 void check_special(Checker& checker) {
+    sensitivity(checker);
     Specials specials(checker);
     if (checker.wanted("sizes")) sizes(checker, specials);
     if (checker.wanted("heads and layouts")) heads(checker, specials);

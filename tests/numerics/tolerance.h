@@ -1,10 +1,12 @@
 // The one table of tolerances, and where they come from.
 //
-// Notation: u = unit roundoff of the accumulation; g(n) = u * min(n, 6 sqrt(n)), the probabilistic bound for a sum or dot product
-// of n terms (Higham and Mary, "A New Approach to Probabilistic Rounding Error Analysis", 2019, with lambda = 6: it fails
-// with probability below 1e-7 per sum).
+// Notation: u = unit roundoff of the accumulation; g(n) = u * min(n, 3 sqrt(n)), the probabilistic bound for n roundings (Higham and Mary,
+// "A New Approach to Probabilistic Rounding Error Analysis", 2019). One rounding has a standard deviation of at most 0.58 u, so that
+// 3 sqrt(n) stands more than five deviations out.
 //
-//  score:   e_k = g(D + 4) |s'(x)| scale sum_i |q_i k_i|      the dot product and its scaling, through the slope of the score clause
+//  score:   e_k = g(D + 4) |s'(x)| scale m                  the dot product and its scaling, through the slope of the score clause;
+//                                                           m = the largest partial sum of q_i k_i, at least 3 times their 2-norm,
+//                                                           which partial sums in another order rarely exceed
 //               + c u (1 + |x| + |s| + |s - x|)              the score clause itself: c operations at its magnitudes
 //               + r |s|                                      approximate functions (tanh_approx)
 //               + 4 u |s - max s| + 8 u                      the exponential: argument, polynomial
