@@ -1,0 +1,80 @@
+// What a launch reads, from where the user put it: --set, then --in, then defaults, then --shape and random numbers.
+// Three steps, in this order: load() reads the files; consts() gives the `const` parameters to the compiler; bind() gives
+// the compiled attention its extents, q, k, v and arguments. Each reports its faults to the session.
+#pragma once
+
+#include <array>
+#include <deque>
+#include <set>
+
+#include "driver/compiler.h"
+#include "tools/cli.h"
+#include "tools/io/array.h"
+
+namespace flexc::tools {
+
+/// What bind() makes: all arrays that a launch views, and the views. Not copyable: the views point into `storage`.
+struct Launch {
+    Launch() = default;
+    Launch(const Launch&) = delete;
+    Launch& operator=(const Launch&) = delete;
+
+    flex::DType dtype = flex::DType::F32;
+    std::deque<io::Array> storage;
+    flex::Tensor q, k, v;               // data == nullptr where bind() was not asked for them
+    std::vector<flex::Argument> args;
+    std::array<int32_t, 7> builtin{};   // B H HKV Q K D DV
+    std::vector<int32_t> extents;       // builtin, then the free ones
+
+    [[nodiscard]] int64_t extent(ir::ExtentVar which) const { return builtin[static_cast<size_t>(which)]; }
+};
+
+enum class Need : uint8_t {
+    Attention,   // q, k, v and every parameter: for run and bench. Without any of q, k, v: random ones of --shape, and random float tensors
+    Pictures,    // extents and the parameters in `reached`; q and k if they are there. Extents have defaults
+};
+
+class Inputs {
+public:
+    Inputs(Session& session, const InputOptions& options) : session_(session), options_(options) {}
+
+    /// Reads --in and the files that --set names. False if something cannot be read.
+    bool load();
+    /// Values of the `const` parameters: -D, --set, --in.
+    [[nodiscard]] std::optional<frontend::ConstValues> consts(const frontend::Program::AttentionInfo& attention);
+    /// `reached`: the parameters (by index) whose values matter; others may be absent. `device` is for messages.
+    bool bind(const flex::KernelDesc& desc, Need need, const std::set<uint32_t>& reached, std::optional<flex::DType> dtype, const std::string& device,
+              Launch* out);
+
+private:
+    bool check_names(const flex::KernelDesc& desc, const std::string& device);
+    bool find_extents(const flex::KernelDesc& desc, Need need, const std::set<uint32_t>& reached, std::vector<std::optional<int64_t>>* extents);
+    bool bind_qkv(Need need, const std::vector<std::optional<int64_t>>& extents, std::optional<flex::DType> dtype, Launch* out);
+    bool bind_param(const flex::KernelDesc& desc, uint32_t index, bool needed, bool may_be_random,
+                    const std::vector<std::optional<int64_t>>& extents, Launch* out);
+    /// The array or text given for a parameter: --set before --in. Null if neither.
+    [[nodiscard]] const io::Array* given(const std::string& name) const;
+    bool read_set(const Assignment& set);
+    bool has_attention_arrays() const { return given("q") || given("k") || given("v"); }
+    io::Array random(const std::string& name, std::vector<int64_t> shape) const;
+    bool report_unreadable(const std::string& name);
+
+    Session& session_;
+    const InputOptions& options_;
+    io::Arrays from_file_, from_sets_;
+    io::Unreadable unreadable_;
+    std::map<std::string, std::string> set_texts_;   // --set values that name no file
+    std::set<std::string> consts_;
+};
+
+/// "f32[H, N + 1]", "i32"
+[[nodiscard]] std::string declared_type(const flex::KernelDesc& desc, const flex::ParamDesc& param);
+[[nodiscard]] std::string array_type(const io::Array& array);
+
+/// Text of a number or bool in the type `type`, as --set and -D spell values; nothing if it is none or out of range.
+[[nodiscard]] std::optional<io::Array> parse_scalar(const std::string& text, flex::DType type);
+
+/// Reports a fault of the runtime: wrong arguments, lack of memory or a refusal.
+void report_status(Session& session, const flex::Status& status);
+
+}  // namespace flexc::tools

@@ -1,0 +1,69 @@
+// flexc: the command line. Parses arguments, calls one subcommand, and turns what escapes into an exit code.
+#include <cstdio>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "diag/diagnostic.h"
+#include "tools/cli.h"
+#include "tools/interrupt.h"
+#include "tools/report.h"
+
+namespace {
+
+using namespace flexc;
+using namespace flexc::tools;
+
+int usage_error(const std::string& text) {
+    std::fprintf(stderr, "flexc: %s\n", text.c_str());
+    return kUsage;
+}
+
+int run_main(int argc, char** argv) {
+    CLI::App app("A compiler for attention variants: a few lines of .flex in, a fused attention kernel out.", "flexc");
+    app.set_version_flag("--version", std::string("flexc ") + FLEXC_VERSION);
+    app.require_subcommand(1);
+    app.footer("Examples:\n  flexc check causal.flex\n  flexc run causal.flex --in x.npz --out y.npz\n`flexc COMMAND --help` tells more about each.");
+    const std::vector<Command> commands = {add_check(app), add_run(app), add_show(app), add_build(app), add_bench(app)};
+
+    if (argc > 1 && argv[1][0] != '-') {
+        std::vector<std::string> names;
+        for (const Command& command : commands) names.push_back(command.app->get_name());
+        const std::string given = argv[1];
+        if (std::find(names.begin(), names.end(), given) == names.end()) {
+            const std::string near = diag::nearest(given, names);
+            return usage_error("there is no command `" + given + "`" + (near.empty() ? "; `flexc --help` lists them" : "; did you mean `" + near + "`?"));
+        }
+    }
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+        if (error.get_exit_code() != 0) {
+            std::string command = "flexc";
+            for (const CLI::App* sub : app.get_subcommands()) command += " " + sub->get_name();
+            return usage_error(std::string(error.what()) + "\n`" + command + " --help` shows the options");
+        }
+        return app.exit(error);
+    }
+    for (const Command& command : commands)
+        if (*command.app) return command.action();
+    return kUsage;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    install_signal_handlers();
+    try {
+        return run_main(argc, argv);
+    } catch (const std::bad_alloc&) {
+        std::fputs("error[E4025]: out of memory\n", stderr);
+        return kMachineCannot;
+    } catch (const std::length_error&) {
+        std::fputs("error[E4025]: out of memory\n", stderr);
+        return kMachineCannot;
+    } catch (const std::exception& error) {
+        std::fprintf(stderr, "internal compiler error: %s\nthis is a bug in flexc, not in your program; please report it with the input\n", error.what());
+        return kBug;
+    }
+}
