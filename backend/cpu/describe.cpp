@@ -1,0 +1,65 @@
+#include "backend/cpu/compile.h"
+
+namespace flexc::cpu {
+
+namespace {
+
+flex::DType dtype(ir::ElemType elem) {
+    switch (elem) {
+        case ir::ElemType::F32: return flex::DType::F32;
+        case ir::ElemType::F16: return flex::DType::F16;
+        case ir::ElemType::BF16: return flex::DType::BF16;
+        case ir::ElemType::I32: return flex::DType::I32;
+        case ir::ElemType::I16: return flex::DType::I16;
+        case ir::ElemType::I8: return flex::DType::I8;
+        case ir::ElemType::U8: return flex::DType::U8;
+        case ir::ElemType::Bool: return flex::DType::Bool;
+    }
+    return flex::DType::F32;
+}
+
+flex::DType dtype(ir::Type type) {
+    switch (type) {
+        case ir::Type::F32: return flex::DType::F32;
+        case ir::Type::I32: return flex::DType::I32;
+        case ir::Type::Bool: return flex::DType::Bool;
+    }
+    return flex::DType::F32;
+}
+
+flex::DimDesc dim(const ir::Dim& d) { return {d.multiplier, d.extent_id, d.offset}; }
+
+}  // namespace
+
+flex::KernelDesc describe(const ir::Attention& attention) {
+    flex::KernelDesc desc;
+    desc.name = attention.name;
+    desc.extents = attention.extents;
+    for (const ir::Param& from : attention.params) {
+        flex::ParamDesc& to = desc.params.emplace_back();
+        to.name = from.name;
+        to.is_tensor = from.is_tensor;
+        to.dtype = from.is_tensor ? dtype(from.elem) : dtype(from.type);
+        for (const ir::Dim& d : from.dims) to.dims.push_back(dim(d));
+        to.grad = from.grad;
+        to.has_default = from.default_bits.has_value();
+        to.default_bits = from.default_bits.value_or(0);
+    }
+    for (const ir::ExtentConstraint& from : attention.constraints) desc.rules.push_back({dim(from.left), dim(from.right), from.reason});
+    return desc;
+}
+
+std::vector<std::string> unsupported_clauses(const ir::Attention& attention) {
+    std::vector<std::string> clauses;
+    if (attention.normalize == ir::Normalize::Sigmoid) clauses.push_back("normalize sigmoid");
+    if (attention.normalize == ir::Normalize::None) clauses.push_back("normalize none");
+    if (attention.sink.valid()) clauses.push_back("sink");
+    if (attention.blocks) clauses.push_back("blocks");
+    if (attention.query.valid()) clauses.push_back("query");
+    if (attention.key.valid()) clauses.push_back("key");
+    if (attention.output.valid()) clauses.push_back("output");
+    for (const ir::Emit& emit : attention.emits) clauses.push_back("emit " + emit.name);
+    return clauses;
+}
+
+}  // namespace flexc::cpu

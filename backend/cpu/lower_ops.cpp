@@ -1,0 +1,250 @@
+// One operation of the IR at a time, on scalars or on vectors (ir/ops.def has the semantics).
+#include "backend/cpu/lowering.h"
+
+#include <bit>
+#include <string>
+
+#include "diag/check.h"
+
+#include <llvm/IR/Intrinsics.h>
+
+namespace flexc::cpu {
+
+using ir::IndexVar;
+using ir::NodeId;
+using ir::Op;
+using llvm::Value;
+namespace Intrinsic = llvm::Intrinsic;
+
+namespace {
+
+bool is_float(Value* v) { return v->getType()->isFPOrFPVectorTy(); }
+
+const char* math_name(Op op) {
+    switch (op) {
+        case Op::Exp: return "exp";
+        case Op::Exp2: return "exp2";
+        case Op::Log: return "log";
+        case Op::Log2: return "log2";
+        case Op::Tanh:
+        case Op::TanhApprox: return "tanh";
+        case Op::Sigmoid: return "sigmoid";
+        case Op::Sin: return "sin";
+        case Op::Cos: return "cos";
+        case Op::Tan: return "tan";
+        case Op::Erf: return "erf";
+        case Op::Floor: return "floor";
+        case Op::Ceil: return "ceil";
+        case Op::Round: return "round";
+        case Op::Pow: return "pow";
+        default: return nullptr;
+    }
+}
+
+}  // namespace
+
+Value* Lowering::emit_node(NodeId id) {
+    const ir::Node& node = graph_[id];
+    switch (ir::info(node.op).kind) {
+        case ir::OpKind::Leaf: return emit_leaf(id);
+        case ir::OpKind::Load: return emit_load(id);
+        default: break;
+    }
+    Value* operand[3] = {};
+    FLEX_CHECK(node.operand_count >= 1 && node.operand_count <= 3, "an operation has one to three operands");
+    for (size_t i = 0; i < node.operand_count; i++) operand[i] = values_[graph_.operand(id, i).value];
+    if (varying(id))
+        for (size_t i = 0; i < node.operand_count; i++) operand[i] = as_vector(operand[i]);
+
+    switch (node.op) {
+        case Op::Select: return builder_.CreateSelect(operand[0], operand[1], operand[2]);
+        case Op::Clamp: return emit_min(emit_max(operand[0], operand[1]), operand[2]);
+        case Op::FloorDiv:
+        case Op::Mod:
+            if (const auto divisor = graph_.as_i32(graph_.operand(id, 1))) return emit_divide_constant(node.op == Op::Mod, operand[0], *divisor);
+            return emit_divide(node.op == Op::Mod, operand[0], operand[1]);
+        case Op::Pow: return call_math("pow", {operand[0], operand[1]});
+        default: break;
+    }
+    if (const char* name = math_name(node.op)) return call_math(name, {operand[0]});
+    return emit_arithmetic(id, operand[0], operand[1]);
+}
+
+Value* Lowering::emit_leaf(NodeId id) {
+    const ir::Node& node = graph_[id];
+    switch (node.op) {
+        case Op::ConstF32: return llvm::ConstantFP::get(builder_.getContext(), llvm::APFloat(std::bit_cast<float>(node.payload)));
+        case Op::ConstI32: return builder_.getInt32(node.payload);
+        case Op::ConstBool: return builder_.getInt1(node.payload != 0);
+        case Op::Extent: return extent(node.payload);
+        case Op::TileBound: return inputs_.bounds[node.payload];
+        case Op::ClauseVar:
+            FLEX_CHECK(ir::ClauseVar(node.payload) == ir::ClauseVar::Score && inputs_.score, "the CPU target lowers no clause but score");
+            return inputs_.score;
+        case Op::Scalar: {
+            Value* field = entry_.CreateConstInBoundsGEP1_32(entry_.getPtrTy(), inputs_.args, 1);
+            Value* slots = invariant_load(entry_, entry_.getPtrTy(), field, 8);
+            Value* slot = entry_.CreateConstInBoundsGEP1_32(entry_.getInt32Ty(), slots, node.payload);
+            if (node.type == ir::Type::F32) return invariant_load(entry_, entry_.getFloatTy(), slot, 4);
+            Value* bits = invariant_load(entry_, entry_.getInt32Ty(), slot, 4);
+            return node.type == ir::Type::I32 ? bits : entry_.CreateICmpNE(bits, entry_.getInt32(0));
+        }
+        case Op::Index:
+            switch (IndexVar(node.payload)) {
+                case IndexVar::B: return inputs_.b;
+                case IndexVar::H: return inputs_.h;
+                case IndexVar::Q: return inputs_.q;
+                case IndexVar::Hkv: return hkv();
+                case IndexVar::K: {
+                    FLEX_CHECK(inputs_.k, "k has a value only in a vector hook");
+                    std::vector<uint32_t> lane(size_t(target_.lanes));
+                    for (size_t i = 0; i < lane.size(); i++) lane[i] = uint32_t(i);
+                    return builder_.CreateAdd(splat(inputs_.k), llvm::ConstantDataVector::get(builder_.getContext(), lane));
+                }
+                case IndexVar::D: break;
+            }
+            break;
+        default: break;
+    }
+    FLEX_CHECK(false, "a leaf that the CPU target can lower");
+    return nullptr;
+}
+
+Value* Lowering::hkv() {
+    if (hkv_) return hkv_;
+    // At the start of the body, where it holds for the whole hook.
+    llvm::IRBuilder<>::InsertPointGuard guard(builder_);
+    builder_.SetInsertPoint(body_, body_->begin());
+    Value* group = emit_divide(false, extent(uint32_t(ir::ExtentVar::H)), extent(uint32_t(ir::ExtentVar::HKV)));
+    hkv_ = emit_divide(false, inputs_.h, group);
+    return hkv_;
+}
+
+Value* Lowering::emit_arithmetic(NodeId id, Value* a, Value* b) {
+    llvm::IRBuilder<>& f = builder_;
+    switch (graph_[id].op) {
+        case Op::Neg: return is_float(a) ? f.CreateFNeg(a) : f.CreateNeg(a);
+        case Op::Abs: return is_float(a) ? unary(Intrinsic::fabs, a) : f.CreateBinaryIntrinsic(Intrinsic::abs, a, f.getFalse());
+        case Op::Sign: {
+            if (!is_float(a)) {
+                Value* low = f.CreateBinaryIntrinsic(Intrinsic::smax, a, integer_like(a, -1));
+                return f.CreateBinaryIntrinsic(Intrinsic::smin, low, integer_like(a, 1));
+            }
+            Value* zero = constant_like(a, 0.0);
+            Value* other = f.CreateSelect(f.CreateFCmpUNO(a, a), a, zero);
+            Value* negative = f.CreateSelect(f.CreateFCmpOLT(a, zero), constant_like(a, -1.0), other);
+            return f.CreateSelect(f.CreateFCmpOGT(a, zero), constant_like(a, 1.0), negative);
+        }
+        case Op::BitNot:
+        case Op::Not: return f.CreateNot(a);
+        case Op::Add: return is_float(a) ? f.CreateFAdd(a, b) : f.CreateAdd(a, b);
+        case Op::Sub: return is_float(a) ? f.CreateFSub(a, b) : f.CreateSub(a, b);
+        case Op::Mul: return is_float(a) ? f.CreateFMul(a, b) : f.CreateMul(a, b);
+        case Op::Div: return f.CreateFDiv(a, b);
+        case Op::Min: return emit_min(a, b);
+        case Op::Max: return emit_max(a, b);
+        case Op::BitAnd:
+        case Op::And: return f.CreateAnd(a, b);
+        case Op::BitOr:
+        case Op::Or: return f.CreateOr(a, b);
+        case Op::BitXor: return f.CreateXor(a, b);
+        case Op::Shl: {
+            Value* shifted = f.CreateShl(a, f.CreateAnd(b, integer_like(b, 31)));
+            return f.CreateSelect(f.CreateICmpULT(b, integer_like(b, 32)), shifted, integer_like(a, 0));
+        }
+        case Op::Shr: return f.CreateAShr(a, f.CreateBinaryIntrinsic(Intrinsic::umin, b, integer_like(b, 31)));
+        case Op::Eq: return is_float(a) ? f.CreateFCmpOEQ(a, b) : f.CreateICmpEQ(a, b);
+        case Op::Ne: return is_float(a) ? f.CreateFCmpUNE(a, b) : f.CreateICmpNE(a, b);
+        case Op::Lt: return is_float(a) ? f.CreateFCmpOLT(a, b) : f.CreateICmpSLT(a, b);
+        case Op::Le: return is_float(a) ? f.CreateFCmpOLE(a, b) : f.CreateICmpSLE(a, b);
+        case Op::Sqrt: return unary(Intrinsic::sqrt, a);
+        case Op::Rsqrt: return f.CreateFDiv(constant_like(a, 1.0), unary(Intrinsic::sqrt, a));
+        case Op::ToF32: {
+            llvm::Type* type = type_of(ir::Type::F32, a->getType()->isVectorTy());
+            if (is_float(a)) return a;
+            return a->getType()->isIntOrIntVectorTy(1) ? f.CreateUIToFP(a, type) : f.CreateSIToFP(a, type);
+        }
+        case Op::ToI32:
+            if (is_float(a)) return emit_to_i32(a);
+            return f.CreateZExt(a, type_of(ir::Type::I32, a->getType()->isVectorTy()));
+        default: break;
+    }
+    FLEX_CHECK(false, "an operation that the CPU target can lower");
+    return nullptr;
+}
+
+// The comparison gives b where either is NaN; what remains is a NaN in a.
+Value* Lowering::emit_min(Value* a, Value* b) {
+    if (!is_float(a)) return builder_.CreateBinaryIntrinsic(Intrinsic::smin, a, b);
+    Value* least = builder_.CreateSelect(builder_.CreateFCmpOLT(a, b), a, b);
+    return builder_.CreateSelect(builder_.CreateFCmpUNO(a, a), a, least);
+}
+
+Value* Lowering::emit_max(Value* a, Value* b) {
+    if (!is_float(a)) return builder_.CreateBinaryIntrinsic(Intrinsic::smax, a, b);
+    Value* most = builder_.CreateSelect(builder_.CreateFCmpOGT(a, b), a, b);
+    return builder_.CreateSelect(builder_.CreateFCmpUNO(a, a), a, most);
+}
+
+Value* Lowering::emit_to_i32(Value* x) {
+    llvm::Type* type = type_of(ir::Type::I32, x->getType()->isVectorTy());
+    Value* zero = constant_like(x, 0.0);
+    Value* in_range = builder_.CreateFCmpOLT(unary(Intrinsic::fabs, x), constant_like(x, 0x1p31));
+    Value* truncated = builder_.CreateFPToSI(builder_.CreateSelect(in_range, x, zero), type);
+    Value* high = builder_.CreateSelect(builder_.CreateFCmpOGT(x, zero), llvm::ConstantInt::get(type, uint64_t(INT32_MAX)),
+                                        llvm::ConstantInt::get(type, 0));
+    Value* saturated = builder_.CreateSelect(builder_.CreateFCmpOLT(x, zero), llvm::ConstantInt::get(type, uint64_t(INT32_MIN), true), high);
+    return builder_.CreateSelect(in_range, truncated, saturated);
+}
+
+// Floor division or modulo by what is known only at run time. The quotient of vectors is taken in f64: for 32-bit integers the
+// rounded quotient truncates to the exact one, and no x86 has an integer division of vectors.
+Value* Lowering::emit_divide(bool modulo, Value* a, Value* b) {
+    llvm::IRBuilder<>& f = builder_;
+    Value* zero = integer_like(a, 0);
+    Value* by_zero = f.CreateICmpEQ(b, zero);
+    Value* overflow = f.CreateAnd(f.CreateICmpEQ(a, integer_like(a, INT32_MIN)), f.CreateICmpEQ(b, integer_like(b, -1)));
+    Value* divisor = f.CreateSelect(f.CreateOr(by_zero, overflow), integer_like(b, 1), b);   // INT_MIN / 1 is the wrapped quotient
+    Value* quotient;
+    if (a->getType()->isVectorTy()) {
+        llvm::Type* wide = llvm::FixedVectorType::get(f.getDoubleTy(), unsigned(target_.lanes));
+        quotient = f.CreateFPToSI(f.CreateFDiv(f.CreateSIToFP(a, wide), f.CreateSIToFP(divisor, wide)), a->getType());
+    } else {
+        quotient = f.CreateSDiv(a, divisor);
+    }
+    Value* rest = f.CreateSub(a, f.CreateMul(quotient, divisor));
+    Value* adjust = f.CreateAnd(f.CreateICmpNE(rest, zero), f.CreateICmpSLT(f.CreateXor(rest, divisor), zero));
+    Value* result = modulo ? f.CreateSelect(adjust, f.CreateAdd(rest, divisor), rest)
+                           : f.CreateSelect(adjust, f.CreateSub(quotient, integer_like(a, 1)), quotient);
+    return f.CreateSelect(by_zero, zero, result);
+}
+
+Value* Lowering::emit_divide_constant(bool modulo, Value* a, int32_t divisor) {
+    llvm::IRBuilder<>& f = builder_;
+    Value* zero = integer_like(a, 0);
+    if (divisor == 0) return zero;
+    if (divisor == -1) return modulo ? zero : f.CreateNeg(a);
+    if (divisor > 0 && std::has_single_bit(uint32_t(divisor))) {
+        if (modulo) return f.CreateAnd(a, integer_like(a, divisor - 1));
+        return f.CreateAShr(a, integer_like(a, std::countr_zero(uint32_t(divisor))));
+    }
+    Value* b = integer_like(a, divisor);
+    Value* quotient = f.CreateSDiv(a, b);   // a multiplication in the end
+    Value* rest = f.CreateSub(a, f.CreateMul(quotient, b));
+    Value* adjust = divisor > 0 ? f.CreateICmpSLT(rest, zero) : f.CreateICmpSGT(rest, zero);
+    if (modulo) return f.CreateSelect(adjust, f.CreateAdd(rest, b), rest);
+    return f.CreateSelect(adjust, f.CreateSub(quotient, integer_like(a, 1)), quotient);
+}
+
+// Mathematics is vector code of the skeleton; a scalar is computed in all lanes, so that it has the same bits as in a vector.
+Value* Lowering::call_math(const char* name, std::initializer_list<Value*> operands) {
+    llvm::Function* function = module_->getFunction(std::string("flex_math_") + name);
+    FLEX_CHECK(function, "the skeleton has the function");
+    const bool scalar = !(*operands.begin())->getType()->isVectorTy();
+    llvm::SmallVector<Value*, 2> arguments;
+    for (Value* operand : operands) arguments.push_back(as_vector(operand));
+    Value* result = builder_.CreateCall(function, arguments);
+    return scalar ? builder_.CreateExtractElement(result, uint64_t(0)) : result;
+}
+
+}  // namespace flexc::cpu

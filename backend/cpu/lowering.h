@@ -1,0 +1,154 @@
+// IR -> LLVM IR: the bodies of the hooks that the skeleton calls (backend/skeletons/cpu/hooks.h).
+//
+// A value that varies with k (or with the score) is a vector of one lane a key; every other value is a scalar. Bools are i1.
+// Scalars that hold for a whole row are computed once, in flex_hook_row, and reach the vector hooks through the slots of the row.
+// Nothing emitted is undefined for any input, traps, or reads outside a captured tensor.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "ir/ir.h"
+#include "ir/tile_state.h"
+#include "ir/variance.h"
+
+#include <llvm/IR/IRBuilder.h>
+#include <llvm/IR/Module.h>
+
+namespace flexc::cpu {
+
+/// What is known about each node before any code is emitted.
+struct Facts {
+    explicit Facts(const ir::Attention& attention_in);
+
+    const ir::Attention& attention;
+    std::vector<ir::Variance> variance;
+    std::vector<uint8_t> proven;   // ir::proven_dims
+    /// For i32 values: the difference from one key to the next, where that is the constant 1 or -1 (mod 2^32); else 0.
+    std::vector<int8_t> step;
+
+    [[nodiscard]] bool varies_with_key(ir::NodeId id) const { return variance[id.value] & (ir::kVariesK | ir::kVariesScore); }
+};
+
+/// Which nodes flex_hook_row leaves in which slot.
+class RowSlots {
+public:
+    explicit RowSlots(int capacity) : capacity_(capacity) {}
+    /// The slot of a node, a new one if need be; -1 if all are taken.
+    int find_or_add(ir::NodeId id);
+    [[nodiscard]] const std::vector<ir::NodeId>& nodes() const { return nodes_; }
+
+private:
+    int capacity_;
+    std::vector<ir::NodeId> nodes_;
+    std::vector<std::pair<uint32_t, int>> by_id_;   // sorted
+};
+
+/// The level as far as code is shaped by it.
+struct VectorTarget {
+    int lanes = 4;
+    bool gather = false;   // a hardware gather of 32-bit elements exists
+    bool f16c = false;     // conversions between f16 and f32 exist
+};
+
+/// Emits one hook: give it the arguments, ask for values, and return.
+class Lowering {
+public:
+    struct Inputs {
+        llvm::Value* args = nullptr;
+        llvm::Value *b = nullptr, *h = nullptr, *q = nullptr;
+        llvm::Value *k = nullptr, *active = nullptr;   // vector hooks
+        llvm::Value* score = nullptr;                  // <lanes x float>
+        llvm::Value* row = nullptr;                    // where slots are read from
+        llvm::Value* bounds[4] = {};                   // tile state: by ir::TileBound
+    };
+
+    /// `function` must have no body. With `slots`, values of a row are taken from (and asked of) the slots.
+    Lowering(const Facts& facts, const VectorTarget& target, llvm::Function* function, const Inputs& inputs, RowSlots* slots);
+
+    /// Values of roots: scalars, or vectors where they vary with the key.
+    void emit(std::span<const ir::NodeId> roots);
+    [[nodiscard]] llvm::Value* value(ir::NodeId id) const { return values_[id.value]; }
+    [[nodiscard]] llvm::Value* vector(ir::NodeId id) { return as_vector(value(id)); }
+    [[nodiscard]] llvm::IRBuilder<>& builder() { return builder_; }
+    /// As it lies in a slot or a result: i1 becomes 0 or 1, floats their bits.
+    [[nodiscard]] llvm::Value* to_bits(llvm::Value* scalar);
+    /// Call when the body is complete.
+    void finish();
+
+    /// 1 / sqrt(D), rounded once.
+    [[nodiscard]] llvm::Value* default_scale();
+
+private:
+    struct TensorFields {
+        llvm::Value* data = nullptr;
+        std::vector<llvm::Value*> stride, dim;   // i64, i32
+    };
+
+    // lowering.cpp
+    void emit_scope(std::span<const ir::NodeId> roots, uint32_t bound_loops);
+    void emit_reduce(ir::NodeId id, uint32_t bound_loops);
+    llvm::Value* combine(ir::Op op, ir::Type type, llvm::Value* a, llvm::Value* b);
+    llvm::Constant* identity(ir::Op op, ir::Type type);
+    llvm::Value* from_slot(ir::NodeId id, int slot);
+    void set(ir::NodeId id, llvm::Value* v);
+    void forget(size_t mark);
+    llvm::Value* extent(uint32_t id);
+    llvm::Value* invariant_load(llvm::IRBuilder<>& at, llvm::Type* type, llvm::Value* pointer, unsigned align);
+
+    // lower_ops.cpp
+    llvm::Value* emit_node(ir::NodeId id);
+    llvm::Value* emit_leaf(ir::NodeId id);
+    llvm::Value* emit_arithmetic(ir::NodeId id, llvm::Value* a, llvm::Value* b);
+    llvm::Value* emit_divide(bool modulo, llvm::Value* a, llvm::Value* b);
+    llvm::Value* emit_divide_constant(bool modulo, llvm::Value* a, int32_t divisor);
+    llvm::Value* emit_to_i32(llvm::Value* x);
+    llvm::Value* emit_min(llvm::Value* a, llvm::Value* b);
+    llvm::Value* emit_max(llvm::Value* a, llvm::Value* b);
+    llvm::Value* call_math(const char* name, std::initializer_list<llvm::Value*> operands);
+    llvm::Value* hkv();
+
+    // lower_load.cpp
+    llvm::Value* emit_load(ir::NodeId id);
+    llvm::Value* emit_uniform_load(ir::NodeId id);
+    llvm::Value* emit_vector_load(ir::NodeId id);
+    llvm::Value* gather(ir::ElemType elem, llvm::Value* base, llvm::Value* offsets, llvm::Value* mask);
+    llvm::Value* widen(ir::ElemType elem, llvm::Value* raw);
+    llvm::Value* first_lane(ir::NodeId id);
+    llvm::Type* raw_type(ir::ElemType elem);
+    llvm::Constant* zero_bytes();
+    bool needs_guard(ir::NodeId load, size_t dim) const;
+    const TensorFields& tensor(uint32_t param);
+
+    // helpers of all
+    [[nodiscard]] bool varying(ir::NodeId id) const { return inputs_.k && facts_.varies_with_key(id); }
+    llvm::Value* as_vector(llvm::Value* v);
+    llvm::Value* splat(llvm::Value* scalar);
+    llvm::Type* type_of(ir::Type type, bool vector);
+    llvm::Constant* constant_like(llvm::Value* v, double f);       // of v's element type and lane count
+    llvm::Constant* integer_like(llvm::Value* v, int64_t i);
+    llvm::Value* unary(llvm::Intrinsic::ID id, llvm::Value* a);
+
+    const Facts& facts_;
+    const ir::Graph& graph_;
+    VectorTarget target_;
+    llvm::Function* function_;
+    llvm::Module* module_;
+    Inputs inputs_;
+    RowSlots* slots_;
+    llvm::IRBuilder<> builder_, entry_;       // entry_: at the end of the entry block, for what holds in the whole hook
+    llvm::BasicBlock* body_;
+    std::vector<llvm::Value*> values_;        // by NodeId
+    std::vector<llvm::Value*> lane0_;         // by NodeId: value of the first key, for values with a step
+    std::vector<llvm::Value**> trail_;        // entries of the two above that are set, in order; a loop clears its own
+    std::vector<TensorFields> tensors_;       // by parameter
+    llvm::Value* active_ = nullptr;           // <lanes x i1>: lanes that may read memory
+    llvm::Value* all_active_ = nullptr;       // i1
+    llvm::Value* hkv_ = nullptr;
+};
+
+/// Gives every hook declared in a skeleton module its body.
+void lower_hooks(const ir::Attention& attention, const ir::TileState& tile_state, const VectorTarget& target, llvm::Module& module);
+
+}  // namespace flexc::cpu

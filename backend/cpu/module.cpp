@@ -1,0 +1,118 @@
+#include "backend/cpu/module.h"
+
+#include <string>
+
+#include "backend/cpu/lowering.h"
+#include "backend/cpu/skeletons.h"
+#include "diag/check.h"
+#include "ir/tile_state.h"
+
+#include <llvm/Bitcode/BitcodeReader.h>
+#include <llvm/IR/Constants.h>
+#include <llvm/Config/llvm-config.h>
+#include <llvm/MC/TargetRegistry.h>
+#include <llvm/Support/TargetSelect.h>
+#include <llvm/Support/xxhash.h>
+#include <llvm/TargetParser/Host.h>
+
+namespace flexc::cpu {
+
+namespace {
+
+constexpr const char* kTriple = "x86_64-unknown-linux-gnu";
+
+const char* cpu_name(flex::CpuLevel level) {
+    switch (level) {
+        case flex::CpuLevel::Generic: return "x86-64";
+        case flex::CpuLevel::Avx2: return "x86-64-v3";
+        case flex::CpuLevel::Avx512:
+        case flex::CpuLevel::Avx512Bf16: return "x86-64-v4";
+    }
+    return "x86-64";
+}
+
+std::unique_ptr<llvm::TargetMachine> make_machine(flex::CpuLevel level) {
+    static const llvm::Target* const target = [] {
+        LLVMInitializeX86TargetInfo();
+        LLVMInitializeX86Target();
+        LLVMInitializeX86TargetMC();
+        LLVMInitializeX86AsmPrinter();
+        std::string error;
+        return llvm::TargetRegistry::lookupTarget(kTriple, error);
+    }();
+    FLEX_CHECK(target, "LLVM has the x86 target");
+    llvm::TargetOptions options;
+    options.FunctionSections = false;
+    return std::unique_ptr<llvm::TargetMachine>(target->createTargetMachine(kTriple, cpu_name(level), "", options, llvm::Reloc::PIC_,
+                                                                            llvm::CodeModel::Small, llvm::CodeGenOptLevel::Default));
+}
+
+/// The CPU whose scheduling is assumed; the instruction set stays that of the level. Empty: none in particular.
+std::string tuned_for(flex::CpuLevel level) {
+    return level == flex::host_level() ? llvm::sys::getHostCPUName().str() : std::string();
+}
+
+/// Reads the bodies that something refers to, and drops the declarations of the others.
+void keep_reachable(llvm::Module& module) {
+    for (bool changed = true; changed;) {
+        changed = false;
+        for (llvm::Function& function : module) {
+            if (!function.isMaterializable()) continue;
+            const bool exported = function.getName().starts_with("flex_cpu_");
+            if (!exported && function.use_empty()) continue;
+            llvm::Error error = function.materialize();
+            FLEX_CHECK(!error, "the embedded bitcode is sound");
+            changed = true;
+        }
+    }
+    for (llvm::Function& function : llvm::make_early_inc_range(module))
+        if (function.isMaterializable()) function.eraseFromParent();
+    llvm::Error error = module.materializeAll();
+    FLEX_CHECK(!error, "the embedded bitcode is sound");
+}
+
+}  // namespace
+
+std::string target_identity(const Options& options) {
+    const std::string_view bitcode = skeleton_bitcode(options.level);
+    const uint64_t hash = llvm::xxh3_64bits(llvm::ArrayRef(reinterpret_cast<const uint8_t*>(bitcode.data()), bitcode.size()));
+    return std::string(kTriple) + " " + flex::name(options.level) + " " + tuned_for(options.level) + " " LLVM_VERSION_STRING " " + std::to_string(hash);
+}
+
+Unit build_unit(const ir::Attention& attention_in, flex::CpuLevel level) {
+    Unit unit;
+    unit.machine = make_machine(level);
+    unit.context = std::make_unique<llvm::LLVMContext>();
+    unit.context->setDiscardValueNames(true);
+    const std::string_view bitcode = skeleton_bitcode(level);
+    auto module = llvm::getLazyBitcodeModule(llvm::MemoryBufferRef({bitcode.data(), bitcode.size()}, "skeleton"), *unit.context);
+    FLEX_CHECK(bool(module), "the embedded bitcode is sound");
+    unit.module = std::move(*module);
+    llvm::Module& m = *unit.module;
+    m.setDataLayout(unit.machine->createDataLayout());
+    m.setModuleIdentifier(attention_in.name);
+    m.setSourceFileName(attention_in.name);
+
+    ir::Attention attention = attention_in;
+    const ir::TileState tile_state = ir::tile_state(attention);
+    VectorTarget target;
+    target.lanes = flex::lanes(level);
+    target.gather = level >= flex::CpuLevel::Avx512;
+    target.f16c = level >= flex::CpuLevel::Avx2;
+    lower_hooks(attention, tile_state, target, m);
+    keep_reachable(m);
+
+    llvm::GlobalVariable* table = m.getNamedGlobal("flex_cpu_table");
+    FLEX_CHECK(table, "the skeleton has the table");
+    table->setName("flex_cpu_kernel_" + attention.name);
+    const std::string host = tuned_for(level);
+    for (llvm::Function& function : m) {
+        if (function.isDeclaration()) continue;
+        function.setLinkage(llvm::GlobalValue::InternalLinkage);
+        function.setDSOLocal(true);
+        if (!host.empty()) function.addFnAttr("tune-cpu", host);
+    }
+    return unit;
+}
+
+}  // namespace flexc::cpu

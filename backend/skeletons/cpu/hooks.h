@@ -1,0 +1,25 @@
+// What a skeleton calls and the compiler generates from the IR of a variant, and what the skeleton offers to generated code.
+//
+// Hooks read captured arguments only, and are inlined into the loops of the skeleton. A row is one (b, h, q): what depends on these
+// alone is computed by flex_hook_row into the row's slots, once, and the vector hooks take it from there; the slots
+// live in registers after inlining. `active` lanes of a vector are keys below K: generated code reads no memory for the others. In
+// main loops it is the constant kLanes, and every trace of it is folded away.
+#pragma once
+
+#include "backend/skeletons/cpu/lanes.h"
+#include "runtime/abi.h"
+
+constexpr int kRowSlots = 128;
+struct RowState {
+    uint32_t slot[kRowSlots];
+};
+
+extern "C" {
+void flex_hook_row(const flex_args* args, int32_t b, int32_t h, int32_t q, RowState* row);
+F flex_hook_score(const flex_args* args, const RowState* row, int32_t b, int32_t h, int32_t q, int32_t k, int32_t active, F score);
+/// -1 or 0 a lane; of inactive lanes anything.
+I flex_hook_mask(const flex_args* args, const RowState* row, int32_t b, int32_t h, int32_t q, int32_t k, int32_t active);
+float flex_hook_scale(const flex_args* args, int32_t b, int32_t h, int32_t q);
+/// A flex_tile_state_value for inclusive bounds.
+int32_t flex_hook_tile_state(const flex_args* args, int32_t b, int32_t h, int32_t q_lo, int32_t q_hi, int32_t k_lo, int32_t k_hi);
+}

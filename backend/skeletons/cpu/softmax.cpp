@@ -1,0 +1,187 @@
+// The CPU skeleton: all that generated code exports (runtime/abi.h), written around the hooks of a variant.
+//
+// flex_cpu_softmax works on one block of scores, row by row, in two sweeps over a row that is in L1:
+//
+//   sweep 1   s = score(s), masked elements -inf, running maximum        one vector of keys a step
+//   sweep 2   p = exp2((s - m) log2 e), sum; -0 where s is -inf
+//
+// The difference s - m is taken before the scaling: s log2 e - m log2 e in one FMA is wrong by |m| ulp, and overflows for scores
+// near 3e38. A NaN or +inf that is not masked makes its p NaN, hence l and, through the product with V, o; m follows l.
+//
+// The main loops see whole vectors only. Keys beyond the last whole vector go through flex_score_lanes and flex_mask_lanes, which
+// are not inlined: one copy of the hooks serves all tails, pictures and tests.
+#include "backend/skeletons/cpu/hooks.h"
+#include "backend/skeletons/cpu/math.h"
+
+namespace {
+
+constexpr float kInf = __builtin_inff();
+constexpr float kLog2e = 1.44269504088896340736f;
+
+FLEX_INLINE I lane_index() {
+    I v;
+    FLEX_UNROLL
+    for (int i = 0; i < kLanes; i++) v[i] = i;
+    return v;
+}
+
+}  // namespace
+
+extern "C" {
+
+__attribute__((noinline)) F flex_score_lanes(const flex_args* args, int32_t b, int32_t h, int32_t q, int32_t k, int32_t active, F s) {
+    RowState row;
+    flex_hook_row(args, b, h, q, &row);
+    return flex_hook_score(args, &row, b, h, q, k, active, s);
+}
+
+__attribute__((noinline)) I flex_mask_lanes(const flex_args* args, int32_t b, int32_t h, int32_t q, int32_t k, int32_t active) {
+    RowState row;
+    flex_hook_row(args, b, h, q, &row);
+    return flex_hook_mask(args, &row, b, h, q, k, active);
+}
+
+void flex_cpu_softmax(const flex_block* block) {
+    const flex_args* args = block->args;
+    const int32_t b = block->b, k0 = block->k, cols = block->cols, full = block->full;
+    const int32_t rows = block->rows, q0 = block->q, q_end = q0 + block->nq;
+    const int32_t whole = cols & ~(kLanes - 1);
+    int32_t h = block->h, q = q0;
+    float* s = block->s;
+    for (int32_t r = 0; r < rows; r++, s += block->ld) {
+        F top = F(-kInf);
+        RowState row;
+        flex_hook_row(args, b, h, q, &row);
+        if (full) {
+            for (int32_t c = 0; c < whole; c += kLanes) {
+                const F x = flex_hook_score(args, &row, b, h, q, k0 + c, kLanes, load(s + c));
+                store(s + c, x);
+                top = max(x, top);
+            }
+        } else {
+            for (int32_t c = 0; c < whole; c += kLanes) {
+                const I keep = flex_hook_mask(args, &row, b, h, q, k0 + c, kLanes);
+                F x = flex_hook_score(args, &row, b, h, q, k0 + c, kLanes, load(s + c));
+                x = select(keep != 0, x, F(-kInf));
+                store(s + c, x);
+                top = max(x, top);
+            }
+        }
+        if (whole < cols) {
+            const int32_t active = cols - whole;
+            I keep = lane_index() < active;
+            if (!full) keep &= flex_mask_lanes(args, b, h, q, k0 + whole, active) != 0;
+            F x = flex_score_lanes(args, b, h, q, k0 + whole, active, load(s + whole));
+            x = select(keep, x, F(-kInf));
+            store(s + whole, x);
+            top = max(x, top);
+        }
+
+        const float m_old = block->m[r];
+        const float highest = reduce_max(top);
+        float m = highest > m_old ? highest : m_old;   // a NaN in m_old stays
+        // Equal covers -inf and -inf: nothing was attended to yet, and nothing is to be rescaled.
+        const float alpha = m == m_old ? 1.0f : flexmath::exp2_nonpositive(F((m_old - m) * kLog2e))[0];
+        F sum = F(0.0f);
+        for (int32_t c = 0; c < cols; c += kLanes) {
+            const F x = load(s + c);
+            F p = flexmath::exp2_nonpositive((x - m) * kLog2e);
+            p = select(x == -kInf, F(-0.0f), p);
+            store(s + c, p);
+            sum += p;
+        }
+        const float l = block->l[r] * alpha + reduce_sum(sum);
+        if (l != l) m = l;
+        block->m[r] = m;
+        block->l[r] = l;
+        block->alpha[r] = alpha;
+
+        if (++q == q_end) {
+            q = q0;
+            h++;
+        }
+    }
+}
+
+float flex_cpu_scale(const flex_args* args, int32_t b, int32_t h, int32_t q) { return flex_hook_scale(args, b, h, q); }
+
+__attribute__((noinline)) int32_t flex_cpu_tile_state(const flex_args* args, int32_t b, int32_t h, int32_t q0, int32_t q1, int32_t k0, int32_t k1) {
+    return flex_hook_tile_state(args, b, h, q0, q1 - 1, k0, k1 - 1);
+}
+
+// At most 64 chunks of keys, then a halving of the first and of the last chunk that may hold something. Whatever is cut off has been
+// proven empty piece by piece, so this is sound whether or not the states of parts and wholes agree.
+void flex_cpu_kv_range(const flex_args* args, int32_t b, int32_t h, int32_t q0, int32_t q1, int32_t* range) {
+    const int64_t keys = args->extents[4];
+    const int64_t chunk = keys < 64 * 16 ? 16 : (keys + 63) / 64;
+    const auto skip = [&](int64_t begin, int64_t end) {
+        return flex_cpu_tile_state(args, b, h, q0, q1, int32_t(begin), int32_t(end)) == FLEX_TILE_SKIP;
+    };
+    int64_t lo = 0, hi = keys;
+    while (lo < hi) {
+        const int64_t end = lo + chunk < hi ? lo + chunk : hi;
+        if (!skip(lo, end)) break;
+        lo = end;
+    }
+    while (lo < hi) {
+        const int64_t begin = hi - lo > chunk ? hi - chunk : lo;
+        if (!skip(begin, hi)) break;
+        hi = begin;
+    }
+    for (int64_t size = (chunk < hi - lo ? chunk : hi - lo) / 2; size > 0; size /= 2) {
+        if (lo + size < hi && skip(lo, lo + size)) lo += size;
+        if (hi - size > lo && skip(hi - size, hi)) hi -= size;
+    }
+    range[0] = int32_t(lo < hi ? lo : 0);
+    range[1] = int32_t(lo < hi ? hi : 0);
+}
+
+void flex_cpu_mask_row(const flex_args* args, int32_t b, int32_t h, int32_t q, int32_t k0, int32_t n, uint8_t* out) {
+    for (int64_t i = 0; i < n; i += kLanes) {
+        const int32_t active = n - i < kLanes ? int32_t(n - i) : kLanes;
+        const I keep = flex_mask_lanes(args, b, h, q, int32_t(k0 + i), active);
+        FLEX_UNROLL
+        for (int32_t j = 0; j < kLanes; j++)
+            if (j < active) out[i + j] = keep[j] != 0;
+    }
+}
+
+void flex_cpu_score_row(const flex_args* args, int32_t b, int32_t h, int32_t q, int32_t k0, int32_t n, float* s) {
+    for (int64_t i = 0; i < n; i += kLanes) {
+        const int32_t active = n - i < kLanes ? int32_t(n - i) : kLanes;
+        F x = F(0.0f);
+        FLEX_UNROLL
+        for (int32_t j = 0; j < kLanes; j++)
+            if (j < active) x[j] = s[i + j];
+        x = flex_score_lanes(args, b, h, q, int32_t(k0 + i), active, x);
+        FLEX_UNROLL
+        for (int32_t j = 0; j < kLanes; j++)
+            if (j < active) s[i + j] = x[j];
+    }
+}
+
+extern const flex_cpu_kernel flex_cpu_table;
+const flex_cpu_kernel flex_cpu_table = {
+    FLEX_ABI_VERSION,    kLanes,           flex_cpu_scale,    flex_cpu_tile_state,
+    flex_cpu_kv_range,   flex_cpu_softmax, flex_cpu_mask_row, flex_cpu_score_row,
+};
+
+// Mathematics for generated code, declared there by the op's name. The long ones are calls.
+#define FLEX_MATH_INLINE(name) __attribute__((always_inline)) F flex_math_##name(F x) { return flexmath::name(x); }
+#define FLEX_MATH_CALL(name) __attribute__((noinline)) F flex_math_##name(F x) { return flexmath::name(x); }
+FLEX_MATH_INLINE(exp2)
+FLEX_MATH_INLINE(exp)
+FLEX_MATH_INLINE(log)
+FLEX_MATH_INLINE(log2)
+FLEX_MATH_INLINE(tanh)
+FLEX_MATH_INLINE(sigmoid)
+FLEX_MATH_INLINE(erf)
+FLEX_MATH_INLINE(floor)
+FLEX_MATH_INLINE(ceil)
+FLEX_MATH_INLINE(round)
+FLEX_MATH_CALL(sin)
+FLEX_MATH_CALL(cos)
+FLEX_MATH_CALL(tan)
+__attribute__((noinline)) F flex_math_pow(F x, F y) { return flexmath::pow(x, y); }
+
+}  // extern "C"
