@@ -57,6 +57,11 @@ void StatementRecovery::skip_to(antlr4::Parser* parser, size_t index) {
     while (stream->index() < index && stream->LA(1) != antlr4::Token::EOF) stream->consume();
 }
 
+void StatementRecovery::note_recovery(size_t index) {
+    const bool clean = resume_ != 0 || (index > 0 && (tokens_.type(index - 1) == P::SEMI || tokens_.type(index - 1) == P::RBRACE));
+    recovered_ = clean ? SIZE_MAX : index;
+}
+
 void StatementRecovery::explain(antlr4::Parser* parser, size_t offending, size_t rule) {
     offending_ = offending;
     resume_ = 0;
@@ -90,7 +95,7 @@ void StatementRecovery::recover(antlr4::Parser* parser, std::exception_ptr error
     if (rule == P::RuleDeclaration) end = std::max(end, start + 1);
     skip_to(parser, end);
     reported_ = false;
-    recovered_ = parser->getTokenStream()->index();
+    note_recovery(parser->getTokenStream()->index());
 }
 
 antlr4::Token* StatementRecovery::recoverInline(antlr4::Parser* parser) {
@@ -108,15 +113,15 @@ void StatementRecovery::sync(antlr4::Parser* parser) {
     antlr4::TokenStream* stream = parser->getTokenStream();
     while (!sink_.full()) {
         const size_t at = stream->index();
+        if (starts_declaration(tokens_, at)) return;
         switch (tokens_.type(at)) {
             case P::LET: case P::SCALE: case P::SCORE: case P::MASK: case P::NORMALIZE: case P::SINK: case P::BLOCKS:
             case P::QUERY: case P::KEY: case P::OUTPUT: case P::EMIT: case P::RBRACE: case P::EOF: return;
             default: break;
         }
-        if (starts_declaration(tokens_, at)) return;
         explain(parser, at, P::RuleItem);
-        skip_to(parser, std::max({at + 1, resume_, statement_end(tokens_, at, at)}));
-        recovered_ = stream->index();
+        skip_to(parser, std::max(at + 1, resume_ != 0 ? resume_ : statement_end(tokens_, at, at)));
+        note_recovery(stream->index());
     }
     skip_to(parser, tokens_.size());
 }

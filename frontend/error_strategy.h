@@ -29,6 +29,7 @@ public:
 
 private:
     void explain(antlr4::Parser* parser, size_t offending, size_t rule);
+    void note_recovery(size_t index);
     void skip_to(antlr4::Parser* parser, size_t index);
 
     const TokenList& tokens_;
@@ -36,7 +37,7 @@ private:
     bool reported_ = false;       // the error on its way up
     size_t resume_ = 0;           // where the explanation says that a statement begins; 0: not known
     size_t offending_ = 0;
-    size_t recovered_ = SIZE_MAX; // a second error at the token where the last recovery stopped is a consequence
+    size_t recovered_ = SIZE_MAX; // where the last recovery stopped, if within a statement: an error there is a consequence
 };
 
 }  // namespace flexc::frontend

@@ -8,7 +8,9 @@ namespace flexc::frontend {
 
 namespace {
 
-/// The bytes of a text as ANTLR's character stream, without a copy: token positions are then byte offsets.
+/// The bytes of a text as ANTLR's character stream, without a copy: token positions are then byte offsets. The lexer's
+/// tables are fast for characters below 0x80 only, so that multi-byte sequences are shown to it as the two control
+/// characters that the grammar's UNKNOWN names.
 class ByteStream : public antlr4::CharStream {
 public:
     explicit ByteStream(std::string_view text) : text_(text) {}
@@ -18,7 +20,9 @@ public:
         if (i == 0) return 0;
         const auto index = static_cast<ssize_t>(at_) + (i > 0 ? i - 1 : i);
         if (index < 0 || static_cast<size_t>(index) >= text_.size()) return antlr4::IntStream::EOF;
-        return static_cast<unsigned char>(text_[static_cast<size_t>(index)]);
+        const auto byte = static_cast<unsigned char>(text_[static_cast<size_t>(index)]);
+        if (byte >= 0x80) return byte >= 0xC0 ? 1 : 2;
+        return byte == 1 || byte == 2 ? 3 : byte;
     }
     ssize_t mark() override { return -1; }
     void release(ssize_t) override {}

@@ -12,7 +12,7 @@ namespace flexc::frontend {
 namespace {
 
 constexpr size_t kMaxBytes = size_t{8} << 20;
-constexpr size_t kMaxTokens = 500'000;              // in a file
+constexpr size_t kMaxTokens = 1'000'000;            // in a file; about 160 bytes each
 constexpr size_t kMaxDeclarationTokens = 50'000;    // a parse tree takes 1 to 2 KiB a token, and lives for one declaration
 
 using diag::Kind;
@@ -92,7 +92,7 @@ std::unique_ptr<ast::File> parse(const diag::SourceManager& sources, diag::FileI
     file->id = id;
     const std::string_view text = sources.file(id).text();
     if (text.size() > kMaxBytes) {
-        sink.report(Kind::file_too_large, Span{id, 0, 0}, "8 MiB");
+        sink.report(Kind::file_too_large, Span{id, 0, 0}, "8 MiB").help("split it, and `import` the parts");
         return file;
     }
     if (const size_t bad = find_invalid_utf8(text); bad != std::string_view::npos) {

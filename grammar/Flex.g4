@@ -6,8 +6,9 @@
 //   - every recursive cycle passes through one of `(` `[` `{` `if`, whose nesting is bounded before parsing.
 //     Chains of operators, of prefixes and of suffixes are loops; precedence is the order of the rules.
 //
-// The lexer reads bytes, not code points: characters above 0x7F occur in comments and strings only. It accepts any input:
-// what does not belong to the language becomes one of the tokens at the end, so that the parser can say what is wrong.
+// The lexer reads bytes, not code points; characters above 0x7F occur in comments and strings only, and their first and
+// further bytes arrive as U+0001 and U+0002 (frontend/lex.cpp). It accepts any input: what does not belong to the language
+// becomes one of the tokens at the end, so that the parser can say what is wrong.
 grammar Flex;
 
 // ---- declarations ----
@@ -165,4 +166,4 @@ SINGLE_QUOTED : '\'' ~['\r\n]* '\''? ;
 
 COMMENT : '#' ~[\n]* -> skip ;
 BLANK   : [ \t\r\n\u000C]+ -> skip ;
-UNKNOWN : [\u00C0-\u00FF] [\u0080-\u00BF]* | . ;
+UNKNOWN : '\u0001' '\u0002'* | . ;

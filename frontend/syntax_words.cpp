@@ -1,0 +1,184 @@
+#include "frontend/syntax_words.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cctype>
+#include <iterator>
+#include <utility>
+
+namespace flexc::frontend {
+
+namespace {
+
+struct Word {
+    std::string_view word;
+    std::string_view help;
+    bool statement = false;
+};
+
+constexpr std::string_view kFunction = "a function is written `fn name(x: f32) -> f32 = expression;`, a mask `mask name() = condition;`";
+constexpr std::string_view kLet = "a value is named by `let x = expression;`, and its type follows from the value";
+constexpr std::string_view kLoop = "the only loops are reductions: `sum (j in 0..n: expression)`, and `any all min max`";
+constexpr std::string_view kReturn = "a body is its last expression, without a word before it";
+
+constexpr Word kWords[] = {
+    {"def", kFunction, true},
+    {"func", kFunction, true},
+    {"function", kFunction, true},
+    {"fun", kFunction, true},
+    {"void", kFunction, true},
+    {"inline", kFunction, true},
+    {"static", kFunction, true},
+    {"template", kFunction, true},
+    {"lambda", "functions have names: declare `fn` or `mask` outside, and pass a mask as an expression such as `causal() and k < 4`", false},
+    {"return", kReturn, true},
+    {"yield", kReturn, true},
+    {"for", kLoop, true},
+    {"while", kLoop, true},
+    {"do", kLoop, true},
+    {"elif", "write `else if`", false},
+    {"elseif", "write `else if`", false},
+    {"elsif", "write `else if`", false},
+    {"endif", "an `if` ends with its `else` branch", false},
+    {"var", kLet, true},
+    {"auto", kLet, true},
+    {"val", kLet, true},
+    {"mut", "values never change; `let` gives each a new name", false},
+    {"int", kLet, true},
+    {"float", kLet, true},
+    {"double", kLet, true},
+    {"class", "a file holds `import`, `const`, `fn`, `mask`, `score` and `attention` declarations", true},
+    {"struct", "a file holds `import`, `const`, `fn`, `mask`, `score` and `attention` declarations", true},
+    {"type", "a file holds `import`, `const`, `fn`, `mask`, `score` and `attention` declarations", true},
+    {"from", "write `import std;`, or `import \"masks.flex\";`", true},
+    {"include", "write `import std;`, or `import \"masks.flex\";`", true},
+    {"use", "write `import std;`, or `import \"masks.flex\";`", true},
+    {"using", "write `import std;`, or `import \"masks.flex\";`", true},
+    {"pass", "leave the clause out: every clause has a default", true},
+    {"switch", "write `if c then a else if d then b else c`", true},
+    {"match", "write `if c then a else if d then b else c`", true},
+    {"is", "compare with `==`", false},
+    {"xor", "for `bool` write `!=`, for `i32` write `^`", false},
+    {"mod", "write `%`", false},
+    {"div", "write `//`", false},
+    {"where", "a condition inside an expression is `if c then a else b`", false},
+    {"when", "a condition inside an expression is `if c then a else b`", false},
+    {"unless", "write `if not c then a else b`", false},
+};
+
+constexpr std::pair<std::string_view, OperatorHelp> kOperators[] = {
+    {"&&", {"write `and`", "and"}},
+    {"||", {"write `or`", "or"}},
+    {"!", {"write `not`", "not "}},
+    {"?", {"write `if c then a else b`", ""}},
+    {"**", {"write `pow(x, y)`, or `x * x`", ""}},
+    {"%%", {"write `%`", "%"}},
+    {"===", {"write `==`", "=="}},
+    {"!==", {"write `!=`", "!="}},
+    {"<>", {"write `!=`", "!="}},
+    {"=>", {"functions have names: `fn name(x: f32) -> f32 = expression;`; \"at least\" is `>=`", ""}},
+    {":=", {"write `let x = expression;`", ""}},
+    {">>>", {"`>>` keeps the sign; mask the result with `&` for a logical shift", ""}},
+    {"::", {"names have no qualifiers: what is imported is used by its plain name", ""}},
+    {"@", {"a product of rows is `dot(x[b, h, q, :], y[b, hkv, k, :])`", ""}},
+};
+
+struct Lookalike {
+    std::string_view utf8;
+    std::string_view ascii;
+};
+constexpr Lookalike kLookalikes[] = {
+    {"×", "*"},  {"·", "*"},  {"÷", "/"},  {"−", "-"},  {"–", "-"},  {"—", "-"},  {"≤", "<="}, {"≥", ">="}, {"≠", "!="}, {"≡", "=="},
+    {"∧", "and"}, {"∨", "or"}, {"¬", "not "}, {"“", "\""}, {"”", "\""}, {"‘", "'"}, {"’", "'"}, {"；", ";"}, {"：", ":"}, {"，", ","},
+    {"（", "("}, {"）", ")"}, {"＝", "="},  {"→", "->"}, {"…", ".."}, {"π", "pi"}, {"∞", "inf"}, {"\xC2\xA0", " "},
+};
+
+}  // namespace
+
+std::string_view help_for_word(std::string_view word) {
+    const Word* found = std::find_if(std::begin(kWords), std::end(kWords), [&](const Word& w) { return w.word == word; });
+    return found == std::end(kWords) ? std::string_view{} : found->help;
+}
+
+bool begins_foreign_statement(std::string_view word) {
+    return std::any_of(std::begin(kWords), std::end(kWords), [&](const Word& w) { return w.word == word && w.statement; });
+}
+
+OperatorHelp help_for_operator(std::string_view op) {
+    for (const auto& [name, help] : kOperators)
+        if (name == op) return help;
+    return {"values never change: give the new value a name by `let`, or write the whole clause as `score = score + ...`", ""};
+}
+
+std::string describe_character(std::string_view utf8) {
+    uint32_t point = static_cast<unsigned char>(utf8[0]);
+    if (utf8.size() > 1) {
+        point &= 0xFFu >> (utf8.size() + 1);
+        for (size_t i = 1; i < utf8.size(); ++i) point = point << 6 | (static_cast<unsigned char>(utf8[i]) & 0x3Fu);
+    }
+    const bool invisible = point < 0x20 || (point >= 0x7F && point <= 0xA0) || (point >= 0x200B && point <= 0x200F) ||
+                           (point >= 0x2028 && point <= 0x202F) || (point >= 0x2060 && point <= 0x206F) || point == 0xFEFF;
+    if (invisible) return fmt::format("the invisible character U+{:04X}", point);
+    if (point < 0x80) return fmt::format("`{}`", utf8);
+    return fmt::format("`{}` (U+{:04X})", utf8, point);
+}
+
+std::string_view ascii_for(std::string_view utf8) {
+    for (const Lookalike& l : kLookalikes)
+        if (l.utf8 == utf8) return l.ascii;
+    return {};
+}
+
+std::string help_for_dotted(std::string_view dotted) {
+    const std::string_view last = dotted.substr(dotted.rfind('.') + 1);
+    static constexpr std::string_view kSame[] = {"exp",   "exp2", "log", "log2", "sqrt", "rsqrt", "tanh", "sigmoid", "sin", "cos", "tan",
+                                                 "abs",   "min",  "max", "clamp", "pow", "floor", "ceil", "round", "sign", "erf", "sum",
+                                                 "any",   "all",  "dot"};
+    if (last == "where") return "write `if c then a else b`, or `select(c, a, b)`";
+    if (last == "inf" || last == "pi") return fmt::format("write `{}`", last);
+    if (last == "minimum" || last == "fmin") return "write `min(a, b)`";
+    if (last == "maximum" || last == "fmax") return "write `max(a, b)`";
+    if (last == "float" || last == "to" || last == "float32") return "write `f32(x)`";
+    if (last == "int" || last == "long" || last == "int32") return "write `i32(x)`";
+    if (last == "logical_and") return "write `a and b`";
+    if (last == "logical_or") return "write `a or b`";
+    if (last == "logical_not") return "write `not a`";
+    if (std::find(std::begin(kSame), std::end(kSame), last) != std::end(kSame)) return fmt::format("write `{}(...)`", last);
+    if (last == "shape" || last == "size") return "the extents are `B H HKV Q K D DV`, and the names in the types of tensors";
+    return "builtin functions and what is imported are used by their plain names";
+}
+
+std::string repaired_number(std::string_view number) {
+    const auto digits_until = [&](size_t from, auto accept) {
+        size_t i = from;
+        while (i < number.size() && (accept(number[i]) || number[i] == '_')) ++i;
+        return i;
+    };
+    if (number.size() > 2 && number[0] == '0' && std::string_view("bBoO").find(number[1]) != std::string_view::npos) {
+        const unsigned base = number[1] == 'b' || number[1] == 'B' ? 2 : 8;
+        uint64_t value = 0;
+        for (const char c : number.substr(2)) {
+            if (c == '_') continue;
+            if (c < '0' || static_cast<unsigned>(c - '0') >= base || value >> 32 != 0) return {};
+            value = value * base + static_cast<unsigned>(c - '0');
+        }
+        return std::to_string(value);
+    }
+    const auto digit = [](char c) { return std::isdigit(static_cast<unsigned char>(c)) != 0; };
+    size_t end = digits_until(0, digit);
+    if (end < number.size() && number[end] == '.') end = digits_until(end + 1, digit);
+    if (end < number.size() && (number[end] == 'e' || number[end] == 'E')) {
+        size_t exponent = end + 1;
+        if (exponent < number.size() && (number[exponent] == '+' || number[exponent] == '-')) ++exponent;
+        if (exponent < number.size() && digit(number[exponent])) end = digits_until(exponent, digit);
+    }
+    const std::string_view suffix = number.substr(end);
+    static constexpr std::string_view kSuffixes[] = {"f", "F", "f32", "_f32", "u", "U", "l", "L", "ul", "UL", "i32", "_i32", "u32", "h"};
+    if (std::find(std::begin(kSuffixes), std::end(kSuffixes), suffix) == std::end(kSuffixes)) return {};
+    std::string plain(number.substr(0, end));
+    while (plain.ends_with('_')) plain.pop_back();
+    return plain;
+}
+
+}  // namespace flexc::frontend
