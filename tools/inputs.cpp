@@ -65,6 +65,23 @@ std::optional<Array> parse_list(const std::string& text, flex::DType type) {
 
 }  // namespace
 
+Reach reach(const ir::Attention& attention, const std::vector<ir::NodeId>& roots) {
+    const ir::Graph& graph = attention.graph;
+    std::vector<bool> seen(graph.size());
+    for (ir::NodeId root : roots)
+        if (root.valid()) seen[root.value] = true;
+    Reach out;
+    // Operands have smaller ids than their users.
+    for (uint32_t i = static_cast<uint32_t>(graph.size()); i-- > 0;) {
+        if (!seen[i]) continue;
+        const ir::Node& node = graph[ir::NodeId{i}];
+        for (ir::NodeId operand : graph.operands(ir::NodeId{i})) seen[operand.value] = true;
+        if (node.op == ir::Op::Load || node.op == ir::Op::Scalar) out.params.insert(node.payload);
+        if (node.op == ir::Op::Extent && node.payload >= ir::kBuiltinExtents) out.extents.insert(node.payload);
+    }
+    return out;
+}
+
 std::string declared_type(const flex::KernelDesc& desc, const flex::ParamDesc& param) {
     std::string text = flex::name(param.dtype);
     if (!param.is_tensor) return text;
@@ -241,7 +258,7 @@ bool Inputs::check_names(const flex::KernelDesc& desc, const std::string& device
     return ok;
 }
 
-bool Inputs::find_extents(const flex::KernelDesc& desc, Need need, const std::set<uint32_t>& reached, Extents* extents) {
+bool Inputs::find_extents(const flex::KernelDesc& desc, Need need, Extents* extents) {
     extents->assign(ir::kBuiltinExtents + desc.extents.size(), std::nullopt);
     const auto fix = [&](size_t id, int64_t value) {
         if (!(*extents)[id]) (*extents)[id] = value;
@@ -298,7 +315,7 @@ bool Inputs::find_extents(const flex::KernelDesc& desc, Need need, const std::se
     Extents& e = *extents;
     if (!e[kQ] && e[kK] && need == Need::Pictures) e[kQ] = e[kK];
     if (!e[kQ]) {
-        session_.sink.report(Kind::extent_open, {}, std::string("Q")).help("give it with `--shape Q=...`, or give the arrays with `--in`");
+        report_open_extent("Q");
         return false;
     }
     if (!e[kB]) e[kB] = 1;
@@ -307,10 +324,6 @@ bool Inputs::find_extents(const flex::KernelDesc& desc, Need need, const std::se
     if (!e[kK]) e[kK] = e[kQ];
     if (!e[kD]) e[kD] = 64;
     if (!e[kDv]) e[kDv] = e[kD];
-    // A free extent that nothing fixes is open only if a tensor of it is needed, and then the tensor itself is missing.
-    (void)reached;
-    for (size_t id = ir::kBuiltinExtents; id < e.size(); ++id)
-        if (!e[id]) e[id] = 1;
     return true;
 }
 
@@ -335,6 +348,10 @@ Array Inputs::random(const std::string& name, std::vector<int64_t> shape) const 
         std::memcpy(out.bytes.data() + i * sizeof(float), pair, std::min<size_t>(2, count - i) * sizeof(float));
     }
     return out;
+}
+
+void Inputs::report_open_extent(const std::string& name) {
+    session_.sink.report(Kind::extent_open, {}, name).help("give it with `--shape " + name + "=...`, or give the arrays with `--in`");
 }
 
 bool Inputs::report_unreadable(const std::string& name) {
@@ -446,8 +463,14 @@ bool Inputs::bind_param(const flex::KernelDesc& desc, uint32_t index, bool neede
         return false;
     } else {
         std::vector<int64_t> shape;
-        for (const flex::DimDesc& dim : param.dims)
-            shape.push_back(dim.extent < 0 ? dim.offset : std::max<int64_t>(0, dim.multiplier * *extents[static_cast<size_t>(dim.extent)] + dim.offset));
+        for (const flex::DimDesc& dim : param.dims) {
+            const auto value = dim.extent < 0 ? std::optional<int64_t>(0) : extents[static_cast<size_t>(dim.extent)];
+            if (!value && needed) {
+                report_open_extent(extent_name(desc, static_cast<size_t>(dim.extent)));
+                return false;
+            }
+            shape.push_back(std::max<int64_t>(0, dim.multiplier * value.value_or(1) + dim.offset));   // not needed: any extent serves
+        }
         const auto bytes = io::checked_bytes(shape, sizeof(double));
         if (!bytes) {
             session_.sink.report(Kind::out_of_memory, {});
@@ -466,14 +489,18 @@ bool Inputs::bind_param(const flex::KernelDesc& desc, uint32_t index, bool neede
     return true;
 }
 
-bool Inputs::bind(const flex::KernelDesc& desc, Need need, const std::set<uint32_t>& reached, std::optional<flex::DType> dtype, const std::string& device,
-                  Launch* out) {
+bool Inputs::bind(const flex::KernelDesc& desc, Need need, const Reach& reached, std::optional<flex::DType> dtype, const std::string& device, Launch* out) {
     Extents extents;
-    if (!check_names(desc, device) || !find_extents(desc, need, reached, &extents) || !bind_qkv(need, extents, dtype, out)) return false;
+    if (!check_names(desc, device) || !find_extents(desc, need, &extents) || !bind_qkv(need, extents, dtype, out)) return false;
     for (size_t i = 0; i < out->builtin.size(); ++i) out->builtin[i] = static_cast<int32_t>(std::min<int64_t>(*extents[i], INT32_MAX));
     const bool may_be_random = need == Need::Attention && !has_attention_arrays();
     bool ok = true;
-    for (uint32_t i = 0; i < desc.params.size(); ++i) ok = bind_param(desc, i, reached.contains(i), may_be_random, extents, out) && ok;
+    for (uint32_t i = 0; i < desc.params.size(); ++i) ok = bind_param(desc, i, reached.params.contains(i), may_be_random, extents, out) && ok;
+    for (uint32_t id : reached.extents) {
+        if (extents[id]) continue;
+        report_open_extent(extent_name(desc, id));
+        ok = false;
+    }
     if (!ok) return false;
     flex::BoundExtents bound;
     if (const flex::Status status = flex::bind_args(desc, out->builtin, out->args, &bound); !status.ok()) {

@@ -29,9 +29,15 @@ struct Launch {
     [[nodiscard]] int64_t extent(ir::ExtentVar which) const { return builtin[static_cast<size_t>(which)]; }
 };
 
+/// The parameters and free extents (by index and id) whose values some roots of an attention read.
+struct Reach {
+    std::set<uint32_t> params, extents;
+};
+[[nodiscard]] Reach reach(const ir::Attention& attention, const std::vector<ir::NodeId>& roots);
+
 enum class Need : uint8_t {
-    Attention,   // q, k, v and every parameter: for run and bench. Without any of q, k, v: random ones of --shape, and random float tensors
-    Pictures,    // extents and the parameters in `reached`; q and k if they are there. Extents have defaults
+    Attention,   // q, k, v and every parameter that is reached: for run and bench. Without any of q, k, v: random ones of --shape, and random float tensors
+    Pictures,    // extents and the parameters that are reached; q and k if they are there. Extents have defaults
 };
 
 class Inputs {
@@ -42,13 +48,12 @@ public:
     bool load();
     /// Values of the `const` parameters: -D, --set, --in.
     [[nodiscard]] std::optional<frontend::ConstValues> consts(const frontend::Program::AttentionInfo& attention);
-    /// `reached`: the parameters (by index) whose values matter; others may be absent. `device` is for messages.
-    bool bind(const flex::KernelDesc& desc, Need need, const std::set<uint32_t>& reached, std::optional<flex::DType> dtype, const std::string& device,
-              Launch* out);
+    /// `reached`: what the values matter of; other parameters may be absent. `device` is for messages.
+    bool bind(const flex::KernelDesc& desc, Need need, const Reach& reached, std::optional<flex::DType> dtype, const std::string& device, Launch* out);
 
 private:
     bool check_names(const flex::KernelDesc& desc, const std::string& device);
-    bool find_extents(const flex::KernelDesc& desc, Need need, const std::set<uint32_t>& reached, std::vector<std::optional<int64_t>>* extents);
+    bool find_extents(const flex::KernelDesc& desc, Need need, std::vector<std::optional<int64_t>>* extents);
     bool bind_qkv(Need need, const std::vector<std::optional<int64_t>>& extents, std::optional<flex::DType> dtype, Launch* out);
     bool bind_param(const flex::KernelDesc& desc, uint32_t index, bool needed, bool may_be_random,
                     const std::vector<std::optional<int64_t>>& extents, Launch* out);
@@ -57,6 +62,7 @@ private:
     bool read_set(const Assignment& set);
     bool has_attention_arrays() const { return given("q") || given("k") || given("v"); }
     io::Array random(const std::string& name, std::vector<int64_t> shape) const;
+    void report_open_extent(const std::string& name);
     bool report_unreadable(const std::string& name);
 
     Session& session_;

@@ -1,6 +1,8 @@
 // flexc: the command line. Parses arguments, calls one subcommand, and turns what escapes into an exit code.
+#include <algorithm>
 #include <cstdio>
 #include <new>
+#include <stdexcept>
 #include <string>
 #include <vector>
 

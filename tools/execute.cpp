@@ -1,0 +1,116 @@
+#include "tools/execute.h"
+
+#include <chrono>
+#include <numeric>
+
+#include "tools/io/formats.h"
+
+namespace flexc::tools {
+namespace {
+
+bool make_output(Session& session, io::FileType type, std::vector<int64_t> shape, io::Array* out, flex::Tensor* view) {
+    const auto bytes = io::checked_bytes(shape, io::size_of(type));
+    if (!bytes) {
+        session.sink.report(diag::Kind::out_of_memory, {});
+        return false;
+    }
+    out->type = type;
+    out->shape = std::move(shape);
+    out->bytes.resize(std::max<size_t>(*bytes, 1));   // never null, which would mean "not wanted"
+    view->data = out->bytes.data();
+    view->rank = static_cast<int>(out->shape.size());
+    int64_t stride = 1;
+    for (size_t i = out->shape.size(); i-- > 0;) {
+        view->shape[i] = out->shape[i];
+        view->stride[i] = stride;
+        stride *= out->shape[i];
+    }
+    return true;
+}
+
+}  // namespace
+
+void add_execute_options(CLI::App& app, ExecuteOptions& options) {
+    app.add_option("--device", options.device, "cpu: compiled; interp: the float64 interpreter, slow and exact")
+        ->check(CLI::IsMember({"cpu", "interp", "emulated", "cuda"}))
+        ->capture_default_str();
+    add_dtype_option(app, options.dtype);
+    add_level_option(app, options.level);
+    app.add_option("--threads", options.threads, "threads of the launch; 0: all that the process may use")->check(CLI::Range(0, 4096));
+    app.add_flag("!--no-cache", options.use_cache, "compile anew, and leave nothing in the cache");
+}
+
+std::optional<flex::CpuLevel> usable_level(Session& session, std::optional<flex::CpuLevel> asked) {
+    const flex::CpuLevel host = flex::host_level();
+    if (!asked || *asked <= host) return asked.value_or(host);
+    session.sink.report(diag::Kind::level_unavailable, {}, std::string(flex::name(*asked)), std::string(flex::name(host)));
+    return std::nullopt;
+}
+
+bool prepare(const InputOptions& input, const ExecuteOptions& options, Prepared* out) {
+    Session& session = out->session;
+    if (options.device != "cpu" && options.device != "interp") {
+        session.sink.report(diag::Kind::no_device, {}, options.device).help("it has `cpu` and `interp`");
+        return false;
+    }
+    const auto level = usable_level(session, options.level);
+    if (!level || !session.open(input.file)) return false;
+    const auto name = session.choose(input.name);
+    if (!name) return false;
+    const auto& attentions = session.program().attentions();
+    const auto info = std::find_if(attentions.begin(), attentions.end(), [&](const auto& each) { return each.name == *name; });
+
+    out->inputs.emplace(session, input);
+    if (!out->inputs->load()) return false;
+    const auto consts = out->inputs->consts(*info);
+    if (!consts) return false;
+    out->attention = session.lower(*name, *consts);
+    if (!out->attention) return false;
+    out->desc = cpu::describe(*out->attention);
+    Reach everything;
+    for (uint32_t i = 0; i < out->desc.params.size(); ++i) everything.params.insert(i);
+    if (!out->inputs->bind(out->desc, Need::Attention, everything, options.dtype, options.device, &out->launch)) return false;
+
+    out->compile.consts = *consts;
+    out->compile.level = *level;
+    out->compile.use_cache = options.use_cache;
+    if (options.device == "interp") return true;
+    out->kernel = session.compile_cpu(*out->attention, out->compile);
+    return out->kernel != nullptr;
+}
+
+bool allocate_outputs(Session& session, const Launch& launch, Outputs* out) {
+    using enum ir::ExtentVar;
+    const auto e = [&](ir::ExtentVar which) { return launch.extent(which); };
+    flex::AttentionArrays& a = out->arrays;
+    a.q = launch.q;
+    a.k = launch.k;
+    a.v = launch.v;
+    a.o.dtype = launch.dtype;
+    const io::FileType type = launch.dtype == flex::DType::F16    ? io::FileType::F16
+                              : launch.dtype == flex::DType::BF16 ? io::FileType::BF16
+                                                                  : io::FileType::F32;
+    const std::vector<int64_t> rows = {e(B), e(H), e(Q)};
+    return make_output(session, type, {e(B), e(H), e(Q), e(DV)}, &out->o, &a.o) &&
+           make_output(session, io::FileType::F32, rows, &out->lse, &a.lse) &&
+           make_output(session, io::FileType::F32, rows, &out->max_score, &a.max_score);
+}
+
+std::optional<double> launch_once(Session& session, const CpuKernel& kernel, const Launch& launch, const Outputs& outputs, int threads,
+                                  flex::CpuStats* stats) {
+    const auto begin = std::chrono::steady_clock::now();
+    const flex::Status status = flex::launch_cpu(kernel.desc, kernel.code->table(), outputs.arrays, launch.args, {threads}, stats);
+    const double ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
+    if (status.ok()) return ms;
+    report_status(session, status);
+    return std::nullopt;
+}
+
+Json extents_json(const flex::KernelDesc& desc, const Launch& launch) {
+    static constexpr const char* kNames[] = {"B", "H", "HKV", "Q", "K", "D", "DV"};
+    Json out;
+    for (size_t i = 0; i < launch.extents.size(); ++i) out[i < 7 ? kNames[i] : desc.extents[i - 7]] = launch.extents[i];
+    return out;
+}
+
+}  // namespace flexc::tools

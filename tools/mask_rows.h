@@ -1,0 +1,54 @@
+// The mask and the score of an attention, row by row, by its own compiled code: for pictures and for counting.
+// Only scale, score and mask are compiled, so every attention has them on this machine, whatever its other clauses.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "driver/compiler.h"
+#include "tools/inputs.h"
+
+namespace flexc::tools {
+
+/// The attention with its scale, score and mask alone. Reports `blocks`, which chooses keys beside the mask, as unsupported.
+[[nodiscard]] std::optional<ir::Attention> mask_and_score(Session& session, const ir::Attention& attention, const std::string& command);
+
+/// Bound and compiled. Methods are thread-safe.
+class MaskRows {
+public:
+    /// Null after a report. `launch` must outlive it.
+    static std::unique_ptr<MaskRows> make(Session& session, const ir::Attention& attention, const Launch& launch, const CompileOptions& options);
+
+    /// out[i] = mask(b, h, q, k + i), 0 or 1.
+    void mask(int64_t b, int64_t h, int64_t q, int64_t k, int64_t n, uint8_t* out) const;
+    /// In place: the score clause of scores.
+    void score(int64_t b, int64_t h, int64_t q, int64_t k, int64_t n, float* values) const;
+
+    /// The factor of dot(q, k) in this row.
+    [[nodiscard]] float scale(int64_t b, int64_t h, int64_t q) const;
+
+    /// Whether the mask differs from b to b, or h to h.
+    [[nodiscard]] bool varies_b() const { return varies_b_; }
+    [[nodiscard]] bool varies_h() const { return varies_h_; }
+
+private:
+    std::unique_ptr<CpuKernel> kernel_;
+    flex::PackedArgs packed_;
+    bool varies_b_ = true, varies_h_ = true;
+};
+
+struct TileCounts {
+    int64_t full = 0, partial = 0, skip = 0;
+};
+/// Every tile of every (b, h) by evaluating the mask; equal heads and batches are evaluated once.
+[[nodiscard]] TileCounts count_tiles(const MaskRows& rows, const Launch& launch, int64_t tile_q, int64_t tile_k, int threads);
+/// Elements (b, h, q, k) that are kept.
+[[nodiscard]] int64_t count_kept(const MaskRows& rows, const Launch& launch, int threads);
+/// Elements that count_kept has to evaluate.
+[[nodiscard]] double mask_work(const MaskRows& rows, const Launch& launch);
+
+/// fn(i) for i in [0, n), on several threads; 0: all of the machine.
+void parallel_for(int64_t n, int threads, const std::function<void(int64_t)>& fn);
+[[nodiscard]] int thread_count(int asked);
+
+}  // namespace flexc::tools

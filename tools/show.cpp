@@ -1,0 +1,256 @@
+// flexc show: a mask or a score as a picture in the terminal, PNG or SVG; and counts of full, partial and skipped tiles.
+#include <fmt/format.h>
+
+#include <cmath>
+#include <memory>
+
+#include "tools/io/convert.h"
+#include "tools/mask_rows.h"
+#include "tools/picture/picture.h"
+#include "tools/report.h"
+
+namespace flexc::tools {
+namespace {
+
+constexpr int kMaxCells = 512;   // a side of a picture
+
+struct Options {
+    InputOptions input;
+    int64_t b = 0;
+    std::vector<int64_t> heads = {0};
+    std::string what;   // mask, score, or empty: what says more
+    std::filesystem::path png, svg;
+    std::optional<TileSize> tiles;
+    ElementRange range;
+};
+
+struct Shown {
+    Session session;
+    ir::Attention attention;   // scale, score and mask alone
+    Launch launch;
+    std::unique_ptr<MaskRows> rows;
+    bool is_score = false;
+};
+
+bool is_true(const ir::Attention& attention) { return !attention.mask.valid() || attention.graph.as_bool(attention.mask) == true; }
+
+bool is_plain_score(const ir::Attention& attention) {
+    return !attention.score.valid() || attention.graph[attention.score].op == ir::Op::ClauseVar;
+}
+
+bool prepare(const Options& options, Shown* out) {
+    Session& session = out->session;
+    if (!session.open(options.input.file)) return false;
+    const auto name = session.choose(options.input.name);
+    if (!name) return false;
+    const auto& attentions = session.program().attentions();
+    const auto info = std::find_if(attentions.begin(), attentions.end(), [&](const auto& each) { return each.name == *name; });
+    Inputs inputs(session, options.input);
+    if (!inputs.load()) return false;
+    const auto consts = inputs.consts(*info);
+    if (!consts) return false;
+    const auto whole = session.lower(*name, *consts);
+    if (!whole) return false;
+    auto stripped = mask_and_score(session, *whole, "show");
+    if (!stripped) return false;
+    out->attention = std::move(*stripped);
+    out->is_score = options.what.empty() ? is_true(out->attention) && !is_plain_score(out->attention) : options.what == "score";
+    if (options.tiles && options.input.json) out->is_score = false;
+
+    std::vector<ir::NodeId> roots = {out->attention.mask};
+    if (out->is_score) roots.insert(roots.end(), {out->attention.score, out->attention.scale});
+    if (!inputs.bind(cpu::describe(out->attention), Need::Pictures, reach(out->attention, roots), std::nullopt, "show", &out->launch)) return false;
+    if (out->is_score && out->launch.q.data && (whole->query.valid() || whole->key.valid())) {
+        session.sink.report(diag::Kind::unsupported_clause, {}, std::string("`query` or `key`"), *name, std::string("show"))
+            .help("leave q and k out, and the score clause is drawn for a score of 0");
+        return false;
+    }
+    CompileOptions compile;
+    compile.consts = *consts;
+    out->rows = MaskRows::make(session, out->attention, out->launch, compile);
+    return out->rows != nullptr;
+}
+
+/// Row i of a q or k view as floats.
+std::vector<float> matrix(const flex::Tensor& tensor, int64_t b, int64_t head) {
+    io::Array one;
+    one.type = io::file_type(tensor.dtype);
+    one.shape = {tensor.shape[2], tensor.shape[3]};
+    const int64_t batch = tensor.shape[0] == 1 ? 0 : b;
+    const size_t size = io::size_of(one.type);
+    const auto* begin = static_cast<const std::byte*>(tensor.data) + static_cast<size_t>(batch * tensor.stride[0] + head * tensor.stride[1]) * size;
+    one.bytes.assign(begin, begin + static_cast<size_t>(one.count()) * size);
+    std::vector<float> out(static_cast<size_t>(one.count()));
+    for (size_t i = 0; i < out.size(); ++i) out[i] = static_cast<float>(io::element(one, static_cast<int64_t>(i)));
+    return out;
+}
+
+picture::Picture draw(const Shown& shown, const Options& options, int64_t h, picture::Picture p) {
+    using enum ir::ExtentVar;
+    p.is_score = shown.is_score;
+    const int64_t b = options.b, n = p.k_end - p.k_begin, d = shown.launch.extent(D);
+    const bool dots = shown.is_score && shown.launch.q.data != nullptr;
+    const int64_t hkv = dots ? h / (shown.launch.extent(H) / shown.launch.extent(HKV)) : 0;
+    const std::vector<float> queries = dots ? matrix(shown.launch.q, b, h) : std::vector<float>();
+    const std::vector<float> keys = dots ? matrix(shown.launch.k, b, hkv) : std::vector<float>();
+    parallel_for(p.rows, 0, [&](int64_t row) {
+        std::vector<uint8_t> kept(static_cast<size_t>(n));
+        std::vector<float> score(static_cast<size_t>(n));
+        const int r = static_cast<int>(row);
+        for (int64_t q = p.q_edge(r); q < p.q_edge(r + 1); ++q) {
+            shown.rows->mask(b, h, q, p.k_begin, n, kept.data());
+            if (shown.is_score) {
+                std::fill(score.begin(), score.end(), 0.0F);
+                if (dots) {
+                    const float scale = shown.rows->scale(b, h, q);
+                    for (int64_t k = 0; k < n; ++k) {
+                        float sum = 0;
+                        for (int64_t i = 0; i < d; ++i) sum += queries[static_cast<size_t>(q * d + i)] * keys[static_cast<size_t>((p.k_begin + k) * d + i)];
+                        score[static_cast<size_t>(k)] = scale * sum;
+                    }
+                }
+                shown.rows->score(b, h, q, p.k_begin, n, score.data());
+            }
+            for (int c = 0; c < p.cols; ++c) {
+                for (int64_t k = p.k_edge(c); k < p.k_edge(c + 1); ++k) {
+                    const auto i = static_cast<size_t>(k - p.k_begin);
+                    // A score of -inf is the same as masked.
+                    if (!kept[i] || (shown.is_score && score[i] == -INFINITY)) continue;
+                    p.kept[p.at(r, c)] += 1;
+                    p.sum[p.at(r, c)] += static_cast<double>(score[i]);
+                }
+            }
+        }
+    });
+    return p;
+}
+
+bool inside(Session& session, const std::string& option, int64_t value, int64_t extent, const std::string& name) {
+    if (value < extent) return true;
+    session.sink.report(diag::Kind::outside_extent, {}, option, std::to_string(value), std::to_string(extent))
+        .help("`--shape " + name + "=...` gives the extent where no array does");
+    return false;
+}
+
+std::optional<std::vector<picture::Picture>> pictures(Shown& shown, const Options& options) {
+    using enum ir::ExtentVar;
+    const Launch& launch = shown.launch;
+    Session& session = shown.session;
+    const int64_t q0 = options.range.q_begin.value_or(0), q1 = std::min(options.range.q_end.value_or(launch.extent(Q)), launch.extent(Q));
+    const int64_t k0 = options.range.k_begin.value_or(0), k1 = std::min(options.range.k_end.value_or(launch.extent(K)), launch.extent(K));
+    if (q0 >= q1 || k0 >= k1) {
+        session.sink.report(diag::Kind::empty_picture, {},
+                            fmt::format("queries [{}, {}) of {} and keys [{}, {}) of {}", q0, q1, launch.extent(Q), k0, k1, launch.extent(K)));
+        return std::nullopt;
+    }
+    if (!inside(session, "--b", options.b, launch.extent(B), "B")) return std::nullopt;
+    for (int64_t head : options.heads)
+        if (!inside(session, "--head", head, launch.extent(H), "H")) return std::nullopt;
+
+    std::vector<picture::Picture> panels;
+    for (int64_t head : options.heads) {
+        picture::Picture p = draw(shown, options, head, picture::Picture::sized(q0, q1, k0, k1, kMaxCells));
+        double kept = 0, total = 0;
+        for (size_t i = 0; i < p.kept.size(); ++i) {
+            kept += p.kept[i];
+            total += p.total[i];
+        }
+        p.title = shown.attention.name + (shown.is_score ? ": score" : ": mask");
+        p.subtitle = fmt::format("b {}, h {}, {:.4g} % kept", options.b, head, 100 * kept / total);
+        if (options.tiles) {
+            p.tile_q = options.tiles->q;
+            p.tile_k = options.tiles->k;
+        }
+        panels.push_back(std::move(p));
+    }
+    return panels;
+}
+
+int show(const Options& options) {
+    Shown shown;
+    Session& session = shown.session;
+    const bool json = options.input.json;
+    if (!prepare(options, &shown)) return fail(session, json);
+    std::string tiles_text;
+    if (options.tiles) {
+        const TileCounts counts = count_tiles(*shown.rows, shown.launch, options.tiles->q, options.tiles->k, 0);
+        if (json) {
+            // Exactly these keys, for scripts; warnings go to stderr.
+            const Json out = {{"tile", {options.tiles->q, options.tiles->k}}, {"full", counts.full}, {"partial", counts.partial}, {"skip", counts.skip}};
+            (void)succeed(session, false);
+            return print_out(out.dump() + "\n") ? kOk : kInputWrong;
+        }
+        tiles_text = fmt::format("tiles {}x{} over all b and h: {} full, {} partial, {} skipped\n", options.tiles->q, options.tiles->k, counts.full,
+                                 counts.partial, counts.skip);
+    }
+    const auto panels = pictures(shown, options);
+    if (!panels) return fail(session, json);
+    Json files = Json::array();
+    std::string text;
+    using Writer = flex::Status (*)(const std::filesystem::path&, const std::vector<picture::Picture>&);
+    for (const auto& [path, write] : {std::pair<std::filesystem::path, Writer>{options.png, picture::write_png}, {options.svg, picture::write_svg}}) {
+        if (path.empty()) continue;
+        if (const flex::Status status = write(path, *panels); !status.ok()) {
+            session.sink.report(diag::Kind::cannot_write, {}, path.string(), status.text());
+            return fail(session, json);
+        }
+        files.push_back(path.string());
+        text += "wrote " + path.string() + "\n";
+    }
+    if (json) {
+        Json list = Json::array();
+        for (size_t i = 0; i < panels->size(); ++i) {
+            const picture::Picture& p = (*panels)[i];
+            double kept = 0;
+            for (double each : p.kept) kept += each;
+            list.push_back({{"b", options.b}, {"h", options.heads[i]}, {"q", {p.q_begin, p.q_end}}, {"k", {p.k_begin, p.k_end}},
+                            {"kept", static_cast<int64_t>(kept)}});
+        }
+        return succeed(session, true, {{"attention", shown.attention.name}, {"what", shown.is_score ? "score" : "mask"}, {"pictures", list}, {"files", files}});
+    }
+    (void)succeed(session, false);
+    if (text.empty()) text = picture::to_terminal(*panels, picture::terminal());
+    return print_out(text + tiles_text) ? kOk : kInputWrong;
+}
+
+}  // namespace
+
+Command add_show(CLI::App& root) {
+    auto options = std::make_shared<Options>();
+    CLI::App* app = root.add_subcommand("show", "Draws the mask or the score of an attention");
+    add_file_options(*app, options->input);
+    add_value_options(*app, options->input);
+    app->add_option("--b", options->b, "which batch element")->check(CLI::NonNegativeNumber);
+    CLI::Option* head = app->add_option("--head", options->heads, "which head")->expected(1)->check(CLI::NonNegativeNumber);
+    app->add_option("--heads", options->heads, "several heads, side by side: 0,1,2")->delimiter(',')->check(CLI::NonNegativeNumber)->excludes(head);
+    app->add_option("--what", options->what, "what to draw; if absent, the mask unless everything is kept")->check(CLI::IsMember({"mask", "score"}));
+    app->add_option("--png", options->png, "draw into a PNG file")->type_name("FILE");
+    app->add_option("--svg", options->svg, "draw into an SVG file")->type_name("FILE");
+    app->add_option_function<std::string>(
+           "--tiles",
+           [options](const std::string& text) {
+               options->tiles = parse_tile(text);
+               if (!options->tiles) throw CLI::ValidationError("--tiles", "expected a tile such as `128x128`, found `" + text + "`");
+           },
+           "count the tiles that are full, partial and skipped, and draw their borders")
+        ->type_name("QxK");
+    app->add_option_function<std::string>(
+           "--range",
+           [options](const std::string& text) {
+               const auto range = parse_range(text);
+               if (!range) throw CLI::ValidationError("--range", "expected `q0:q1,k0:k1`, found `" + text + "`");
+               options->range = *range;
+           },
+           "a part of the picture")
+        ->type_name("Q0:Q1,K0:K1");
+    app->add_flag("--json", options->input.json, "one JSON object on stdout; with --tiles: {\"tile\", \"full\", \"partial\", \"skip\"}");
+    app->footer(
+        "Examples:\n"
+        "  flexc show window.flex --shape Q=64 --set window=16\n"
+        "  flexc show document.flex --in x.npz --tiles 128x128 --json\n"
+        "  flexc show alibi.flex --shape H=4,Q=64 --heads 0,1,2,3 --png alibi.png\n"
+        "A score is drawn for q and k of --in, and for a dot product of 0 without them.");
+    return {app, [options] { return show(*options); }};
+}
+
+}  // namespace flexc::tools
