@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the commands that README.md shows, so that each works as printed.
 
-    readme.py ROOT FLEXC   FLEXC stands in for build/release/bin/flexc
+    readme.py ROOT BUILD   BUILD, the build's folder, stands in for build/release
 
 A block of shell commands after a line `<!-- run -->` is run from the root of the repository and must succeed. A block after
 `<!-- output -->` is what the commands before it print; `...` on a line of its own stands for any lines.
@@ -13,7 +13,6 @@ import subprocess
 import sys
 
 BLOCK = re.compile(r"<!-- (run|output) -->\n+```\w*\n(.*?)```", re.DOTALL)
-FLEXC = "build/release/bin/flexc"
 
 
 def matches(expected, actual):
@@ -24,7 +23,7 @@ def matches(expected, actual):
 def main():
     if len(sys.argv) != 3:
         sys.exit(__doc__)
-    root, flexc = pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2]).resolve()
+    root, build = pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2]).resolve()
     blocks = BLOCK.findall((root / "README.md").read_text(encoding="utf-8"))
     faults, printed, commands = 0, "", 0
     for kind, body in blocks:
@@ -34,7 +33,7 @@ def main():
                 print(f"README shows:\n{body}\nbut it prints:\n{printed}")
             continue
         commands += 1
-        result = subprocess.run(["bash", "-euc", body.replace(FLEXC, str(flexc))], cwd=root, stdin=subprocess.DEVNULL, timeout=300,
+        result = subprocess.run(["bash", "-euc", body.replace("build/release", str(build))], cwd=root, stdin=subprocess.DEVNULL, timeout=300,
                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         printed = result.stdout
         if result.returncode != 0:
