@@ -100,7 +100,7 @@ public:
         const size_t gutter = std::to_string(last).size();
         source_line(file, first, gutter, span, caret_colour);
         if (last == first) return;
-        if (last > first + 1) out_ += fmt::format("  {}{:>{}} {}\n", colours_.gutter, "...", gutter, colours_.off);
+        if (last > first + 1) out_ += fmt::format("  {}{:>{}}{}\n", colours_.gutter, "...", gutter, colours_.off);
         source_line(file, last, gutter, span, caret_colour);
     }
 

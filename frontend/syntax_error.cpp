@@ -148,6 +148,7 @@ private:
         if (type() == P::C_COMMENT) {
             const size_t close = t_.source.find("*/", t_[at_].end);
             sink_.report(Kind::wrong_comment, t_.span(at_), "/*").help("a comment starts with `#`, on each of its lines");
+            if (!at_item_start() && !at_declaration_start()) return true;
             resume_ = at_ + 1;
             while (resume_ + 1 < t_.size() && (close == std::string_view::npos || t_[resume_].begin < close + 2)) ++resume_;
             return true;
@@ -424,7 +425,13 @@ private:
             return true;
         }
         if (rule() == P::RuleParameters && after_operand()) {
-            expected("`,` or `)`");
+            auto& d = expected("`,` or `)`");
+            if (type() == P::SEMI) {
+                d.fix(t_.span(at_), ",", "parameters are separated by `,`");
+                size_t close = at_;
+                while (t_.type(close) != P::RPAREN && t_.type(close) != P::LBRACE && t_.type(close) != P::EOF) ++close;
+                if (t_.type(close) == P::RPAREN) resume_ = declaration_end(t_, starts_.back(), close);
+            }
             return true;
         }
         if (rule() == P::RuleParameters && is_keyword(type()) && t_.type(at_ + 1) == P::COLON) {
