@@ -1,10 +1,10 @@
 #include "frontend/imports.h"
 
+#include <algorithm>
 #include <fstream>
-#include <sstream>
 
-#include "diag/check.h"
 #include "frontend/parse.h"
+#include "frontend/stdlib.h"
 
 namespace flexc::sema {
 
@@ -123,6 +123,18 @@ struct Loader {
 };
 
 }  // namespace
+
+std::optional<std::string_view> embedded_library(std::string_view name) {
+    for (const EmbeddedFile& f : embedded_files())
+        if (f.name == name) return f.text;
+    return std::nullopt;
+}
+
+std::vector<std::string> embedded_libraries() {
+    std::vector<std::string> names;
+    for (const EmbeddedFile& f : embedded_files()) names.emplace_back(f.name);
+    return names;
+}
 
 void load_modules(frontend::Program::Impl& program, diag::FileId main_file, const frontend::ImportResolver& imports, diag::Sink& sink,
                   std::vector<Module*>& order) {

@@ -49,7 +49,7 @@ struct Foreign {
 constexpr std::array kForeignNames = {
     Foreign{"q_idx", "q"},          Foreign{"kv_idx", "k"},       Foreign{"k_idx", "k"},           Foreign{"b_idx", "b"},
     Foreign{"h_idx", "h"},          Foreign{"batch", "b"},        Foreign{"batch_idx", "b"},       Foreign{"head", "h"},
-    Foreign{"head_idx", "h"},       Foreign{"kv", "k"},           Foreign{"i", "q"},               Foreign{"j", "k"},
+    Foreign{"head_idx", "h"},       Foreign{"kv", "k"},           Foreign{"q_index", "q"},         Foreign{"kv_index", "k"},
     Foreign{"score_mod", "score"},  Foreign{"mask_mod", "mask"},  Foreign{"scores", "score"},      Foreign{"kv_head", "hkv"},
     Foreign{"h_kv", "hkv"},         Foreign{"where", "select"},   Foreign{"maximum", "max"},       Foreign{"minimum", "min"},
     Foreign{"fmax", "max"},         Foreign{"fmin", "min"},       Foreign{"ln", "log"},            Foreign{"float", "f32"},

@@ -178,7 +178,7 @@ struct Decl {
     Node* body = nullptr;
     AttentionBody attention;
     std::optional<Value> constant;   // Const
-    bool recursive = false;          // on a cycle, or its signature is broken: calls of it are not looked into
+    bool broken = false;             // on a cycle, or its signature is unusable: calls of it are not looked into
 };
 
 /// One file of the program.
