@@ -1,6 +1,7 @@
 #include "frontend/imports.h"
 
 #include <algorithm>
+#include <chrono>
 #include <fstream>
 
 #include "frontend/parse.h"
@@ -20,6 +21,7 @@ struct Loader {
     std::vector<Module*>& order;
     std::unordered_map<std::string, Module*> by_key;
     bool refused = false;   // the limit was reported
+    double parsing = 0;     // seconds
 
     struct Frame {
         Module* module;
@@ -33,7 +35,9 @@ struct Loader {
         module.display = std::move(display);
         module.key = key;
         module.embedded = embedded;
+        const auto start = std::chrono::steady_clock::now();
         module.syntax = frontend::parse(*program.sources, file, sink);
+        parsing += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
         by_key.emplace(std::move(key), &module);
         if (!embedded) program.files.push_back(module.display);
         stack.push_back({&module, 0});
@@ -136,10 +140,11 @@ std::vector<std::string> embedded_libraries() {
     return names;
 }
 
-void load_modules(frontend::Program::Impl& program, diag::FileId main_file, const frontend::ImportResolver& imports, diag::Sink& sink,
+double load_modules(frontend::Program::Impl& program, diag::FileId main_file, const frontend::ImportResolver& imports, diag::Sink& sink,
                   std::vector<Module*>& order) {
-    Loader loader{program, imports, sink, order, {}, false, {}};
+    Loader loader{program, imports, sink, order, {}, false, 0, {}};
     loader.run(main_file);
+    return loader.parsing;
 }
 
 }  // namespace flexc::sema

@@ -10,8 +10,8 @@ namespace flexc::sema {
 [[nodiscard]] std::vector<std::string> embedded_libraries();
 
 /// Fills program.modules (the main file first, every file after the importer that was met first) and program.files.
-/// `order` lists the modules so that imports come before importers.
-void load_modules(frontend::Program::Impl& program, diag::FileId main_file, const frontend::ImportResolver& imports, diag::Sink& sink,
+/// `order` lists the modules so that imports come before importers. Returns the seconds spent in parse().
+double load_modules(frontend::Program::Impl& program, diag::FileId main_file, const frontend::ImportResolver& imports, diag::Sink& sink,
                   std::vector<Module*>& order);
 
 }  // namespace flexc::sema

@@ -31,13 +31,15 @@ void check_declaration(const Context& context, Decl& decl) {
 
 }  // namespace
 
-std::unique_ptr<Program> check(diag::SourceManager& sources, diag::FileId main_file, const ImportResolver& imports, diag::Sink& sink) {
+std::unique_ptr<Program> check(diag::SourceManager& sources, diag::FileId main_file, const ImportResolver& imports, diag::Sink& sink,
+                               double* parse_seconds) {
     auto impl = std::make_unique<Program::Impl>();
     impl->sources = &sources;
     const Context context{*impl, sink};
 
     std::vector<Module*> modules;
-    load_modules(*impl, main_file, imports, sink, modules);
+    const double parsing = load_modules(*impl, main_file, imports, sink, modules);
+    if (parse_seconds) *parse_seconds = parsing;
     Clashes clashes;
     for (Module* m : modules) collect_declarations(context, *m, clashes);
     for (Decl* d : dependency_order(context)) check_declaration(context, *d);
