@@ -14,7 +14,7 @@
 // it. Within a product, one panel of K (D x width) or of V (kv_tile x width) stays in the first level while the rows pass by
 // it; the scores of a sub-tile (kSubRows x kv_tile) are written, turned into weights, and read while still in the
 // first or second level. Packing costs a pass over K and V per item, so items are tall (kItemRows) unless the threads
-// would go idle. Every cost beside the products thus falls as 1 / kItemRows, 1 / kv_tile or 1 / D, except the softmax.
+// would go idle; the rows of the next tile are fetched meanwhile. Every cost beside the products thus falls as 1 / kItemRows, 1 / kv_tile or 1 / D, except the softmax.
 //
 // Masks. kv_range trims the columns of a sub-tile; tile_state decides which are skipped and whether the mask need be
 // evaluated at all. Where a tile is partial, chunks of kChunk columns are asked about, so that a hole in a tile is a hole.
@@ -46,11 +46,13 @@ namespace flex::cpu {
 namespace {
 
 constexpr int kSubRows = 48;
-constexpr int kItemRows = 576;
+constexpr int kItemRows = 1152;
+constexpr int64_t kItemBytes = 1280 * 1024;     // of queries and outputs
 constexpr int kChunk = 64;                      // a multiple of every panel width
 constexpr int kMaxTile = 256;                   // keys
 constexpr int64_t kPackedBytes = 256 * 1024;
 constexpr int kSplitKeys = 1024;                // at least, in one split
+constexpr int32_t kMaxLength = 1 << 30;          // so that the end of a tile is an int32_t
 constexpr int kSplitBelow = 64;                 // sub-tiles
 
 int round_up(int value, int unit) { return (value + unit - 1) / unit * unit; }
@@ -61,6 +63,12 @@ struct SubTile {
     int q, nq;        // queries [q, q + nq) of each
     int lo, hi;       // keys that the mask may leave
     [[nodiscard]] int rows() const { return heads * nq; }
+};
+
+/// Keys [k0, k1) of one tile, for one sub-tile; k0 begins a panel. `full`: the mask need not be evaluated.
+struct Run {
+    int k0, k1;
+    bool full;
 };
 
 struct Item {
@@ -81,6 +89,11 @@ struct Workspace {
     float* l = nullptr;
     float* alpha = nullptr;
     SubTile* subs = nullptr;
+};
+
+/// What to fetch while a tile is worked on.
+struct NextTile {
+    Ahead k, v;
 };
 
 /// Hands out consecutive 64-byte aligned pieces; with a null base it only counts.
@@ -141,7 +154,9 @@ private:
     void run_item(const Item& item);
     void load_queries(int b, const SubTile& sub, float* q) const;
     [[nodiscard]] int state(int b, const SubTile& sub, int k0, int k1) const;
-    void visit(const Item& item, const SubTile& sub, const Workspace& w, int row, int t0, int k0, int k1, bool full, bool exact) const;
+    void visit(const Item& item, const SubTile& sub, const Workspace& w, int row, int t0, const Run& run, bool exact, NextTile& next) const;
+    [[nodiscard]] Run next_run(int b, const SubTile& sub, int t0, int from, int k1) const;
+    [[nodiscard]] NextTile next_tile(const Item& item, int visits, int from, int to) const;
     void finish_row(int b, int h, int q, const float* o, float m, float l) const;
     void combine(int64_t row) const;
 
@@ -214,7 +229,8 @@ Workspace Attention::carve(void* base, size_t* bytes) const {
 /// Cuts the work into items, longest first. Tall items amortise packing; enough of them keep all threads busy to the end.
 std::vector<Item> Attention::deal(int threads) {
     const int64_t all_subs = static_cast<int64_t>(batch_) * kv_heads_ * sub_count_ * splits_;
-    const int tallest = std::max(kItemRows / (sub_queries_ * sub_heads_), 1);
+    const int64_t rows = std::min<int64_t>(kItemRows, kItemBytes / (static_cast<int64_t>(depth_ + ldo_) * 4));
+    const int tallest = std::max(static_cast<int>(rows) / (sub_queries_ * sub_heads_), 1);
     const int wanted = static_cast<int>(std::clamp<int64_t>(all_subs / (4 * static_cast<int64_t>(threads)), 1, tallest));
     const int per_head = divide_up(sub_count_, wanted);
     item_subs_ = divide_up(sub_count_, per_head);
@@ -288,6 +304,24 @@ int Attention::state(int b, const SubTile& sub, int k0, int k1) const {
     return common;
 }
 
+/// The first chunks from `from` on that are not skipped and adjoin, up to k1; empty if there are none.
+Run Attention::next_run(int b, const SubTile& sub, int t0, int from, int k1) const {
+    Run run{k1, k1, true};
+    for (int k = from; k < k1;) {
+        const int end = std::min(t0 + (k - t0) / kChunk * kChunk + kChunk, k1);
+        const int chunk = state(b, sub, k, end);
+        if (chunk != FLEX_TILE_SKIP) {
+            run.k0 = std::min(run.k0, k);
+            run.full = run.full && chunk == FLEX_TILE_FULL;
+        } else if (run.k0 < k1) {
+            run.k1 = k;
+            break;
+        }
+        k = end;
+    }
+    return run;
+}
+
 void Attention::run_item(const Item& item) {
     void* scratch = thread_scratch(scratch_bytes_);
     if (!scratch) {
@@ -320,6 +354,7 @@ void Attention::run_item(const Item& item) {
     for (int t0 = lo / tile_ * tile_; t0 < hi; t0 += tile_) {
         const int t1 = std::min(t0 + tile_, keys_);
         bool packed = false, exact = false;
+        NextTile next = next_tile(item, count, t1, std::min(t1 + tile_, hi));
         for (int i = 0; i < count; ++i) {
             const SubTile& sub = w.subs[i];
             const int k1 = std::min(sub.hi, t1);
@@ -328,35 +363,21 @@ void Attention::run_item(const Item& item) {
             k0 = t0 + (k0 - t0) / width * width;
             const int whole = state(item.b, sub, k0, k1);
             if (whole == FLEX_TILE_SKIP) continue;
-            // Runs of chunks that are not skipped; one run if the tile is full or no wider than a chunk.
-            for (int run = k0; run < k1;) {
-                int end = k1;
-                bool all_full = whole == FLEX_TILE_FULL;
-                if (!all_full && k1 - k0 > kChunk) {
-                    all_full = true;
-                    for (end = run; end < k1;) {
-                        const int next = std::min(t0 + (end - t0) / kChunk * kChunk + kChunk, k1);
-                        const int chunk = state(item.b, sub, end, next);
-                        if (chunk == FLEX_TILE_SKIP) break;
-                        all_full = all_full && chunk == FLEX_TILE_FULL;
-                        end = next;
-                    }
-                    if (end == run) {
-                        run = std::min(t0 + (end - t0) / kChunk * kChunk + kChunk, k1);
-                        continue;
-                    }
-                }
+            for (int from = k0; from < k1;) {
+                const bool undivided = whole == FLEX_TILE_FULL || k1 - k0 <= kChunk;
+                const Run run = undivided ? Run{k0, k1, whole == FLEX_TILE_FULL} : next_run(item.b, sub, t0, from, k1);
+                if (run.k0 >= run.k1) break;
                 if (!packed && !streams_) {
                     packed = true;
-                    const int from = std::max(t0, t0 + (lo - t0) / width * width);
-                    const int keys = std::min(hi, t1) - from;
-                    micro_.pack_keys(rows_of(arrays_.k, item.b, item.hkv, from), keys, depth_, w.k + static_cast<int64_t>(from - t0) * depth_);
-                    exact = micro_.pack_values(rows_of(arrays_.v, item.b, item.hkv, from), keys, columns_, w.v, static_cast<int64_t>(tile_) * width, from - t0);
+                    const int skipped = std::max(lo - t0, 0) / width * width;
+                    const int keys = std::min(hi, t1) - t0 - skipped;
+                    micro_.pack_keys(rows_of(arrays_.k, item.b, item.hkv, t0 + skipped), keys, depth_, w.k + static_cast<int64_t>(skipped) * depth_);
+                    exact = micro_.pack_values(rows_of(arrays_.v, item.b, item.hkv, t0 + skipped), keys, columns_, w.v, static_cast<int64_t>(tile_) * width, skipped);
                 }
-                visit(item, sub, w, i * sub_rows, t0, run, end, all_full, exact);
+                visit(item, sub, w, i * sub_rows, t0, run, exact, next);
                 ++visited;
-                full += all_full;
-                run = end;
+                full += run.full;
+                from = run.k1;
             }
         }
     }
@@ -381,17 +402,39 @@ void Attention::run_item(const Item& item) {
     }
 }
 
-/// Keys [k0, k1) of the tile that starts at t0, for one sub-tile; k0 lies on a panel.
-void Attention::visit(const Item& item, const SubTile& sub, const Workspace& w, int row, int t0, int k0, int k1, bool full, bool exact) const {
+/// What to fetch of keys [from, to) while `visits` sub-tiles are worked on.
+NextTile Attention::next_tile(const Item& item, int visits, int from, int to) const {
+    NextTile next;
+    if (from >= to || streams_) return next;
+    const auto plan = [&](const Tensor& t, int blocks) {
+        const Rows rows = rows_of(t, item.b, item.hkv, from);
+        const auto bytes = static_cast<int64_t>(size_of(t.dtype));
+        Ahead ahead;
+        ahead.row = static_cast<const char*>(rows.data);
+        ahead.row_bytes = t.shape[3] * bytes;
+        ahead.stride_bytes = rows.stride * bytes;
+        ahead.rows = to - from;
+        ahead.lines_a_block = static_cast<int>((to - from) * ((ahead.row_bytes + 63) / 64) / (static_cast<int64_t>(visits) * blocks)) + 1;
+        return ahead;
+    };
+    const int heights = divide_up(sub_queries_ * sub_heads_, micro_.rows);
+    const int width = micro_.lanes * micro_.vectors;
+    next.k = plan(arrays_.k, heights * divide_up(tile_, width));
+    next.v = plan(arrays_.v, heights * divide_up(columns_, width));
+    return next;
+}
+
+/// One run of keys of the tile that starts at t0, for one sub-tile whose first row of the item is `row`.
+void Attention::visit(const Item& item, const SubTile& sub, const Workspace& w, int row, int t0, const Run& run, bool exact, NextTile& next) const {
     const int rows = sub.rows();
-    const int keys = k1 - k0;
+    const int k0 = run.k0, keys = run.k1 - run.k0;
     const int width = micro_.lanes * micro_.vectors;
     const float* q = w.q + static_cast<int64_t>(row) * depth_;
     float* o = w.o + static_cast<int64_t>(row) * ldo_;
     if (streams_) {
         micro_.stream_scores(q, depth_, rows, rows_of(arrays_.k, item.b, item.hkv, k0), keys, depth_, w.s, lds_);
     } else {
-        micro_.scores(q, rows, depth_, w.k + static_cast<int64_t>(k0 - t0) * depth_, divide_up(keys, width), w.s, lds_);
+        micro_.scores(q, rows, depth_, w.k + static_cast<int64_t>(k0 - t0) * depth_, divide_up(keys, width), w.s, lds_, next.k);
     }
 
     flex_block block{};
@@ -403,7 +446,7 @@ void Attention::visit(const Item& item, const SubTile& sub, const Workspace& w, 
     block.rows = rows;
     block.k = k0;
     block.cols = keys;
-    block.full = full;
+    block.full = run.full;
     block.s = w.s;
     block.ld = lds_;
     block.m = w.m + row;
@@ -419,7 +462,8 @@ void Attention::visit(const Item& item, const SubTile& sub, const Workspace& w, 
         micro_.stream_accumulate(p, rows, rows_of(arrays_.v, item.b, item.hkv, k0), keys, columns_, o, ldo_);
     } else {
         const ValuePanels v{w.v, static_cast<int64_t>(tile_) * width, k0 - t0};
-        (exact ? micro_.accumulate_exact : micro_.accumulate)(p, rows, keys, v, columns_, o, ldo_);
+        if (exact) micro_.accumulate_exact(p, rows, keys, v, columns_, o, ldo_);
+        else micro_.accumulate(p, rows, keys, v, columns_, o, ldo_, next.v);
     }
 }
 
@@ -461,6 +505,8 @@ void Attention::combine(int64_t row) const {
 Status run_attention(const flex_cpu_kernel& kernel, const flex_args& args, const AttentionArrays& arrays, const CpuOptions& options, CpuStats* stats) {
     if (stats) *stats = {};
     if (args.extents[0] == 0 || args.extents[1] == 0 || args.extents[3] == 0) return {};
+    if (std::max(args.extents[3], args.extents[4]) > kMaxLength)
+        return Status(Code::Unsupported, "Q = " + std::to_string(args.extents[3]) + " and K = " + std::to_string(args.extents[4]) + ": at most 2^30 is supported");
     Attention attention(kernel, args, arrays);
     return attention.run(options.threads > 0 ? options.threads : available_threads(), stats);
 }

@@ -211,12 +211,24 @@ void product_block(const float* a, int64_t lda, const float* b, int depth, float
         for (int v = 0; v < V; ++v) store(c + r * ldc + v * kLanes, acc[r][v]);
 }
 
+void fetch(Ahead& ahead) {
+    for (int i = 0; i < ahead.lines_a_block && ahead.rows > 0; ++i) {
+        __builtin_prefetch(ahead.row + ahead.offset, 0, 2);
+        ahead.offset += 64;
+        if (ahead.offset < ahead.row_bytes) continue;
+        ahead.offset = 0;
+        ahead.row += ahead.stride_bytes;
+        --ahead.rows;
+    }
+}
+
 /// One panel against all rows, cut into blocks of nearly equal height.
 template <int V, bool kAccumulate>
-void product_panel(const float* a, int64_t lda, int rows, const float* b, int depth, float* c, int64_t ldc) {
+void product_panel(const float* a, int64_t lda, int rows, const float* b, int depth, float* c, int64_t ldc, Ahead& ahead) {
     int blocks = (rows + kRows - 1) / kRows;
     for (; blocks > 0; --blocks) {
         const int height = (rows + blocks - 1) / blocks;
+        fetch(ahead);
         switch (height) {
 #define FLEX_CASE(R) \
     case R: \
@@ -246,16 +258,16 @@ void product_panel(const float* a, int64_t lda, int rows, const float* b, int de
 }
 static_assert(kRows <= 14, "product_panel lists the heights of a block");
 
-void scores(const float* q, int rows, int depth, const float* panels, int panel_count, float* s, int64_t ld) {
+void scores(const float* q, int rows, int depth, const float* panels, int panel_count, float* s, int64_t ld, Ahead& ahead) {
     for (int p = 0; p < panel_count; ++p)
-        product_panel<kVectors, false>(q, depth, rows, panels + static_cast<int64_t>(p) * depth * kWidth, depth, s + p * kWidth, ld);
+        product_panel<kVectors, false>(q, depth, rows, panels + static_cast<int64_t>(p) * depth * kWidth, depth, s + p * kWidth, ld, ahead);
 }
 
-void accumulate(Weights p, int rows, int keys, ValuePanels v, int columns, float* o, int64_t ldo) {
+void accumulate(Weights p, int rows, int keys, ValuePanels v, int columns, float* o, int64_t ldo, Ahead& ahead) {
     each_value_panel(v.panels, v.panel_stride, columns, [&](const float* panel, int across, int column) {
         panel += static_cast<int64_t>(v.first_key) * across * kLanes;
-        if (across == kVectors) product_panel<kVectors, true>(p.data, p.ld, rows, panel, keys, o + column, ldo);
-        else product_panel<1, true>(p.data, p.ld, rows, panel, keys, o + column, ldo);
+        if (across == kVectors) product_panel<kVectors, true>(p.data, p.ld, rows, panel, keys, o + column, ldo, ahead);
+        else product_panel<1, true>(p.data, p.ld, rows, panel, keys, o + column, ldo, ahead);
     });
 }
 

@@ -31,6 +31,16 @@ struct ValuePanels {
     int first_key;
 };
 
+/// Rows of the next tile, fetched into the cache a few lines for every register block, so that packing finds them there.
+/// A burst of fetches would fill the line buffers and stall; spread out they cost nothing.
+struct Ahead {
+    const char* row = nullptr;
+    int64_t row_bytes = 0, stride_bytes = 0;
+    int rows = 0;             // not yet fetched
+    int64_t offset = 0;       // within the first of these
+    int lines_a_block = 0;
+};
+
 /// At most this many rows take the path that streams K and V without packing them.
 inline constexpr int kStreamRows = 8;
 
@@ -48,9 +58,9 @@ struct MicroKernels {
     bool (*pack_values)(Rows v, int keys, int columns, float* panels, int64_t panel_stride, int first_key);
 
     /// s[r][n] = sum over d of q[r][d] * k[n][d], for all columns of `panels` panels.
-    void (*scores)(const float* q, int rows, int depth, const float* panels, int panel_count, float* s, int64_t ld);
+    void (*scores)(const float* q, int rows, int depth, const float* panels, int panel_count, float* s, int64_t ld, Ahead& ahead);
     /// o[r][n] += sum over k in [0, keys) of p[r][k] * v[k][n], n in [0, columns rounded up to vectors).
-    void (*accumulate)(Weights p, int rows, int keys, ValuePanels v, int columns, float* o, int64_t ldo);
+    void (*accumulate)(Weights p, int rows, int keys, ValuePanels v, int columns, float* o, int64_t ldo, Ahead& ahead);
     /// The same, but a weight of -0.0 contributes nothing even where V is not finite.
     void (*accumulate_exact)(Weights p, int rows, int keys, ValuePanels v, int columns, float* o, int64_t ldo);
 
