@@ -103,6 +103,8 @@ NodeId constant(Graph& graph, Type type, uint32_t bits) {
     return graph.boolean(bits != 0);
 }
 
+}  // namespace
+
 NodeId fold_node(Graph& out, const Node& node, std::span<const NodeId> operands) {
     const OpKind kind = info(node.op).kind;
     if (operands.empty() || kind == OpKind::Leaf || kind == OpKind::Load || kind == OpKind::Reduce) return out.like(node, operands);
@@ -123,8 +125,6 @@ NodeId fold_node(Graph& out, const Node& node, std::span<const NodeId> operands)
     }
     return result ? constant(out, node.type, *result) : out.like(node, operands);
 }
-
-}  // namespace
 
 void fold(Attention& attention) { rewrite(attention, fold_node); }
 

@@ -39,6 +39,14 @@ public:
         for (uint32_t i = 0; i < graph_.size(); ++i)
             if (wanted[i] && graph_.type(NodeId{i}) == Type::I32) bounds_[i] = clipped(of_node(NodeId{i}));
     }
+    /// Bounds of the values that were added to the graph since.
+    void extend() {
+        if (bounds_.empty()) find_element_extents();
+        for (auto i = static_cast<uint32_t>(bounds_.size()); i < graph_.size(); ++i) {
+            bounds_.emplace_back();
+            if (graph_.type(NodeId{i}) == Type::I32) bounds_[i] = clipped(of_node(NodeId{i}));
+        }
+    }
     [[nodiscard]] const Bounds& operator[](NodeId id) const { return bounds_[id.value]; }
 
     [[nodiscard]] bool in_range(NodeId index, const Dim& dim) const {
@@ -416,14 +424,17 @@ std::vector<uint8_t> proven_dims(const Attention& attention) {
     return proven;
 }
 
-std::vector<Range> ranges(const Attention& attention) {
-    const Graph& graph = attention.graph;
-    Analysis analysis(attention, ExtentFacts(attention.extents.size()));
-    analysis.run(std::vector<bool>(graph.size(), true));
-    std::vector<Range> result(graph.size(), Range{kLow, kHigh});
-    for (uint32_t i = 0; i < graph.size(); ++i)
-        if (graph.type(NodeId{i}) == Type::I32) result[i] = {analysis[NodeId{i}].lo(), analysis[NodeId{i}].hi()};
-    return result;
+struct RangeAnalysis::Impl {
+    Analysis analysis;
+    explicit Impl(const Attention& attention) : analysis(attention, ExtentFacts(attention.extents.size())) {}
+};
+
+RangeAnalysis::RangeAnalysis(const Attention& attention) : impl_(std::make_unique<Impl>(attention)) {}
+RangeAnalysis::~RangeAnalysis() = default;
+
+Range RangeAnalysis::range(NodeId id) {
+    impl_->analysis.extend();
+    return {impl_->analysis[id].lo(), impl_->analysis[id].hi()};
 }
 
 }  // namespace flexc::ir

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "ir/ir.h"
@@ -21,7 +22,17 @@ namespace flexc::ir {
 struct Range {
     int64_t lo, hi;
 };
-/// The numeric bounds of each i32 node, whatever the extents; of the type for what is not known, and for other types.
-[[nodiscard]] std::vector<Range> ranges(const Attention& attention);
+
+/// The numeric bounds of i32 values, whatever the extents. The graph may grow between calls.
+class RangeAnalysis {
+public:
+    explicit RangeAnalysis(const Attention& attention);
+    ~RangeAnalysis();
+    [[nodiscard]] Range range(NodeId id);
+
+private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
 
 }  // namespace flexc::ir

@@ -36,4 +36,18 @@ void rewrite(Attention& attention, const RewriteNode& rewrite_node) {
     attention.graph = std::move(out);
 }
 
+NodeId make_simplified(Graph& graph, Op op, std::initializer_list<NodeId> operands) {
+    NodeId id = graph.make(op, operands);
+    for (int step = 0; step < 8; ++step) {
+        const Node node = graph[id];
+        if (node.operand_count == 0 || info(node.op).kind == OpKind::Load || info(node.op).kind == OpKind::Leaf) break;
+        const std::vector<NodeId> arguments(graph.operands(id).begin(), graph.operands(id).end());
+        NodeId next = fold_node(graph, node, arguments);
+        if (next == id) next = simplify_node(graph, node, arguments);
+        if (next == id) break;
+        id = next;
+    }
+    return id;
+}
+
 }  // namespace flexc::ir

@@ -13,4 +13,11 @@ using RewriteNode = std::function<NodeId(Graph& out, const Node& node, std::span
 
 void rewrite(Attention& attention, const RewriteNode& rewrite_node);
 
+/// What the passes fold and simplify do to one node.
+[[nodiscard]] NodeId fold_node(Graph& out, const Node& node, std::span<const NodeId> operands);
+[[nodiscard]] NodeId simplify_node(Graph& out, const Node& node, std::span<const NodeId> operands);
+
+/// Graph::make, folded and simplified: for analyses that build IR outside of the roots, where passes do not reach.
+[[nodiscard]] NodeId make_simplified(Graph& graph, Op op, std::initializer_list<NodeId> operands);
+
 }  // namespace flexc::ir

@@ -354,11 +354,11 @@ NodeId Rules::reduce() {
 
 }  // namespace
 
-void simplify(Attention& attention) {
-    rewrite(attention, [](Graph& out, const Node& node, std::span<const NodeId> operands) {
-        const NodeId simpler = Rules(out, node, operands).apply();
-        return simpler.valid() ? simpler : out.like(node, operands);
-    });
+NodeId simplify_node(Graph& out, const Node& node, std::span<const NodeId> operands) {
+    const NodeId simpler = Rules(out, node, operands).apply();
+    return simpler.valid() ? simpler : out.like(node, operands);
 }
+
+void simplify(Attention& attention) { rewrite(attention, simplify_node); }
 
 }  // namespace flexc::ir
