@@ -281,7 +281,7 @@ Value Evaluator::Impl::reduce(const Instr& in) {
             case Op::ReduceMin: f32 ? void(sum.f = scalar::min(sum.f, body.f)) : void(sum.i = std::min(sum.i, body.i)); break;
             default: f32 ? void(sum.f = scalar::max(sum.f, body.f)) : void(sum.i = std::max(sum.i, body.i)); break;
         }
-        if (loop.code.empty() && in.op != Op::ReduceSum) break;   // the same value each time
+        if (loop.code.empty() && loop.body != loop.variable && in.op != Op::ReduceSum) break;   // the same value each time
     }
     return sum;
 }

@@ -76,8 +76,12 @@ private:
         if (form.count != 0 && side.size() < kMaxForms && std::find(side.begin(), side.end(), form) == side.end()) side.push_back(form);
     }
 
-    /// Bounds of an exact result, or the bounds of the type if that may not fit an i32.
-    static Bounds clipped(Bounds bounds) { return bounds.lo() < kLow || bounds.hi() > kHigh ? unknown() : bounds; }
+    /// Bounds of an exact result, or the bounds of the type if that may not fit an i32. Bounds that cross are of a value that never exists, in
+    /// the body of an empty loop: any number does.
+    static Bounds clipped(Bounds bounds) {
+        if (bounds.lo() > bounds.hi()) return between(0, 0);
+        return bounds.lo() < kLow || bounds.hi() > kHigh ? unknown() : bounds;
+    }
 
     void find_element_extents();
     Bounds of_node(NodeId id) const;
