@@ -79,6 +79,25 @@ Vec load_tail(const T* p, int n) {
     return load(buffer);
 }
 
+/// Element `n` of a row in vectors, zeros past `count` elements.
+template <class T>
+Vec load_within(const T* row, int n, int count) {
+    return count - n >= kLanes ? load(row + n) : load_tail(row + n, count - n);
+}
+
+/// All bits set in the lanes that are infinite or NaN.
+IntVec not_finite(Vec x) {
+    IntVec bits;
+    memcpy(&bits, &x, sizeof bits);
+    return (bits & 0x7f800000) == 0x7f800000;
+}
+
+bool any(IntVec x) {
+    int32_t all = 0;
+    for (int i = 0; i < kLanes; ++i) all |= x[i];
+    return all != 0;
+}
+
 /// Calls f(T*) with the pointer typed as `type` says.
 template <class F>
 auto with_type(const void* data, DType type, F f) {
@@ -162,19 +181,14 @@ bool pack_values_of(const T* v, int64_t stride, int keys, int columns, float* pa
         for (int key = 0; key < keys; ++key) {
             for (int part = 0; part < across; ++part) {
                 const int column = first + part * kLanes;
-                const T* row = v + key * stride + column;
-                const Vec x = columns - column >= kLanes ? load(row) : load_tail(row, columns - column);
-                IntVec bits;
-                memcpy(&bits, &x, sizeof bits);
-                bad |= (bits & 0x7f800000) == 0x7f800000;
+                const Vec x = load_within(v + key * stride, column, columns);
+                bad |= not_finite(x);
                 store(panel, x);
                 panel += kLanes;
             }
         }
     });
-    int32_t any = 0;
-    for (int i = 0; i < kLanes; ++i) any |= bad[i];
-    return any != 0;
+    return any(bad);
 }
 
 bool pack_values(Rows v, int keys, int columns, float* panels, int64_t panel_stride, int first_key) {
@@ -293,93 +307,104 @@ void accumulate_exact(Weights p, int rows, int keys, ValuePanels v, int columns,
 
 // ---- products that stream K and V
 
-float sum(Vec x) {
-    float lane[kLanes];
-    store(lane, x);
+/// Lane i of the result is the sum of the lanes of x[i]. Each round adds the halves of two vectors, interleaved.
+inline Vec sums(Vec (&x)[kLanes]) {
     for (int half = kLanes / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
-    return lane[0];
+        for (int i = 0; i < half; ++i) x[i] = FLEX_ZIP_LOW(x[i], x[i + half]) + FLEX_ZIP_HIGH(x[i], x[i + half]);
+    return x[0];
 }
 
+/// R rows, a power of two: dot products of kLanes pairs at a time, R rows by kLanes / R keys.
 template <int R, class T>
-void stream_scores_of(const float* q, int64_t ldq, const T* k, int64_t stride, int keys, int depth, float* s, int64_t ld) {
-    const int whole = depth / kLanes * kLanes;
-    for (int key = 0; key < keys; ++key) {
-        const T* row = k + key * stride;
-        Vec acc[R] = {};
-        for (int d = 0; d < whole; d += kLanes) {
-            const Vec x = load(row + d);
-            for (int r = 0; r < R; ++r) acc[r] += load(q + r * ldq + d) * x;
+void stream_scores_of(const float* q, int64_t ldq, int rows, const T* k, int64_t stride, int keys, int depth, float* s, int64_t ld) {
+    constexpr int kKeys = R < kLanes ? kLanes / R : 1;
+    constexpr int kPart = kLanes / kKeys;   // rows of one block; fewer than R only where vectors are short
+    for (int key = 0; key < keys; key += kKeys) {
+        const T* k_row[kKeys];
+        for (int i = 0; i < kKeys; ++i) k_row[i] = k + (key + i < keys ? key + i : keys - 1) * stride;
+        for (int first = 0; first < rows; first += kPart) {
+            const float* q_row[kPart];
+            for (int r = 0; r < kPart; ++r) q_row[r] = q + (first + r < rows ? first + r : rows - 1) * ldq;
+            Vec acc[kLanes] = {};
+            const auto step = [&](auto element, int d) {
+                Vec x[kKeys];
+                for (int i = 0; i < kKeys; ++i) x[i] = element(k_row[i], d);
+                for (int r = 0; r < kPart; ++r) {
+                    const Vec y = element(q_row[r], d);
+                    for (int i = 0; i < kKeys; ++i) acc[r * kKeys + i] += y * x[i];
+                }
+            };
+            int d = 0;
+            for (; d + kLanes <= depth; d += kLanes) step([](auto* row, int at) { return load(row + at); }, d);
+            if (d < depth) step([depth](auto* row, int at) { return load_tail(row + at, depth - at); }, d);
+            float sum[kLanes];
+            store(sum, sums(acc));
+            for (int r = 0; r < kPart && first + r < rows; ++r)
+                for (int i = 0; i < kKeys && key + i < keys; ++i) s[(first + r) * ld + key + i] = sum[r * kKeys + i];
         }
-        if (whole < depth) {
-            const Vec x = load_tail(row + whole, depth - whole);
-            for (int r = 0; r < R; ++r) acc[r] += load_tail(q + r * ldq + whole, depth - whole) * x;
-        }
-        for (int r = 0; r < R; ++r) s[r * ld + key] = sum(acc[r]);
     }
 }
 
 void stream_scores(const float* q, int64_t ldq, int rows, Rows k, int keys, int depth, float* s, int64_t ld) {
     with_type(k.data, k.type, [&](auto* data) {
-        switch (rows) {
-#define FLEX_CASE(R) \
-    case R: stream_scores_of<R>(q, ldq, data, k.stride, keys, depth, s, ld); break
-            FLEX_CASE(1);
-            FLEX_CASE(2);
-            FLEX_CASE(3);
-            FLEX_CASE(4);
-            FLEX_CASE(5);
-            FLEX_CASE(6);
-            FLEX_CASE(7);
-            FLEX_CASE(8);
-#undef FLEX_CASE
-            default: break;
-        }
+        if (rows == 1) stream_scores_of<1>(q, ldq, rows, data, k.stride, keys, depth, s, ld);
+        else if (rows == 2) stream_scores_of<2>(q, ldq, rows, data, k.stride, keys, depth, s, ld);
+        else if (rows <= 4) stream_scores_of<4>(q, ldq, rows, data, k.stride, keys, depth, s, ld);
+        else stream_scores_of<8>(q, ldq, rows, data, k.stride, keys, depth, s, ld);
     });
 }
-static_assert(kStreamRows == 8, "stream_scores lists the row counts");
 
-constexpr int kStreamKeys = 4;       // keys whose rows of V are added at once, so that o is read and written less
-constexpr int kMaxColumns = 512;
+constexpr int kStreamKeys = 4;                       // keys added at once, so that o is read and written less
+constexpr int kWeightRows = kLanes == 16 ? 4 : 2;    // kWeightRows * kStreamKeys weights stay in registers
 
-/// Adds `count` rows of V, converted to f32 in `rows_of_v`, to one row of o.
-template <int N>
-void stream_add(const float* weight, const float* const* v, int columns, float* o) {
-    int c = 0;
-    for (; c + kLanes <= columns; c += kLanes) {
-        Vec acc = load(o + c);
-        for (int i = 0; i < N; ++i) acc += weight[i] * load(v[i] + c);
-        store(o + c, acc);
+template <int R, int N, class T>
+void stream_add(Weights p, const T* v, int64_t stride, int columns, float* o, int64_t ldo) {
+    float weight[R][N];
+    for (int r = 0; r < R; ++r)
+        for (int i = 0; i < N; ++i) weight[r][i] = p.data[r * p.ld + i];
+    for (int c = 0; c < columns; c += kLanes) {
+        Vec x[N];
+        for (int i = 0; i < N; ++i) x[i] = load_within(v + i * stride, c, columns);
+        for (int r = 0; r < R; ++r) {
+            Vec acc = load(o + r * ldo + c);
+            for (int i = 0; i < N; ++i) acc += weight[r][i] * x[i];
+            store(o + r * ldo + c, acc);
+        }
     }
-    for (; c < columns; ++c)
-        for (int i = 0; i < N; ++i) o[c] += weight[i] * v[i][c];
+}
+
+template <int N, class T>
+void stream_add_rows(Weights p, int rows, const T* v, int64_t stride, int columns, float* o, int64_t ldo) {
+    int r = 0;
+    for (; r + kWeightRows <= rows; r += kWeightRows) stream_add<kWeightRows, N>({p.data + r * p.ld, p.ld}, v, stride, columns, o + r * ldo, ldo);
+    for (; r < rows; ++r) stream_add<1, N>({p.data + r * p.ld, p.ld}, v, stride, columns, o + r * ldo, ldo);
+}
+
+template <class T>
+bool finite(const T* v, int64_t stride, int keys, int columns) {
+    IntVec bad{};
+    for (int key = 0; key < keys; ++key)
+        for (int c = 0; c < columns; c += kLanes) bad |= not_finite(load_within(v + key * stride, c, columns));
+    return !any(bad);
 }
 
 template <class T>
 void stream_accumulate_of(Weights p, int rows, const T* v, int64_t stride, int keys, int columns, float* o, int64_t ldo) {
-    alignas(64) float widened[kStreamKeys][kMaxColumns];
     for (int key = 0; key < keys; key += kStreamKeys) {
         const int count = keys - key < kStreamKeys ? keys - key : kStreamKeys;
-        const float* value[kStreamKeys] = {};
-        for (int i = 0; i < count; ++i) {
-            const T* row = v + (key + i) * stride;
-            if constexpr (sizeof(T) == 4) {
-                value[i] = row;
-            } else {
-                load_row_of(row, columns, 1.0f, widened[i]);
-                value[i] = widened[i];
-            }
-        }
-        for (int r = 0; r < rows; ++r) {
-            const float* weight = p.data + r * p.ld + key;
-            bool all = count == kStreamKeys;
-            for (int i = 0; i < count; ++i) all = all && attends(weight[i]);
-            if (all) {
-                stream_add<kStreamKeys>(weight, value, columns, o + r * ldo);
-            } else {
+        const Weights w{p.data + key, p.ld};
+        const T* row = v + key * stride;
+        bool all = true;
+        for (int r = 0; r < rows; ++r)
+            for (int i = 0; i < count; ++i) all = all && attends(w.data[r * w.ld + i]);
+        if (!all && !finite(row, stride, count, columns)) {
+            for (int r = 0; r < rows; ++r)
                 for (int i = 0; i < count; ++i)
-                    if (attends(weight[i])) stream_add<1>(weight + i, value + i, columns, o + r * ldo);
-            }
+                    if (attends(w.data[r * w.ld + i])) stream_add<1, 1>({w.data + r * w.ld + i, w.ld}, row + i * stride, stride, columns, o + r * ldo, ldo);
+        } else if (count == kStreamKeys) {
+            stream_add_rows<kStreamKeys>(w, rows, row, stride, columns, o, ldo);
+        } else {
+            for (int i = 0; i < count; ++i) stream_add_rows<1>({w.data + i, w.ld}, rows, row + i * stride, stride, columns, o, ldo);
         }
     }
 }
@@ -416,9 +441,10 @@ float fma_loop(int64_t steps, float x, float y) {
     for (int i = 0; i < kChains; ++i) acc[i] = a * static_cast<float>(i);
     for (int64_t step = 0; step < steps; ++step)
         for (int i = 0; i < kChains; ++i) acc[i] = acc[i] * a + b;
-    Vec total{};
-    for (int i = 0; i < kChains; ++i) total += acc[i];
-    return sum(total);
+    float total = 0.0f;
+    for (int i = 0; i < kChains; ++i)
+        for (int lane = 0; lane < kLanes; ++lane) total += acc[i][lane];
+    return total;
 }
 
 }  // namespace
