@@ -56,9 +56,7 @@ int bench(const Options& options) {
         return fail(session, json);
     }
     if (!prepare(options.input, options.execute, &prepared)) return fail(session, json);
-    const auto stripped = mask_and_score(session, *prepared.attention, "bench");
-    Session scratch;   // compiling the mask is not what compile_ms is about
-    const auto rows = stripped ? MaskRows::make(scratch, *stripped, prepared.launch, prepared.compile) : nullptr;
+    const auto rows = MaskRows::make(session, *prepared.attention, prepared.launch, *prepared.kernel);
     Measured measured;
     if (!rows || !measure(prepared, options, &measured)) return fail(session, json);
 
@@ -108,7 +106,7 @@ int bench(const Options& options) {
 
 Command add_bench(CLI::App& root) {
     auto options = std::make_shared<Options>();
-    options->execute.use_cache = false;   // compile_ms is the time of a compilation
+    options->execute.no_cache = true;   // compile_ms is the time of a compilation
     CLI::App* app = root.add_subcommand("bench", "Times an attention on random or given arrays");
     add_file_options(*app, options->input);
     add_value_options(*app, options->input);

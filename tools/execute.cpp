@@ -37,7 +37,7 @@ void add_execute_options(CLI::App& app, ExecuteOptions& options) {
     add_dtype_option(app, options.dtype);
     add_level_option(app, options.level);
     app.add_option("--threads", options.threads, "threads of the launch; 0: all that the process may use")->check(CLI::Range(0, 4096));
-    app.add_flag("!--no-cache", options.use_cache, "compile anew, and leave nothing in the cache");
+    app.add_flag("--no-cache", options.no_cache, "compile anew, and leave nothing in the cache");
 }
 
 std::optional<flex::CpuLevel> usable_level(Session& session, std::optional<flex::CpuLevel> asked) {
@@ -73,7 +73,7 @@ bool prepare(const InputOptions& input, const ExecuteOptions& options, Prepared*
 
     out->compile.consts = *consts;
     out->compile.level = *level;
-    out->compile.use_cache = options.use_cache;
+    out->compile.use_cache = !options.no_cache;
     if (options.device == "interp") return true;
     out->kernel = session.compile_cpu(*out->attention, out->compile);
     return out->kernel != nullptr;

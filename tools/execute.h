@@ -13,7 +13,7 @@ struct ExecuteOptions {
     std::optional<flex::DType> dtype;
     std::optional<flex::CpuLevel> level;
     int threads = 0;
-    bool use_cache = true;
+    bool no_cache = false;
 };
 void add_execute_options(CLI::App& app, ExecuteOptions& options);
 

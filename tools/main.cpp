@@ -37,6 +37,10 @@ int run_main(int argc, char** argv) {
             return usage_error("there is no command `" + given + "`" + (near.empty() ? "; `flexc --help` lists them" : "; did you mean `" + near + "`?"));
         }
     }
+    if (argc == 1) {
+        std::fputs(app.help().c_str(), stderr);
+        return kUsage;
+    }
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {

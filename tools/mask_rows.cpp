@@ -23,11 +23,17 @@ std::optional<ir::Attention> mask_and_score(Session& session, const ir::Attentio
 }
 
 std::unique_ptr<MaskRows> MaskRows::make(Session& session, const ir::Attention& attention, const Launch& launch, const CompileOptions& options) {
+    auto kernel = session.compile_cpu(attention, options);
+    if (!kernel) return nullptr;
+    auto rows = make(session, attention, launch, *kernel);
+    if (rows) rows->owned_ = std::move(kernel);
+    return rows;
+}
+
+std::unique_ptr<MaskRows> MaskRows::make(Session& session, const ir::Attention& attention, const Launch& launch, const CpuKernel& kernel) {
     auto rows = std::make_unique<MaskRows>();
-    rows->kernel_ = session.compile_cpu(attention, options);
-    if (!rows->kernel_) return nullptr;
-    const flex::KernelDesc& desc = rows->kernel_->desc;
-    if (const flex::Status status = flex::pack(desc, {launch.extents}, launch.args, &rows->packed_); !status.ok()) {
+    rows->kernel_ = &kernel;
+    if (const flex::Status status = flex::pack(kernel.desc, {launch.extents}, launch.args, &rows->packed_); !status.ok()) {
         report_status(session, status);
         return nullptr;
     }

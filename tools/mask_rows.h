@@ -16,8 +16,9 @@ namespace flexc::tools {
 /// Bound and compiled. Methods are thread-safe.
 class MaskRows {
 public:
-    /// Null after a report. `launch` must outlive it.
+    /// Null after a report. `launch`, and the kernel of the second form, must outlive it.
     static std::unique_ptr<MaskRows> make(Session& session, const ir::Attention& attention, const Launch& launch, const CompileOptions& options);
+    static std::unique_ptr<MaskRows> make(Session& session, const ir::Attention& attention, const Launch& launch, const CpuKernel& kernel);
 
     /// out[i] = mask(b, h, q, k + i), 0 or 1.
     void mask(int64_t b, int64_t h, int64_t q, int64_t k, int64_t n, uint8_t* out) const;
@@ -32,7 +33,8 @@ public:
     [[nodiscard]] bool varies_h() const { return varies_h_; }
 
 private:
-    std::unique_ptr<CpuKernel> kernel_;
+    std::unique_ptr<CpuKernel> owned_;
+    const CpuKernel* kernel_ = nullptr;
     flex::PackedArgs packed_;
     bool varies_b_ = true, varies_h_ = true;
 };

@@ -48,8 +48,7 @@ std::optional<std::vector<std::string>> chosen_outputs(Session& session, const i
 std::optional<int64_t> cheap_count(const Prepared& prepared, int threads) {
     constexpr double kMostWork = 1 << 26;
     Session scratch;   // the count is an extra: what it cannot do is no fault of the run
-    const auto stripped = mask_and_score(scratch, *prepared.attention, "run");
-    const auto rows = stripped ? MaskRows::make(scratch, *stripped, prepared.launch, prepared.compile) : nullptr;
+    const auto rows = MaskRows::make(scratch, *prepared.attention, prepared.launch, *prepared.kernel);
     if (!rows || mask_work(*rows, prepared.launch) > kMostWork) return std::nullopt;
     return count_kept(*rows, prepared.launch, threads);
 }

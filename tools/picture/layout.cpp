@@ -137,13 +137,7 @@ void draw_legend(const std::vector<Picture>& panels, int x, int y, ValueRange ra
     if (!panels.front().is_score) {
         swatch(mask_colour(1), "kept");
         swatch(mask_colour(0), "masked");
-        const bool mixed = std::any_of(panels.begin(), panels.end(), [](const Picture& p) {
-            for (int r = 0; r < p.rows; ++r)
-                for (int c = 0; c < p.cols; ++c)
-                    if (p.share(r, c) > 0 && p.share(r, c) < 1) return true;
-            return false;
-        });
-        if (mixed) swatch(mask_colour(0.5), "in part");
+        if (has_mixed_cells(panels)) swatch(mask_colour(0.5), "in part");
         return;
     }
     constexpr int kBar = 160;

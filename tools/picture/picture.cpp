@@ -66,6 +66,13 @@ Picture shrink(const Picture& picture, int rows, int cols) {
     return out;
 }
 
+bool has_mixed_cells(const std::vector<Picture>& panels) {
+    for (const Picture& panel : panels)
+        for (size_t i = 0; i < panel.kept.size(); ++i)
+            if (panel.kept[i] > 0 && panel.kept[i] < panel.total[i]) return true;
+    return false;
+}
+
 ValueRange value_range(const std::vector<Picture>& panels) {
     ValueRange range{std::numeric_limits<double>::infinity(), -std::numeric_limits<double>::infinity()};
     for (const Picture& panel : panels) {

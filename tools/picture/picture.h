@@ -36,6 +36,9 @@ struct Picture {
 /// Fewer cells, by adding up neighbours.
 [[nodiscard]] Picture shrink(const Picture& picture, int rows, int cols);
 
+/// Whether a cell stands for elements of which some are kept and some are not.
+[[nodiscard]] bool has_mixed_cells(const std::vector<Picture>& panels);
+
 /// The finite values of all score pictures, so that panels share one scale. Both 0 if there is none.
 struct ValueRange {
     double low = 0, high = 0;

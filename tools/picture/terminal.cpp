@@ -53,7 +53,8 @@ char letter(const Picture& p, int r, int c, ValueRange range) {
     return static_cast<char>('0' + std::clamp(static_cast<int>((v - range.low) / (range.high - range.low) * 10), 0, 9));
 }
 
-std::string draw_panel(const Picture& full, const Terminal& terminal, ValueRange range) {
+/// *mixed is set if a cell that is drawn is kept in part.
+std::string draw_panel(const Picture& full, const Terminal& terminal, ValueRange range, bool* mixed) {
     const int label = label_width(full);
     const int room = std::max(kLeast, terminal.width - label - 1);
     const bool colour = terminal.colour != TerminalColour::None;
@@ -66,6 +67,7 @@ std::string draw_panel(const Picture& full, const Terminal& terminal, ValueRange
     if (full.rows <= kLeast) cols = std::min(full.cols, room);
     if (full.cols <= kLeast) rows = std::min(full.rows, most_rows);
     const Picture p = shrink(full, rows, cols);
+    *mixed = *mixed || has_mixed_cells({p});
     // A letter is twice as high as wide: each stands twice where there is room. A colour pixel is square, and small pictures are enlarged.
     int zoom = colour ? 1 : 2;
     if (zoom * p.cols > room) zoom = 1;
@@ -105,10 +107,10 @@ std::string draw_panel(const Picture& full, const Terminal& terminal, ValueRange
     return out;
 }
 
-std::string legend(const std::vector<Picture>& panels, const Terminal& terminal, ValueRange range) {
+std::string legend(const std::vector<Picture>& panels, const Terminal& terminal, ValueRange range, bool mixed) {
     const bool score = panels.front().is_score;
     if (terminal.colour == TerminalColour::None) {
-        if (!score) return "# kept   . masked   + in part\n";
+        if (!score) return mixed ? "# kept   . masked   + in part\n" : "# kept   . masked\n";
         return fmt::format("0 to 9: {} to {}   . masked\n", value_text(range.low), value_text(range.high));
     }
     const auto block = [&](Colour c) { return colour_code(c, true, terminal.colour) + "  \x1b[0m"; };
@@ -143,8 +145,9 @@ Terminal terminal() {
 std::string to_terminal(const std::vector<Picture>& panels, const Terminal& terminal) {
     const ValueRange range = value_range(panels);
     std::string out;
-    for (const Picture& panel : panels) out += draw_panel(panel, terminal, range) + "\n";
-    return out + legend(panels, terminal, range);
+    bool mixed = false;
+    for (const Picture& panel : panels) out += draw_panel(panel, terminal, range, &mixed) + "\n";
+    return out + legend(panels, terminal, range, mixed);
 }
 
 }  // namespace flexc::picture

@@ -1,0 +1,110 @@
+"""check, build and bench, and what all commands share: help, versions, exit codes, closed pipes."""
+
+import json
+import os
+import subprocess
+import unittest
+
+import numpy as np
+from harness import FLEXC, GALLERY, FlexcTest
+
+CAUSAL = "attention causal() { mask = q >= k; }\n"
+SINK = "attention sinks(s: f32[H]) { sink = s[h]; }\n"
+
+
+class Commands(FlexcTest):
+    def test_help_and_usage(self):
+        self.assertRegex(self.flexc("--version").stdout, r"^flexc \d+\.\d+\.\d+\n$")
+        self.assertIn("Examples", self.flexc("--help").stdout)
+        for command in ("check", "run", "show", "build", "bench"):
+            self.assertIn(f"flexc {command}", self.flexc(command, "--help").stdout.split("Example")[1])
+            self.assertIn(f"flexc {command} --help", self.flexc(command, code=2).stderr)
+        self.assertIn("did you mean `check`", self.flexc("chek", code=2).stderr)
+        self.assertIn("Usage", self.flexc(code=2).stderr)
+        self.flexc("run", "x.flex", "--devise", "cpu", code=2)
+        self.flexc("run", "x.flex", "--dtype", "f8", code=2)
+        self.flexc("run", "x.flex", "--set", "window", code=2)
+
+    def test_check(self):
+        good, bad = self.source(CAUSAL, "good.flex"), self.source("attention a() {\n    mask = q >= kk;\n    score = 1 + ;\n}\n", "bad.flex")
+        self.assertEqual(self.flexc("check", good).stdout, "ok: 1 attention: causal\n")
+        self.assertIn("bad.flex:", self.flexc("check", good, bad, code=1).stderr)
+        report = self.flexc_json("check", good, bad, code=1)
+        self.assertFalse(report["ok"])
+        self.assertEqual([each["ok"] for each in report["files"]], [True, False])
+        for diagnostic in report["diagnostics"]:
+            self.assertRegex(diagnostic["code"], r"^E\d{4}$")
+            self.assertTrue(diagnostic["file"].endswith("bad.flex"))
+            self.assertGreaterEqual(diagnostic["line"], 2)
+            self.assertGreaterEqual(diagnostic["col"], 1)
+        self.flexc("check", self.path("none.flex"), code=1)
+        self.flexc("check", self.folder, code=1)
+        self.flexc("check", *sorted(GALLERY.glob("*.flex")))
+
+    def test_names(self):
+        source = self.source("attention one() {}\nattention two() { mask = q >= k; }\n")
+        self.assertEqual(self.fails("run", source, "--shape", "Q=4")["code"], "E0006")
+        self.assertEqual(self.fails("run", source, "--shape", "Q=4", "--name", "tow")["code"], "E0005")
+        self.flexc("run", source, "--shape", "Q=4", "--name", "two")
+        self.assertEqual(self.fails("run", self.source("fn f() -> i32 = 1;\n"), "--shape", "Q=4")["code"], "E0004")
+
+    def test_devices_that_are_not_there(self):
+        for device in ("cuda", "emulated"):
+            error = self.fails("run", self.source(CAUSAL), "--shape", "Q=4", "--device", device, code=3)
+            self.assertEqual((error["code"], error["message"]), ("E4020", f"this build has no device `{device}`"))
+
+    def test_build(self):
+        source = self.source(CAUSAL)
+        self.assertIn("attention", self.flexc("build", source, "--emit=ast").stdout)
+        self.assertIn("causal", self.flexc("build", source, "--emit=ir").stdout)
+        self.assertIn("define", self.flexc("build", source, "--emit=llvm").stdout)
+        self.assertIn("flex_cpu_kernel_causal", self.flexc("build", source, "--emit=asm", "--level", "generic").stdout)
+        self.flexc("build", source, cwd=self.folder)
+        self.assertEqual((self.folder / "causal.o").read_bytes()[:4], b"\x7fELF")
+        report = self.flexc_json("build", source, "-o", self.path("k.o"))
+        self.assertEqual(report["bytes"], os.path.getsize(self.path("k.o")))
+        after = self.flexc("build", source, "--emit=ir", "--print-after-all").stdout
+        self.assertIn("# after lower\n", after)
+        self.assertIn("# after cse\n", after)
+        self.assertEqual(self.flexc("build", source, "--emit=ir", "--print-after", "fold").stdout.count("# after fold"),
+                         after.count("# after fold"))
+        self.assertEqual(self.fails("build", source, "--emit=ir", "--print-after", "folding")["code"], "E0033")
+        for options in (["--emit=ptx"], ["--emit=cubin"], ["--emit=header"], ["--emit=obj", "--target", "sm_80"]):
+            self.assertEqual(self.fails("build", source, *options, code=3)["code"], "E4022")
+        self.assertEqual(self.fails("build", self.source(SINK, "sinks.flex"), "-o", self.path("s.o"))["code"], "E4001")
+        self.assertEqual(self.fails("build", source, "-o", self.path("none/k.o"))["code"], "E0002")
+
+    def test_bench(self):
+        report = self.flexc_json("bench", self.source(CAUSAL), "--shape", "H=2,Q=256,D=32", "--dtype", "f32", "--repeat", "8", "--threads", "1")
+        self.assertEqual(report["unmasked"], 2 * 256 * 257 // 2)
+        self.assertEqual((report["launches"], report["threads"], report["cached"]), (8, 1, False))
+        self.assertGreater(report["compile_ms"], 0)
+        self.assertGreater(report["fma_peak_gflops"], 0)
+        gflops = report["unmasked"] * 2 * (32 + 32) / report["median_ms"] / 1e6
+        self.assertAlmostEqual(report["gflops"] / gflops, 1, places=6)
+        self.assertAlmostEqual(report["peak_fraction"], report["gflops"] / report["fma_peak_gflops"], places=6)
+        self.assertIn("GFLOP/s", self.flexc("bench", self.source(CAUSAL), "--shape", "Q=64", "--repeat", "2").stdout)
+        self.fails("bench", self.source(CAUSAL), "--shape", "Q=64", "--device", "interp", code=3)
+
+    def test_a_closed_pipe_is_no_crash_and_a_full_disk_is_an_error(self):
+        source = self.source(CAUSAL)
+        reader, writer = os.pipe()
+        os.close(reader)
+        result = subprocess.run([FLEXC, "build", source, "--emit=asm"], stdout=writer, stderr=subprocess.PIPE, env=self.environment)
+        os.close(writer)
+        self.assertEqual((result.returncode, result.stderr), (0, b""))
+        with open("/dev/full", "w") as full:
+            result = subprocess.run([FLEXC, "build", source, "--emit=asm"], stdout=full, stderr=subprocess.PIPE, env=self.environment)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn(b"E0002", result.stderr)
+
+    def test_json_of_errors_is_json_whatever_the_bytes(self):
+        (self.folder / "x.flex").write_bytes(b"attention a() { mask = q >= \xff; }\n")
+        report = json.loads(self.flexc("check", self.path("x.flex"), "--json", code=1).stdout)
+        self.assertFalse(report["ok"])
+        np.savez(self.path("in.npz"), **{"q": np.zeros((1, 1, 2, 2), np.float32), "\u00e4\"": np.zeros(1)})
+        self.assertFalse(self.flexc_json("run", self.source(CAUSAL), "--in", self.path("in.npz"), code=1)["ok"])
+
+
+if __name__ == "__main__":
+    unittest.main()
