@@ -13,6 +13,8 @@ struct Options {
     bool quick = false;              // fewer levels, types and cases: for sanitizers
     bool table = false;
     std::string filter;              // only labels that contain it
+    int random_programs = 40;
+    uint32_t seed = 1;               // of the first random program; each next one has the next seed
 };
 
 class Checker {
@@ -29,6 +31,8 @@ public:
 
     /// A condition of its own.
     void expect(bool holds, const std::string& label, const std::string& what);
+
+    [[nodiscard]] int failures() const { return failures_; }
 
     /// Prints the table if asked, and the verdict. The exit code.
     [[nodiscard]] int finish() const;
@@ -54,5 +58,6 @@ private:
 
 void check_gallery(Checker& checker);
 void check_special(Checker& checker);
+void check_random(Checker& checker);
 
 }  // namespace numerics

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstring>
 #include <limits>
+#include <memory>
 
 #include "ir/interpret.h"
 
@@ -179,31 +180,34 @@ Inputs random_inputs(Random& random, const Shape& shape, DType type) {
     return in;
 }
 
-std::unique_ptr<Program> Program::open(const std::string& name_or_path, const std::string& text, const std::map<std::string, std::string>& consts) {
+std::unique_ptr<Program> Program::open(const std::string& name_or_path, const std::string& text, const std::map<std::string, std::string>& consts,
+                                       bool show_warnings) {
     auto program = std::make_unique<Program>();
     flexc::Session& session = program->session_;
     const bool opened = text.empty() ? session.open(name_or_path) : session.open_text(name_or_path + ".flex", text);
     if (opened)
-        if (const auto name = session.choose("")) program->attention_ = session.lower(*name, consts);
-    if (!session.sink.all().empty())
+        if (const auto name = session.choose("")) {
+            program->as_lowered_ = flexc::frontend::lower(session.program(), *name, consts, session.sink);
+            if (program->as_lowered_) program->attention_ = session.lower(*name, consts);
+        }
+    if (session.sink.has_errors() || (show_warnings && !session.sink.all().empty()))
         std::fputs(flexc::diag::render_all(session.sources, session.sink, false).c_str(), stdout);
     if (!program->attention_) return nullptr;
     program->desc_ = flexc::cpu::describe(*program->attention_);
     return program;
 }
 
-Result Program::interpret(const Inputs& in, const std::vector<Captured>& captured) const {
-    Result result;
+namespace {
+
+/// What the interpreter takes, or an error of binding.
+std::string bindings_of(const flex::KernelDesc& desc, const flexc::ir::Attention& attention, const Inputs& in, const std::vector<Captured>& captured,
+                        flexc::ir::Bindings* bindings) {
     const Arrays arrays(DType::F32, in, Layout::Dense);
     const Arguments arguments(captured);
     flex::BoundExtents extents;
-    if (const flex::Status status = flex::bind(desc_, arrays.views(), arguments.list, &extents); !status.ok()) {
-        result.error = status.text();
-        return result;
-    }
-    flexc::ir::Bindings bindings;
-    bindings.extents = extents.values;
-    for (const auto& param : attention_->params) {
+    if (const flex::Status status = flex::bind(desc, arrays.views(), arguments.list, &extents); !status.ok()) return status.text();
+    bindings->extents = extents.values;
+    for (const auto& param : attention.params) {
         const auto given = std::find_if(captured.begin(), captured.end(), [&](const Captured& c) { return c.name == param.name; });
         double scalar = 0;
         flexc::ir::InterpTensor tensor;
@@ -216,14 +220,45 @@ Result Program::interpret(const Inputs& in, const std::vector<Captured>& capture
         } else {
             scalar = given->values.front();
         }
-        bindings.scalars.push_back(scalar);
-        bindings.tensors.push_back(std::move(tensor));
+        bindings->scalars.push_back(scalar);
+        bindings->tensors.push_back(std::move(tensor));
     }
+    return {};
+}
+
+}  // namespace
+
+Result Program::interpret(const Inputs& in, const std::vector<Captured>& captured) const {
+    Result result;
+    flexc::ir::Bindings bindings;
+    result.error = bindings_of(desc_, *attention_, in, captured, &bindings);
+    if (!result.error.empty()) return result;
     auto out = flexc::ir::interpret(*attention_, bindings, {in.q, in.k, in.v, in.shape.kvb});
     result.o = std::move(out.o);
     result.lse = std::move(out.lse);
     result.max_score = std::move(out.max_score);
     return result;
+}
+
+Variant Program::unoptimised(const Inputs& in, const std::vector<Captured>& captured, std::string* error) const {
+    struct State {
+        flexc::ir::Bindings bindings;
+        std::optional<flexc::ir::Evaluator> mask, score;
+    };
+    auto state = std::make_shared<State>();
+    *error = bindings_of(desc_, *as_lowered_, in, captured, &state->bindings);
+    if (!error->empty()) return {};
+    const auto point = [](int b, int h, int q, int k, double score) {
+        flexc::ir::Point at;
+        at.b = b, at.h = h, at.q = q, at.k = k, at.score = score;
+        return at;
+    };
+    state->mask.emplace(*as_lowered_, state->bindings, std::vector{as_lowered_->mask});
+    state->score.emplace(*as_lowered_, state->bindings, std::vector{as_lowered_->score});
+    Variant variant;
+    variant.mask = [state, point](int b, int h, int q, int k) { return state->mask->at(point(b, h, q, k, 0)).front() != 0; };
+    variant.score = [state, point](int b, int h, int q, int k, double x) { return state->score->at(point(b, h, q, k, x)).front(); };
+    return variant;
 }
 
 Result Program::run(flex::CpuLevel level, DType type, const Inputs& in, const std::vector<Captured>& captured, Layout layout, int threads) {

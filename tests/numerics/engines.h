@@ -34,15 +34,20 @@ enum class Layout : uint8_t {
 class Program {
 public:
     /// Null after printing the diagnostics. `name_or_path` ends in .flex: a file; else the label of `text`.
-    static std::unique_ptr<Program> open(const std::string& name_or_path, const std::string& text, const std::map<std::string, std::string>& consts);
+    static std::unique_ptr<Program> open(const std::string& name_or_path, const std::string& text, const std::map<std::string, std::string>& consts,
+                                         bool show_warnings = true);
 
     [[nodiscard]] Result interpret(const Inputs& in, const std::vector<Captured>& captured) const;
+    /// Mask and score of the program as the interpreter evaluates them, point by point, before any pass has changed the IR.
+    /// The functions refer to this program, and are not for several threads.
+    [[nodiscard]] Variant unoptimised(const Inputs& in, const std::vector<Captured>& captured, std::string* error) const;
     [[nodiscard]] Result run(flex::CpuLevel level, flex::DType type, const Inputs& in, const std::vector<Captured>& captured,
                              Layout layout = Layout::Dense, int threads = 0);
 
 private:
     flexc::Session session_;
     std::optional<flexc::ir::Attention> attention_;
+    std::optional<flexc::ir::Attention> as_lowered_;   // before the passes
     flex::KernelDesc desc_;
     std::map<flex::CpuLevel, std::unique_ptr<flexc::CpuKernel>> kernels_;
 };

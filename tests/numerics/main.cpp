@@ -1,12 +1,15 @@
 // numerics: every gallery variant and a set of special inputs, on every engine, against the float64 oracle.
-//   numerics [--quick] [--table] [--filter TEXT]
+//   numerics [--quick] [--table] [--filter TEXT] [--random COUNT] [--seed FIRST]
+#include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <set>
 #include <string>
 #include <string_view>
 
 #include "tests/numerics/checker.h"
+#include "tests/numerics/random_programs.h"
 
 namespace numerics {
 
@@ -38,6 +41,30 @@ void check_gallery(Checker& checker) {
             checker.expect(tested.count(entry.path().stem().string()) != 0, entry.path().filename().string(), "is in the gallery but has no test");
 }
 
+/// Random programs: the native code against the interpreter on IR that no pass has touched.
+void check_random(Checker& checker) {
+    const std::string label = "random programs";
+    if (!checker.wanted(label)) return;
+    const int count = checker.options().quick ? std::min(checker.options().random_programs, 6) : checker.options().random_programs;
+    for (int i = 0; i < count; ++i) {
+        const uint32_t seed = checker.options().seed + static_cast<uint32_t>(i);
+        Random random(seed);
+        RandomProgram p = random_program(random);
+        const std::string name = "seed " + std::to_string(seed);
+        auto program = Program::open(name, p.source, {}, false);
+        checker.expect(program != nullptr, label, name + " does not compile:\n" + p.source);
+        if (!program) continue;
+        std::string error;
+        const double ops = p.inputs.variant.score_ops;
+        p.inputs.variant = program->unoptimised(random_inputs(random, p.inputs.shape, flex::DType::F32), p.inputs.captured, &error);
+        p.inputs.variant.score_ops = ops;
+        checker.expect(error.empty(), label, name + ": " + error);
+        const int before = checker.failures();
+        if (error.empty()) checker.check(label, *program, p.inputs, seed);
+        if (checker.failures() != before) std::printf("     %s:\n%s", name.c_str(), p.source.c_str());
+    }
+}
+
 }  // namespace numerics
 
 int main(int argc, char** argv) {
@@ -50,13 +77,18 @@ int main(int argc, char** argv) {
             options.table = true;
         } else if (arg == "--filter" && i + 1 < argc) {
             options.filter = argv[++i];
+        } else if (arg == "--random" && i + 1 < argc) {
+            options.random_programs = std::atoi(argv[++i]);
+        } else if (arg == "--seed" && i + 1 < argc) {
+            options.seed = static_cast<uint32_t>(std::atoi(argv[++i]));
         } else {
-            std::fprintf(stderr, "usage: numerics [--quick] [--table] [--filter TEXT]\n");
+            std::fprintf(stderr, "usage: numerics [--quick] [--table] [--filter TEXT] [--random COUNT] [--seed FIRST]\n");
             return 2;
         }
     }
     numerics::Checker checker(options);
     numerics::check_gallery(checker);
     numerics::check_special(checker);
+    numerics::check_random(checker);
     return checker.finish();
 }

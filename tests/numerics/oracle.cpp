@@ -75,8 +75,8 @@ Output attention(const Inputs& in, const Variant& variant, const Precision& prec
                 if (kept.empty()) continue;
                 out.max_score[row] = max;
                 if (std::isnan(max) || max == kInf) {
-                    // A score of NaN or +inf: exp(s - max) is NaN, and so is the row. max_score keeps +inf, lse is the NaN or inf of its sum.
-                    out.lse[row] = max;
+                    // A score of NaN or +inf makes the row NaN. Of lse and max_score it is only asked that they are not finite.
+                    out.lse[row] = out.max_score[row] = std::numeric_limits<double>::quiet_NaN();
                     std::fill_n(out.o.begin() + row * s.dv, s.dv, std::numeric_limits<double>::quiet_NaN());
                     continue;
                 }
