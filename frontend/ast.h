@@ -118,6 +118,7 @@ struct Decl {
     std::vector<Let> lets;        // Attention, in source order relative to clauses
     std::vector<Clause> clauses;  // Attention
     Span span;
+    bool damaged = false;         // part of it could not be read, and was reported; only the name is certain
 };
 
 /// One parsed file.

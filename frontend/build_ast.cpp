@@ -69,7 +69,7 @@ class Builder {
 public:
     Builder(const TokenList& tokens, ast::File& file, diag::Sink& sink) : tokens_(tokens), file_(file), sink_(sink) {}
 
-    void declaration(ParserRuleContext* tree);
+    void declaration(ParserRuleContext* tree, bool damaged);
 
 private:
     Span span(const antlr4::Token& t) const {
@@ -112,6 +112,8 @@ private:
     std::vector<ast::ParamDecl> parameters(P::ParametersContext* c);
     void item(ast::Decl& decl, P::ItemContext* c);
     std::string doc_above(const antlr4::Token& first) const;
+    void remains(ast::DeclKind kind, ParserRuleContext* c);
+    Identifier import_path(const antlr4::Token& t) const;
 
     const TokenList& tokens_;
     ast::File& file_;
@@ -411,25 +413,36 @@ std::string Builder::doc_above(const antlr4::Token& first) const {
     return doc;
 }
 
-void Builder::declaration(ParserRuleContext* tree) {
-    if (tree->exception || tree->children.empty()) return;
+void Builder::declaration(ParserRuleContext* tree, bool damaged) {
+    if (tree->children.empty()) return;
     auto* c = static_cast<ParserRuleContext*>(tree->children[0]);
-    if (c->exception) return;
+    if (!is_rule(c)) return;
+    static constexpr std::array<std::pair<size_t, ast::DeclKind>, 6> kKinds{{{P::RuleImportDecl, ast::DeclKind::Import},
+                                                                            {P::RuleConstDecl, ast::DeclKind::Const},
+                                                                            {P::RuleFnDecl, ast::DeclKind::Fn},
+                                                                            {P::RuleMaskDecl, ast::DeclKind::Mask},
+                                                                            {P::RuleScoreDecl, ast::DeclKind::Score},
+                                                                            {P::RuleAttentionDecl, ast::DeclKind::Attention}}};
+    const auto* kind = std::find_if(kKinds.begin(), kKinds.end(), [&](const auto& k) { return k.first == c->getRuleIndex(); });
+    FLEX_CHECK(kind != kKinds.end(), "the children of a declaration are the kinds of declarations");
+    if (tree->exception || c->exception) {
+        remains(kind->second, c);
+        return;
+    }
+    const size_t before = sink_.all().size();
     ast::Decl& decl = file_.decl_arena.emplace_back();
+    decl.kind = kind->second;
     decl.span = span(c);
     decl.doc = doc_above(*c->start);
     switch (c->getRuleIndex()) {
         case P::RuleImportDecl: {
             auto* d = static_cast<P::ImportDeclContext*>(c);
-            decl.kind = ast::DeclKind::Import;
             decl.import_is_path = d->STRING() != nullptr;
-            decl.name = decl.import_is_path ? identifier(*d->STRING()->getSymbol()) : identifier(d->name());
-            if (decl.import_is_path) decl.name.text = decl.name.text.substr(1, decl.name.text.size() - 2);
+            decl.name = decl.import_is_path ? import_path(*d->STRING()->getSymbol()) : identifier(d->name());
             break;
         }
         case P::RuleConstDecl: {
             auto* d = static_cast<P::ConstDeclContext*>(c);
-            decl.kind = ast::DeclKind::Const;
             decl.name = identifier(d->name());
             decl.type = type(d->type());
             decl.body = expr(d->body());
@@ -437,7 +450,6 @@ void Builder::declaration(ParserRuleContext* tree) {
         }
         case P::RuleFnDecl: {
             auto* d = static_cast<P::FnDeclContext*>(c);
-            decl.kind = ast::DeclKind::Fn;
             decl.name = identifier(d->name());
             decl.params = parameters(d->parameters());
             decl.type = type(d->type());
@@ -446,7 +458,6 @@ void Builder::declaration(ParserRuleContext* tree) {
         }
         case P::RuleMaskDecl: {
             auto* d = static_cast<P::MaskDeclContext*>(c);
-            decl.kind = ast::DeclKind::Mask;
             decl.name = identifier(d->name());
             decl.params = parameters(d->parameters());
             decl.body = expr(d->body());
@@ -454,7 +465,6 @@ void Builder::declaration(ParserRuleContext* tree) {
         }
         case P::RuleScoreDecl: {
             auto* d = static_cast<P::ScoreDeclContext*>(c);
-            decl.kind = ast::DeclKind::Score;
             decl.name = identifier(d->name());
             decl.params = parameters(d->parameters());
             decl.body = expr(d->body());
@@ -462,7 +472,6 @@ void Builder::declaration(ParserRuleContext* tree) {
         }
         default: {
             auto* d = static_cast<P::AttentionDeclContext*>(c);
-            decl.kind = ast::DeclKind::Attention;
             decl.name = identifier(d->name());
             if (d->parameters()) decl.params = parameters(d->parameters());
             for (auto* i : d->item())
@@ -470,13 +479,38 @@ void Builder::declaration(ParserRuleContext* tree) {
             break;
         }
     }
+    decl.damaged = damaged || sink_.all().size() != before;
     file_.decls.push_back(&decl);
+}
+
+/// Of a declaration that broke off: its name, so that uses of it are not reported as well.
+void Builder::remains(ast::DeclKind kind, ParserRuleContext* c) {
+    if (c->children.size() < 2) return;
+    // In a broken tree a rule may have no children, so the kinds of nodes are asked for.
+    auto* terminal = dynamic_cast<antlr4::tree::TerminalNode*>(c->children[1]);
+    auto* name = dynamic_cast<P::NameContext*>(c->children[1]);
+    const bool path = terminal && terminal->getSymbol()->getType() == P::STRING;
+    if (!path && !(name && !name->exception)) return;
+    ast::Decl& decl = file_.decl_arena.emplace_back();
+    decl.kind = kind;
+    decl.damaged = true;
+    decl.name = path ? import_path(*terminal->getSymbol()) : identifier(name);
+    decl.import_is_path = path;
+    decl.span = decl.name.span;
+    file_.decls.push_back(&decl);
+}
+
+/// The path of an import, without its quotes.
+Identifier Builder::import_path(const antlr4::Token& t) const {
+    Identifier id = identifier(t);
+    id.text = id.text.substr(1, id.text.size() - 2);
+    return id;
 }
 
 }  // namespace
 
-void build_declaration(FlexParser::DeclarationContext* tree, const TokenList& tokens, ast::File& file, diag::Sink& sink) {
-    Builder(tokens, file, sink).declaration(tree);
+void build_declaration(FlexParser::DeclarationContext* tree, const TokenList& tokens, bool damaged, ast::File& file, diag::Sink& sink) {
+    Builder(tokens, file, sink).declaration(tree, damaged);
 }
 
 }  // namespace flexc::frontend

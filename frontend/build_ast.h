@@ -10,7 +10,7 @@
 
 namespace flexc::frontend {
 
-/// Appends the declaration to `file`; nothing if it was too damaged to keep.
-void build_declaration(FlexParser::DeclarationContext* tree, const TokenList& tokens, ast::File& file, diag::Sink& sink);
+/// Appends the declaration to `file`, damaged or not; nothing if not even its name could be read.
+void build_declaration(FlexParser::DeclarationContext* tree, const TokenList& tokens, bool damaged, ast::File& file, diag::Sink& sink);
 
 }  // namespace flexc::frontend

@@ -121,7 +121,9 @@ std::unique_ptr<ast::File> parse(const diag::SourceManager& sources, diag::FileI
             sink.report(Kind::declaration_too_large, lexed.list.span(start), kMaxDeclarationTokens).help("split it into functions");
             break;
         }
-        build_declaration(parser.declaration(), lexed.list, *file, sink);
+        const size_t reports = sink.all().size();
+        FlexParser::DeclarationContext* tree = parser.declaration();
+        build_declaration(tree, lexed.list, sink.all().size() != reports, *file, sink);
         parser.drop_trees();
     }
     return file;

@@ -9,7 +9,7 @@
 namespace flexc::frontend {
 
 /// Parses one file. Reports syntax errors (band 1) with recovery, so that several are found at once. Never null: after errors
-/// the tree holds the declarations that could be read. Bounded: nesting beyond ast::kMaxNesting, files above 8 MiB
+/// the tree holds the declarations whose name could be read, those with errors marked `damaged`. Bounded: nesting beyond ast::kMaxNesting, files above 8 MiB
 /// and invalid UTF-8 are diagnosed, not attempted.
 [[nodiscard]] std::unique_ptr<ast::File> parse(const diag::SourceManager& sources, diag::FileId file, diag::Sink& sink);
 

@@ -20,6 +20,7 @@ void collect_declarations(const Context& context, Module& module, Clashes& clash
         decl.name = syntax->name.text;
         decl.syntax = syntax;
         decl.module = &module;
+        decl.broken = syntax->damaged;
         module.decls.push_back(&decl);
         // Nothing in an expression can mean an attention, so it may have any name that is not used twice.
         if (decl.kind != ast::DeclKind::Attention) {
@@ -29,6 +30,7 @@ void collect_declarations(const Context& context, Module& module, Clashes& clash
         const auto [other, is_new] = own.try_emplace(decl.name, &decl);
         if (!is_new) {
             context.sink.report(Kind::duplicate_name, syntax->name.span, decl.name).note("it is declared here first", other->second->syntax->name.span);
+            other->second->ambiguous = true;
             continue;
         }
         if (decl.kind != ast::DeclKind::Attention) module.visible.emplace(decl.name, &decl);
@@ -313,12 +315,21 @@ struct SignatureBuilder {
         return found;
     }
 
+    /// A constant parameter in an extent is used there.
+    void mark_names(const ast::Expr* e) {
+        if (e->kind == ast::ExprKind::Name)
+            if (const auto found = decl.param_index.find(e->text); found != decl.param_index.end()) decl.params[found->second].used = true;
+        for (const ast::Expr* a : e->args) mark_names(a);
+    }
+
     void tensor(Param& p) {
         const ast::TypeRef& type = p.syntax->type;
         if (type.dims.size() > ir::kMaxRank) {
-            context.sink.report(Kind::wrong_rank, type.span, p.name, count_text(type.dims.size(), "dimension", "dimensions"), fmt::format("the limit of {}", ir::kMaxRank));
+            context.sink.report(Kind::bad_parameter, type.span, fmt::format("a tensor of {} dimensions", type.dims.size()), describe(decl.kind))
+                .help(fmt::format("a tensor has at most {} dimensions", ir::kMaxRank));
             return;
         }
+        for (const ast::Expr* dim : type.dims) mark_names(dim);
         const auto elem = element_named(type.name.text);
         if (!elem) {
             auto& d = context.sink.report(Kind::unknown_type, type.name.span, type.name.text);

@@ -178,7 +178,9 @@ struct Decl {
     Node* body = nullptr;
     AttentionBody attention;
     std::optional<Value> constant;   // Const
-    bool broken = false;             // on a cycle, or its signature is unusable: calls of it are not looked into
+    bool ambiguous = false;          // its name is declared again: what uses mean is not known
+    std::vector<const Let*> lets;    // all of its lets, for warnings
+    bool broken = false;             // on a cycle, or its text or signature is unusable: calls of it are not looked into
 };
 
 /// One file of the program.

@@ -173,10 +173,19 @@ TEST_CASE("spans cover what was written") {
 TEST_CASE("several errors, each once, and what is whole is kept") {
     const Parsed p("fn f() -> f32 = 1 +;\nfn g() -> f32 = 1;\nattention a() {\n  let x = ;\n  score = (1;\n  mask = true;\n}\nfn h( -> f32 = 1;\nfn i() -> f32 = 2;");
     CHECK(p.sink.all().size() == 4);
-    REQUIRE(p.file->decls.size() == 3);
-    CHECK(p.file->decls[0]->name.text == "g");
-    CHECK(p.file->decls[1]->clauses.size() == 1);
-    CHECK(p.file->decls[2]->name.text == "i");
+    REQUIRE(p.file->decls.size() == 5);
+    std::string damaged;
+    for (const ast::Decl* d : p.file->decls) damaged += d->name.text + (d->damaged ? "! " : " ");
+    CHECK(damaged == "f! g a! h! i ");
+    CHECK(p.file->decls[2]->clauses.size() == 1);
+}
+
+TEST_CASE("what is damaged keeps its name") {
+    const Parsed p("import std\nimport \"x.flex\"\nfn f() -> f32 = score |> 4;\nconst N = 3;\nmask (x: i32) = true;\n");
+    std::string names;
+    for (const ast::Decl* d : p.file->decls) names += d->name.text + (d->damaged ? "! " : " ");
+    CHECK(names == "std! x.flex! f! N! ");
+    CHECK(p.file->decls[1]->import_is_path);
 }
 
 TEST_CASE("fixes mend the text") {
