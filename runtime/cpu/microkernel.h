@@ -75,7 +75,8 @@ Vec load(const F16* p) {
 template <class T>
 Vec load_tail(const T* p, int n) {
     T buffer[kLanes] = {};
-    memcpy(buffer, p, static_cast<size_t>(n) * sizeof(T));
+    for (int i = 0; i < kLanes; ++i)
+        if (i < n) buffer[i] = p[i];
     return load(buffer);
 }
 
