@@ -50,8 +50,6 @@ public:
     bool mask_reads_no_score(const Node* body) { return check_reads(body, kAllIndices, "a `mask`"); }
     /// All clauses of an attention, into decl.attention.
     void attention();
-    /// Warnings for parameters and lets that nothing reads.
-    void report_unused();
 
 private:
     // sema_expr.cpp
@@ -134,10 +132,12 @@ private:
     std::unordered_map<std::string_view, Local> locals_;
     std::vector<std::string_view> scope_;   // local names in the order declared, to undo a block's
     std::unordered_map<std::string_view, Span> later_lets_;
-    std::vector<const Let*> lets_;   // for warnings
     std::optional<ast::ClauseKind> clause_;
     uint32_t loops_ = 0;
 };
+
+/// Warnings for parameters and lets that nothing reads. For programs without errors only: what is wrong may have been a use.
+void report_unused(const Decl& decl, diag::Sink& sink);
 
 /// "2 arguments", "1 index"
 [[nodiscard]] std::string count_text(size_t n, std::string_view one, std::string_view many);

@@ -206,7 +206,7 @@ void BodyChecker::check_extents(const ast::Expr& e, const Decl& callee, const st
 }
 
 Node* BodyChecker::call_decl(const ast::Expr& e, const Decl& callee, Node* piped) {
-    if (callee.broken) return context_.error(e.span);
+    if (callee.broken || callee.ambiguous) return context_.error(e.span);
     Node* n = context_.node(NodeKind::Call, callee.result, e.span);
     n->callee = &callee;
     if (piped) n->replacements.push_back({Slot::Score, piped});

@@ -26,7 +26,6 @@ void check_declaration(const Context& context, Decl& decl) {
             decl.constant = evaluate_constant(decl.body, context.sink);
         if (decl.kind == ast::DeclKind::Mask && !checker.mask_reads_no_score(decl.body)) decl.broken = true;
     }
-    checker.report_unused();
 }
 
 }  // namespace
@@ -43,6 +42,8 @@ std::unique_ptr<Program> check(diag::SourceManager& sources, diag::FileId main_f
     Clashes clashes;
     for (Module* m : modules) collect_declarations(context, *m, clashes);
     for (Decl* d : dependency_order(context)) check_declaration(context, *d);
+    if (!sink.has_errors())
+        for (const Decl& d : impl->decls) report_unused(d, sink);
 
     for (const Decl* d : impl->modules.front().decls) {
         if (d->kind != ast::DeclKind::Attention) continue;

@@ -43,19 +43,19 @@ BodyChecker::BodyChecker(const Context& context, Decl& decl, Surroundings surrou
 Node* BodyChecker::body(const ast::Expr& e, Type wanted) { return expr(e, wanted); }
 Node* BodyChecker::constant(const ast::Expr& e, Type wanted) { return expr(e, wanted); }
 
-void BodyChecker::report_unused() {
-    if (decl_.module->embedded) return;
+void report_unused(const Decl& decl, diag::Sink& sink) {
+    if (decl.module->embedded) return;
     const auto silent = [](std::string_view name) { return name.starts_with('_'); };
-    for (const Param& p : decl_.params) {
+    for (const Param& p : decl.params) {
         if (p.used || p.kind == Param::Kind::Error || silent(p.name)) continue;
         // A tensor may be there only to bind an extent that is used.
         bool binds = false;
         for (const ir::Dim& d : p.dims)
-            binds |= d.extent_id >= ir::kBuiltinExtents && decl_.extent_used[static_cast<size_t>(d.extent_id - ir::kBuiltinExtents)];
-        if (!binds) sink_.report(Kind::unused_parameter, p.span, p.name).help("a name that begins with `_` is not warned about");
+            binds |= d.extent_id >= ir::kBuiltinExtents && decl.extent_used[static_cast<size_t>(d.extent_id - ir::kBuiltinExtents)];
+        if (!binds) sink.report(Kind::unused_parameter, p.span, p.name).help("a name that begins with `_` is not warned about");
     }
-    for (const Let* l : lets_)
-        if (l->used == 0 && !silent(l->name)) sink_.report(Kind::unused_let, l->span, l->name);
+    for (const Let* l : decl.lets)
+        if (l->used == 0 && !silent(l->name)) sink.report(Kind::unused_let, l->span, l->name);
 }
 
 // ---- names ----
@@ -96,7 +96,6 @@ bool BodyChecker::declare(const ast::Identifier& id, const Local& local, std::st
         const Decl& d = *global->second;
         sink_.report(Kind::shadowing, id.span, id.text, describe(d.kind)).note(fmt::format("`{}` is declared here", id.text), d.syntax->name.span).help(
             fmt::format("choose another name for this {}", what));
-        return false;
     }
     locals_.emplace(id.text, local);
     scope_.push_back(id.text);
@@ -229,6 +228,7 @@ Node* BodyChecker::name_value(const ast::Expr& e) {
     if (const auto value = constant_named(text)) return literal(Type::F32, std::bit_cast<uint32_t>(*value), e.span);
     if (const auto found = decl_.module->visible.find(text); found != decl_.module->visible.end()) {
         const Decl& d = *found->second;
+        if (d.ambiguous) return context_.error(e.span);
         if (d.kind == ast::DeclKind::Const) return d.constant ? literal(d.constant->type, d.constant->bits, e.span) : context_.error(e.span);
         auto& report = sink_.report(Kind::function_as_value, e.span, text, describe(d.kind));
         if (d.params.empty())
@@ -569,7 +569,9 @@ Node* BodyChecker::chain(const ast::Expr& e) {
         const ast::CompareOp sign = e.chain[i];
         Node* a = operands[i];
         Node* b = operands[i + 1];
-        if (!unify(a, b, fmt::format("`{}` compares", ast::text(sign)))) return context_.error(e.span);
+        const bool chained = e.chain.size() > 1 && (a->type == Type::Bool) != (b->type == Type::Bool);
+        if (!unify(a, b, fmt::format("`{}` compares{}", ast::text(sign), chained ? " (comparisons form a chain: `x < y == z` is `x < y and y == z`)" : "")))
+            return context_.error(e.span);
         const bool equality = sign == ast::CompareOp::Eq || sign == ast::CompareOp::Ne;
         if (!equality && a->type == Type::Bool) {
             sink_.report(Kind::bad_operand, a->span, ast::text(sign), "numbers", name(a->type)).help("conditions are compared by `==` and `!=`");
@@ -615,7 +617,7 @@ Let* BodyChecker::let(const ast::Let& l) {
     result.loops = loops_;
     result.value = settle(expr(*l.value));
     if (declare(l.name, Local{Local::Kind::Let, 0, &result, l.name.span}, "`let`"))
-        lets_.push_back(&result);
+        decl_.lets.push_back(&result);
     return &result;
 }
 
