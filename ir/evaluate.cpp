@@ -303,7 +303,7 @@ void Evaluator::Impl::step(const Instr& in) {
             break;
         case Op::TileBound: {
             const int32_t bounds[] = {point.q_lo, point.q_hi, point.k_lo, point.k_hi};
-            out.i = bounds[in.payload];
+            out.i = in.payload < kFirstSummary ? bounds[in.payload] : point.summaries[in.payload - kFirstSummary];
             break;
         }
         case Op::ClauseVar:

@@ -42,6 +42,7 @@ struct Point {
     int32_t b = 0, h = 0, q = 0, k = 0, d = 0;
     double score = 0, out = 0, weight = 0;
     int32_t q_lo = 0, q_hi = 0, k_lo = 0, k_hi = 0;              // tile bounds
+    std::span<const int32_t> summaries;                          // least and greatest value of each summary on the tile
     std::span<const double> query_row, key_row;
 };
 

@@ -328,6 +328,7 @@ Bounds Analysis::of_node(NodeId id) const {
         case Op::ConstI32: return between(static_cast<int32_t>(node.payload), static_cast<int32_t>(node.payload));
         case Op::Index: return of_index(static_cast<IndexVar>(node.payload));
         case Op::TileBound:
+            if (node.payload >= kFirstSummary) return unknown();
             return of_index(node.payload <= static_cast<uint32_t>(TileBound::QHi) ? IndexVar::Q : IndexVar::K);
         case Op::Extent: return of_extent(node.payload);
         case Op::LoopVar: return loop(arg(0), arg(1));

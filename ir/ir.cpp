@@ -100,6 +100,7 @@ NodeId Graph::index(IndexVar which) { return intern(Op::Index, Type::I32, static
 NodeId Graph::extent(uint32_t extent_id) { return intern(Op::Extent, Type::I32, extent_id, {}); }
 NodeId Graph::scalar(uint32_t param, Type type) { return intern(Op::Scalar, type, param, {}); }
 NodeId Graph::tile_bound(TileBound which) { return intern(Op::TileBound, Type::I32, static_cast<uint32_t>(which), {}); }
+NodeId Graph::tile_summary(uint32_t index, bool upper) { return intern(Op::TileBound, Type::I32, kFirstSummary + 2 * index + upper, {}); }
 NodeId Graph::score() { return intern(Op::ClauseVar, Type::F32, static_cast<uint32_t>(ClauseVar::Score), {}); }
 NodeId Graph::out() { return intern(Op::ClauseVar, Type::F32, static_cast<uint32_t>(ClauseVar::Out), {}); }
 NodeId Graph::weight() { return intern(Op::ClauseVar, Type::F32, static_cast<uint32_t>(ClauseVar::Weight), {}); }

@@ -70,6 +70,9 @@ inline constexpr int kBuiltinExtents = 7;
 
 /// Inclusive ends of a tile, the leaves of tile-state expressions (see tile_state.h).
 enum class TileBound : uint8_t { QLo, QHi, KLo, KHi };
+/// Payloads of the leaf from here on: 2 * summary + (1 for the greatest value).
+inline constexpr uint32_t kFirstSummary = 4;
+inline constexpr uint32_t kMaxSummaries = 8;
 
 /// Values that clauses read: the raw score, the normalised output element, the row under transform, and in an `emit` the attention
 /// weight of (q, k) (after normalisation).
@@ -105,6 +108,7 @@ public:
     NodeId extent(uint32_t extent_id);          // i32
     NodeId scalar(uint32_t param, Type type);   // a scalar parameter
     NodeId tile_bound(TileBound which);         // i32
+    NodeId tile_summary(uint32_t index, bool upper);   // i32: least or greatest value of a summary on the tile (tile_state.h)
     NodeId score();                             // f32: scale * dot(q, k) before the score clause
     NodeId out();                               // f32: o[b, h, q, d] in the `output` clause
     NodeId weight();                            // f32: the attention weight of (q, k) in an `emit`
@@ -140,6 +144,7 @@ public:
     [[nodiscard]] std::optional<bool> as_bool(NodeId id) const;
 
 private:
+    friend struct GraphAccess;   // tests of the verifier damage a graph through it
     NodeId intern(Op op, Type type, uint32_t payload, std::span<const NodeId> operands);
 
     void grow_table();

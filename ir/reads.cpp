@@ -4,6 +4,11 @@
 
 namespace flexc::ir {
 
+namespace {
+constexpr Reads kSummaryReads = reads_bit(IndexVar::B) | reads_bit(IndexVar::H) | reads_bit(TileBound::QLo) | reads_bit(TileBound::QHi) |
+                                reads_bit(TileBound::KLo) | reads_bit(TileBound::KHi);
+}  // namespace
+
 std::vector<Reads> reads(const Graph& graph) {
     std::vector<Reads> result(graph.size(), 0);
     for (uint32_t i = 0; i < graph.size(); ++i) {
@@ -11,7 +16,10 @@ std::vector<Reads> reads(const Graph& graph) {
         const Node& node = graph[id];
         switch (node.op) {
             case Op::Index: result[i] = reads_bit(static_cast<IndexVar>(node.payload)); break;
-            case Op::TileBound: result[i] = reads_bit(static_cast<TileBound>(node.payload)); break;
+            case Op::TileBound:
+                // Which of the bounds a summary reads is the caller's to know: all, and b and h.
+                result[i] = node.payload < kFirstSummary ? reads_bit(static_cast<TileBound>(node.payload)) : kSummaryReads;
+                break;
             case Op::ClauseVar:
             case Op::RowLoad: result[i] = reads_bit(static_cast<ClauseVar>(node.payload)); break;
             default: break;

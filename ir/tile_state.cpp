@@ -7,12 +7,17 @@
 // positive. An f32 value has an interval too; ok implies that no element is NaN, unless lo and hi are the value itself.
 //
 // A bool is a pair: may some element be true, are all elements true. Values that depend on neither q nor k are themselves.
+//
+// What arithmetic on the ends of the tile cannot bound is looked up. A value of q alone, or of k alone, gets a summary: its least
+// and greatest value over the tile, from tables made before the launch. A load indexed by both (a block table such as map[q // t, k // t]) is read for every
+// index that the tile touches, if those are few.
 #include "ir/tile_state.h"
 
 #include <algorithm>
 #include <limits>
 #include <vector>
 
+#include "ir/congruence.h"
 #include "ir/intervals.h"
 #include "ir/reads.h"
 #include "ir/rewrite.h"
@@ -47,16 +52,27 @@ struct Form {
 class TileStateBuilder {
 public:
     explicit TileStateBuilder(Attention& attention)
-        : attention_(attention), graph_(attention.graph), reads_(reads(attention.graph)), ranges_(attention), true_(graph_.boolean(true)),
-          false_(graph_.boolean(false)) {}
+        : attention_(attention), graph_(attention.graph), mask_(use_equalities(graph_, attention.mask)), reads_(reads(graph_)), ranges_(attention),
+          true_(graph_.boolean(true)), false_(graph_.boolean(false)) {}
 
     TileState run() {
-        const uint32_t count = attention_.mask.value + 1;   // the graph grows behind it
+        const uint32_t count = mask_.value + 1;   // the graph grows behind it
+        find_loads(count);
         std::vector<bool> wanted(count, false);
-        wanted[attention_.mask.value] = true;
-        for (uint32_t i = count; i-- > 0;)
-            if (wanted[i] && !uniform(NodeId{i}))
-                for (const NodeId operand : graph_.operands(NodeId{i})) wanted[operand.value] = true;
+        summary_.assign(count, -1);
+        wanted[mask_.value] = true;
+        for (uint32_t i = count; i-- > 0;) {
+            const NodeId id{i};
+            if (!wanted[i] || uniform(id)) continue;
+            if (needs_summary(id) && summaries_.size() < kMaxSummaries) {
+                summary_[i] = static_cast<int>(summaries_.size());
+                const Reads read = reads_[i];
+                summaries_.push_back({id, (read & reads_bit(IndexVar::K)) != 0, (read & reads_bit(IndexVar::B)) != 0,
+                                      (read & (reads_bit(IndexVar::H) | reads_bit(IndexVar::Hkv))) != 0});
+                continue;
+            }
+            for (const NodeId operand : graph_.operands(id)) wanted[operand.value] = true;
+        }
         forms_.resize(count);
         intervals_.resize(count);
         truths_.resize(count);
@@ -69,8 +85,8 @@ public:
                 case Type::Bool: truths_[i] = uniform(id) ? Truth{id, id} : truth(id); break;
             }
         }
-        const Truth state = truths_[attention_.mask.value];
-        return {state.maybe, state.always};
+        const Truth state = truths_[mask_.value];
+        return {state.maybe, state.always, summaries_};
     }
 
 private:
@@ -100,6 +116,12 @@ private:
     Truth unknown_truth() const { return {true_, false_}; }
     NodeId single(const Interval& x) { return and_(x.ok, le(x.hi, x.lo)); }
 
+    // Summaries.
+    void find_loads(uint32_t count);
+    bool one_axis(NodeId id) const;
+    bool needs_summary(NodeId id) const;
+    Interval summarised(NodeId id);
+
     // Linear forms.
     void i32_value(NodeId id);
     std::optional<Form> linear(NodeId id);
@@ -121,6 +143,7 @@ private:
     Interval monotone(NodeId id);
     Interval chosen(const Truth& condition, const Interval& a, const Interval& b);
     Interval loaded(NodeId id);
+    std::optional<Interval> enumerated(NodeId id);
     Interval at_single_operands(NodeId id);
     Interval if_single(NodeId id);
     Interval reduced(NodeId id);
@@ -135,13 +158,66 @@ private:
 
     Attention& attention_;
     Graph& graph_;
+    const NodeId mask_;                 // the attention's, with its equalities used
     const std::vector<Reads> reads_;
     RangeAnalysis ranges_;
     const NodeId true_, false_;
     std::vector<Form> forms_;           // of i32 values
     std::vector<Interval> intervals_;   // of i32 and f32 values
     std::vector<Truth> truths_;         // of bools
+    std::vector<bool> loads_;           // a load that varies on the tile is in it
+    std::vector<int> summary_;          // which, or -1
+    std::vector<Summary> summaries_;
 };
+
+// ---- summaries
+
+void TileStateBuilder::find_loads(uint32_t count) {
+    loads_.assign(count, false);
+    for (uint32_t i = 0; i < count; ++i) {
+        loads_[i] = graph_[NodeId{i}].op == Op::Load && !uniform(NodeId{i});
+        for (const NodeId operand : graph_.operands(NodeId{i})) loads_[i] = loads_[i] || loads_[operand.value];
+    }
+}
+
+/// Depends on q or on k, not on both, and stands outside of every reduction.
+bool TileStateBuilder::one_axis(NodeId id) const {
+    const Reads axes = reads_[id.value] & kTileReads;
+    return axes != 0 && axes != kTileReads && graph_.free_loops(id) == 0;
+}
+
+/// Bools are looked up whole if they hold a load; of integers only what interval arithmetic would lose, so that sums still cancel.
+bool TileStateBuilder::needs_summary(NodeId id) const {
+    if (!one_axis(id)) return false;
+    const Node& node = graph_[id];
+    if (node.type == Type::Bool) return loads_[id.value];
+    if (node.type != Type::I32) return false;
+    const auto constant_arg = [&](size_t i) { return graph_.as_i32(arg(id, i)); };
+    switch (node.op) {
+        case Op::Load:
+        case Op::BitOr:
+        case Op::BitXor:
+        case Op::ReduceSum:
+        case Op::ReduceMin:
+        case Op::ReduceMax: return true;
+        case Op::BitAnd:
+            for (const size_t i : {0u, 1u})
+                if (const auto mask = constant_arg(i); mask && *mask >= 0 && *mask < kHigh && (*mask & (*mask + 1)) == 0) return false;
+            return true;
+        case Op::Shl:
+        case Op::Shr: return !constant_arg(1);
+        case Op::Mul: return !uniform(arg(id, 0)) && !uniform(arg(id, 1));
+        case Op::FloorDiv:
+        case Op::Mod: return !uniform(arg(id, 1));
+        case Op::ToI32: return graph_.type(arg(id, 0)) == Type::F32;
+        default: return false;
+    }
+}
+
+Interval TileStateBuilder::summarised(NodeId id) {
+    const auto index = static_cast<uint32_t>(summary_[id.value]);
+    return {graph_.tile_summary(index, false), graph_.tile_summary(index, true), true_};
+}
 
 // ---- linear forms
 
@@ -149,6 +225,11 @@ void TileStateBuilder::i32_value(NodeId id) {
     if (uniform(id)) {
         forms_[id.value] = {{}, id};
         intervals_[id.value] = exactly(id);
+        return;
+    }
+    if (summary_[id.value] >= 0) {
+        intervals_[id.value] = summarised(id);
+        forms_[id.value] = {{{id, 1}}, constant(0)};
         return;
     }
     if (auto form = linear(id)) {
@@ -351,9 +432,39 @@ Interval TileStateBuilder::chosen(const Truth& condition, const Interval& a, con
     return {pick(a.lo, b.lo, min(a.lo, b.lo)), pick(a.hi, b.hi, max(a.hi, b.hi)), pick(a.ok, b.ok, and_(a.ok, b.ok))};
 }
 
-/// If every index has one value on the tile, so has the element.
+/// The least and greatest element (of bools as integers: any, all) over the few indices that the tile touches.
+std::optional<Interval> TileStateBuilder::enumerated(NodeId id) {
+    constexpr int32_t kMaxSpan = 8;   // indices of one dimension
+    std::vector<NodeId> indices(graph_.operands(id).begin(), graph_.operands(id).end());
+    std::vector<NodeId> variables;
+    NodeId few = true_;
+    for (NodeId& index : indices) {
+        if (uniform(index)) continue;
+        if (variables.size() == 2) return std::nullopt;
+        const Interval span = interval(index);
+        const NodeId width = make(Op::Sub, {span.hi, span.lo});   // mod 2^32: small only if the difference is
+        few = and_(few, and_(span.ok, and_(le(constant(0), width), lt(width, constant(kMaxSpan)))));
+        // Deeper than any reduction of the user, so that the variable is nobody else's. An end that wraps gives an empty loop and few = false.
+        const auto depth = kMaxLoopDepth - 2 + static_cast<uint32_t>(variables.size());
+        if (graph_.free_loops(id) >> (kMaxLoopDepth - 2)) return std::nullopt;
+        const NodeId end = make(Op::Add, {span.lo, make(Op::Add, {make(Op::Clamp, {width, constant(0), constant(kMaxSpan - 1)}), constant(1)})});
+        few = and_(few, lt(span.lo, end));
+        variables.push_back(graph_.loop_var(depth, span.lo, end));
+        index = variables.back();
+    }
+    const bool is_bool = graph_.type(id) == Type::Bool;
+    NodeId lo = graph_.like(graph_[id], indices), hi = lo;
+    for (size_t i = variables.size(); i-- > 0;) {
+        lo = graph_.reduce(is_bool ? Op::ReduceAll : Op::ReduceMin, variables[i], lo);
+        hi = graph_.reduce(is_bool ? Op::ReduceAny : Op::ReduceMax, variables[i], hi);
+    }
+    return Interval{lo, hi, few};
+}
+
+/// Over all indices that the tile touches if they are few, else what its type holds.
 Interval TileStateBuilder::loaded(NodeId id) {
-    Interval exact = if_single(id);
+    Interval exact = unknown_i32();
+    if (const auto few = enumerated(id)) exact = {select(few->ok, few->lo, constant(kLow)), select(few->ok, few->hi, constant(kHigh)), true_};
     const auto limited = [&](int64_t lo, int64_t hi) { return Interval{max(exact.lo, constant(lo)), min(exact.hi, constant(hi)), true_}; };
     switch (attention_.params[graph_[id].payload].elem) {
         case ElemType::I16: return limited(-32768, 32767);
@@ -526,6 +637,10 @@ Truth TileStateBuilder::chosen_truth(const Truth& condition, const Truth& a, con
 }
 
 Truth TileStateBuilder::truth(NodeId id) {
+    if (summary_[id.value] >= 0) {
+        const Interval x = summarised(id);
+        return {lt(constant(0), x.hi), lt(constant(0), x.lo)};
+    }
     const Op op = graph_[id].op;
     const auto operand = [&](size_t i) -> const Truth& { return truth_of(arg(id, i)); };
     switch (op) {
@@ -543,8 +658,9 @@ Truth TileStateBuilder::truth(NodeId id) {
         case Op::Le: return compared(id);
         case Op::Select: return chosen_truth(operand(0), operand(1), operand(2));
         case Op::Load: {
-            const Interval exact = at_single_operands(id);
-            return {or_(not_(exact.ok), exact.lo), and_(exact.ok, exact.lo)};
+            const auto few = enumerated(id);
+            if (!few) return unknown_truth();
+            return {or_(not_(few->ok), few->hi), and_(few->ok, few->lo)};
         }
         case Op::ReduceAny:
         case Op::ReduceAll: {

@@ -4,13 +4,25 @@
 // The tile lies in the problem: 0 <= q_lo <= q_hi < Q, and so for k. f32 add, sub, mul and div must round as IEEE says, without contraction.
 #pragma once
 
+#include <vector>
+
 #include "ir/ir.h"
 
 namespace flexc::ir {
 
+/// A value of one axis whose least and greatest value on a tile cannot be computed from the ends of the tile: a captured index vector
+/// (`doc[q]`, `off[doc[k]]`), a bool made of such, or bit tricks on one index. Before a launch it is evaluated once along its axis, for each b and h it
+/// reads, and range minima and maxima are kept: O(Q + K) work and memory.
+struct Summary {
+    NodeId value;           // i32 or bool (0 or 1); reads q or k but not both
+    bool of_keys = false;   // along k, else along q
+    bool by_b = false, by_h = false;
+};
+
 struct TileState {
     NodeId maybe;    // bool: false proves that the tile is empty
     NodeId always;   // bool: true proves that the tile is full
+    std::vector<Summary> summaries;   // leaves graph.tile_summary(i, upper) of the two conditions
 };
 
 /// Adds the two conditions to the attention's graph. Sound for every tile; what cannot be decided gives maybe = true, always = false.

@@ -142,7 +142,7 @@ void Verifier::leaf(NodeId id, const Node& node) {
             if (node.payload >= extent_count()) fail("%{}: the extent is not declared", id.value);
             return wrong_type(Type::I32);
         case Op::TileBound:
-            if (node.payload > static_cast<uint32_t>(TileBound::KHi)) fail("%{}: unknown tile bound", id.value);
+            if (node.payload >= kFirstSummary + 2 * kMaxSummaries) fail("%{}: unknown tile bound", id.value);
             return wrong_type(Type::I32);
         case Op::ClauseVar:
             if (node.payload != static_cast<uint32_t>(ClauseVar::Score) && node.payload != static_cast<uint32_t>(ClauseVar::Out) &&

@@ -238,12 +238,30 @@ struct Counts {
 void check_tiles(const Attention& attention, const TileState& state, const Bindings& bindings, Rng& rng, int tiles, Counts& counts) {
     Evaluator states(attention, bindings, {state.maybe, state.always});
     Evaluator masks(attention, bindings, {attention.mask});
+    std::vector<NodeId> summary_roots;
+    for (const Summary& summary : state.summaries) summary_roots.push_back(summary.value);
+    Evaluator summary_values(attention, bindings, summary_roots);
+    std::vector<int32_t> summaries(2 * state.summaries.size());
     for (int t = 0; t < tiles; ++t) {
         Point tile = random_point(bindings, rng);
         tile.q_lo = tile.q, tile.k_lo = tile.k;
         const int32_t rows = rng.between(1, 5), columns = rng.between(1, 5);
         tile.q_hi = static_cast<int32_t>(std::min<int64_t>(int64_t{tile.q_lo} + rows, bindings.extents[static_cast<size_t>(ExtentVar::Q)]) - 1);
         tile.k_hi = static_cast<int32_t>(std::min<int64_t>(int64_t{tile.k_lo} + columns, bindings.extents[static_cast<size_t>(ExtentVar::K)]) - 1);
+        for (size_t s = 0; s < state.summaries.size(); ++s) {
+            Point at = tile;
+            int32_t& i = state.summaries[s].of_keys ? at.k : at.q;
+            const int32_t last = state.summaries[s].of_keys ? tile.k_hi : tile.q_hi;
+            summaries[2 * s] = std::numeric_limits<int32_t>::max();
+            summaries[2 * s + 1] = std::numeric_limits<int32_t>::min();
+            for (;; ++i) {
+                const auto value = static_cast<int32_t>(summary_values.at(at)[s]);
+                summaries[2 * s] = std::min(summaries[2 * s], value);
+                summaries[2 * s + 1] = std::max(summaries[2 * s + 1], value);
+                if (i == last) break;
+            }
+        }
+        tile.summaries = summaries;
         const bool maybe = states.at(tile)[0] != 0, always = states.at(tile)[1] != 0;
         bool any = false, all = true;
         Point point = tile;
