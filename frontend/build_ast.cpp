@@ -491,6 +491,7 @@ void Builder::remains(ast::DeclKind kind, ParserRuleContext* c) {
     auto* name = dynamic_cast<P::NameContext*>(c->children[1]);
     const bool path = terminal && terminal->getSymbol()->getType() == P::STRING;
     if (!path && !(name && !name->exception)) return;
+    if (name && tokens_.type(name->stop->getTokenIndex() + 1) == P::DOT) return;   // `import torch.nn`: not the name
     ast::Decl& decl = file_.decl_arena.emplace_back();
     decl.kind = kind;
     decl.damaged = true;
