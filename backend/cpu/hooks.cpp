@@ -103,7 +103,14 @@ void lower_scale(const Facts& facts, const VectorTarget& target, llvm::Module& m
 void lower_tile_state(const Facts& facts, const ir::TileState& state, const VectorTarget& target, llvm::Module& module) {
     llvm::Function* function = hook(module, "flex_hook_tile_state");
     Lowering::Inputs inputs = common_inputs(function, 1);
-    for (unsigned i = 0; i < 4; i++) inputs.bounds[i] = function->getArg(3 + i);   // QLo QHi KLo KHi
+    for (unsigned i = 0; i < ir::kFirstSummary; i++) inputs.bounds.push_back(function->getArg(3 + i));   // QLo QHi KLo KHi
+    // This target keeps no summaries of captured values by tile: their bounds are those of their type, which is sound.
+    llvm::Type* i32 = llvm::Type::getInt32Ty(module.getContext());
+    for (const ir::Summary& summary : state.summaries) {
+        const bool is_bool = facts.attention.graph.type(summary.value) == ir::Type::Bool;
+        inputs.bounds.push_back(llvm::ConstantInt::getSigned(i32, is_bool ? 0 : INT32_MIN));
+        inputs.bounds.push_back(llvm::ConstantInt::getSigned(i32, is_bool ? 1 : INT32_MAX));
+    }
     Lowering lowering(facts, target, function, inputs, nullptr);
     const NodeId roots[] = {state.maybe, state.always};
     lowering.emit(roots);

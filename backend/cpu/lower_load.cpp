@@ -53,12 +53,7 @@ llvm::Constant* Lowering::zero_bytes() {
     return zero;
 }
 
-// Proofs assume that extents are positive; a free extent may be 0 at launch.
-bool Lowering::needs_guard(NodeId load, size_t dim) const {
-    if (!(facts_.proven[load.value] >> dim & 1)) return true;
-    const ir::Dim& extent = facts_.attention.params[graph_[load].payload].dims[dim];
-    return extent.extent_id >= ir::kBuiltinExtents;
-}
+bool Lowering::needs_guard(NodeId load, size_t dim) const { return !(facts_.proven[load.value] >> dim & 1); }
 
 const Lowering::TensorFields& Lowering::tensor(uint32_t param) {
     TensorFields& fields = tensors_[param];

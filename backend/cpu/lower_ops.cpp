@@ -77,7 +77,9 @@ Value* Lowering::emit_leaf(NodeId id) {
         case Op::ConstI32: return builder_.getInt32(node.payload);
         case Op::ConstBool: return builder_.getInt1(node.payload != 0);
         case Op::Extent: return extent(node.payload);
-        case Op::TileBound: return inputs_.bounds[node.payload];
+        case Op::TileBound:
+            FLEX_CHECK(node.payload < inputs_.bounds.size(), "tile bounds are read by the tile state only");
+            return inputs_.bounds[node.payload];
         case Op::ClauseVar:
             FLEX_CHECK(ir::ClauseVar(node.payload) == ir::ClauseVar::Score && inputs_.score, "the CPU target lowers no clause but score");
             return inputs_.score;
@@ -173,18 +175,9 @@ Value* Lowering::emit_arithmetic(NodeId id, Value* a, Value* b) {
     return nullptr;
 }
 
-// The comparison gives b where either is NaN; what remains is a NaN in a.
-Value* Lowering::emit_min(Value* a, Value* b) {
-    if (!is_float(a)) return builder_.CreateBinaryIntrinsic(Intrinsic::smin, a, b);
-    Value* least = builder_.CreateSelect(builder_.CreateFCmpOLT(a, b), a, b);
-    return builder_.CreateSelect(builder_.CreateFCmpUNO(a, a), a, least);
-}
-
-Value* Lowering::emit_max(Value* a, Value* b) {
-    if (!is_float(a)) return builder_.CreateBinaryIntrinsic(Intrinsic::smax, a, b);
-    Value* most = builder_.CreateSelect(builder_.CreateFCmpOGT(a, b), a, b);
-    return builder_.CreateSelect(builder_.CreateFCmpUNO(a, a), a, most);
-}
+// IEEE 754-2019 minimum and maximum: NaN if either is, -0 below +0.
+Value* Lowering::emit_min(Value* a, Value* b) { return builder_.CreateBinaryIntrinsic(is_float(a) ? Intrinsic::minimum : Intrinsic::smin, a, b); }
+Value* Lowering::emit_max(Value* a, Value* b) { return builder_.CreateBinaryIntrinsic(is_float(a) ? Intrinsic::maximum : Intrinsic::smax, a, b); }
 
 Value* Lowering::emit_to_i32(Value* x) {
     llvm::Type* type = type_of(ir::Type::I32, x->getType()->isVectorTy());

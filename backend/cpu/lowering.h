@@ -61,7 +61,7 @@ public:
         llvm::Value *k = nullptr, *active = nullptr;   // vector hooks
         llvm::Value* score = nullptr;                  // <lanes x float>
         llvm::Value* row = nullptr;                    // where slots are read from
-        llvm::Value* bounds[4] = {};                   // tile state: by ir::TileBound
+        std::vector<llvm::Value*> bounds;              // tile state: by the payload of Op::TileBound
     };
 
     /// `function` must have no body. With `slots`, values of a row are taken from (and asked of) the slots.

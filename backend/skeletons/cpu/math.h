@@ -6,17 +6,17 @@
 // tests/unit/backend/math_test.cpp asserts on every level it can execute (levels without FMA round more often):
 //
 //   function  avx2, avx512  generic     method
-//   exp2        1.0           1.0       round to n + r, polynomial of degree 6 in r, scaled by 2^n in two steps
+//   exp2        1.0           1.25      round to n + r, polynomial of degree 6 in r, scaled by 2^n in two steps
 //   exp         1.0           1.0       x = n ln 2 + r with ln 2 in two parts, degree 7
 //   log         1.0           1.0       exponent and mantissa in [sqrt 1/2, sqrt 2), degree 9
 //   log2        1.5           1.5       the same, with log2 e split so that no bit is lost
-//   tanh        2.0           2.0       odd polynomial below 0.625, else 1 - 2 / (exp(2x) + 1)
-//   sigmoid     2.5           2.5       e / (1 + e) of e = exp(-|x|), turned round for x >= 0
+//   tanh        1.5           1.5       odd polynomial below 0.625, else 1 - 2 / (exp(2x) + 1)
+//   sigmoid     2.25          2.25      e / (1 + e) of e = exp(-|x|), turned round for x >= 0
 //   sin, cos    0.6           0.6       reduction by pi/2 and polynomial in f64; beyond 2^20 in 128-bit integers
 //   tan         0.6           0.6       sin / cos in f64
-//   erf         1.5           2.0       odd polynomial, or 1 - exp(polynomial)
+//   erf         1.25          1.25      odd polynomial, or 1 - exp(polynomial)
 //   pow         0.6           0.6       2^(y log2 x) in f64
-//   sqrt 0.5, rsqrt 1.0, tanh_approx as tanh; floor, ceil, round exact
+//   sqrt 0.5, rsqrt 1.5, tanh_approx as tanh; floor, ceil, round exact
 #pragma once
 
 #include "backend/skeletons/cpu/lanes.h"
@@ -148,7 +148,7 @@ FLEX_INLINE F tanh(F x) {
     p = madd(p, z, F(-3.33332819422e-1f));
     const F small = madd(p * z, x, x);
     const F large = 1.0f - 2.0f / (exp(2.0f * abs(x)) + 1.0f);
-    return select(abs(x) < 0.625f, small, from_bits(bits(large) | sign_bit(x)));
+    return from_bits(bits(select(abs(x) < 0.625f, small, large)) | sign_bit(x));   // of -0 too
 }
 
 FLEX_INLINE F sigmoid(F x) {

@@ -128,7 +128,9 @@ void flex_cpu_kv_range(const flex_args* args, int32_t b, int32_t h, int32_t q0, 
         if (!skip(begin, hi)) break;
         hi = begin;
     }
-    for (int64_t size = (chunk < hi - lo ? chunk : hi - lo) / 2; size > 0; size /= 2) {
+    int64_t size = 1;
+    while (size < chunk) size *= 2;
+    while ((size /= 2) > 0) {
         if (lo + size < hi && skip(lo, lo + size)) lo += size;
         if (hi - size > lo && skip(hi - size, hi)) hi -= size;
     }
