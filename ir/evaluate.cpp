@@ -54,6 +54,8 @@ struct Evaluator::Impl {
     std::vector<Instr> closed;        // outside of reductions, in order
     std::vector<Reads> closed_reads;
     std::unordered_map<Reads, std::vector<Instr>> schedules;   // by the coordinates that moved
+    Reads last_moved = 0;   // the schedule of the last call: mostly the same coordinate moves again
+    const std::vector<Instr>* last_schedule = nullptr;
     std::vector<uint32_t> root_slots;
     std::vector<bool> root_is_f32;
     std::vector<double> results;
@@ -192,10 +194,13 @@ Reads Evaluator::Impl::moved(const Point& next) const {
 
 const std::vector<Instr>& Evaluator::Impl::schedule(Reads moved_bits) {
     if (moved_bits == kEverything) return closed;
+    if (last_schedule && moved_bits == last_moved) return *last_schedule;
     const auto [entry, fresh] = schedules.try_emplace(moved_bits);
     if (fresh)
         for (size_t i = 0; i < closed.size(); ++i)
             if (closed_reads[i] & moved_bits) entry->second.push_back(closed[i]);
+    last_moved = moved_bits;
+    last_schedule = &entry->second;   // stays: an unordered_map does not move its values
     return entry->second;
 }
 
