@@ -40,7 +40,8 @@ bool read_constants(const Decl& decl, const ConstValues& given, diag::Sink& sink
         if (const auto text = given.find(p.name); text != given.end()) {
             const std::optional<Value> value = parse_value(text->second, p.type);
             if (!value) {
-                sink.report(Kind::const_invalid, p.span, text->second, p.name, name(p.type));
+                auto& d = sink.report(Kind::const_invalid, p.span, text->second, p.name, name(p.type));
+                if (p.type == Type::Bool) d.help("it is `true` or `false`");
                 ok = false;
                 continue;
             }

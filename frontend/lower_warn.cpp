@@ -45,7 +45,7 @@ private:
                 const auto v = static_cast<int32_t>(n.payload);
                 return {v, v};
             }
-            case Op::Index:
+            case Op::Index: return {0, kAny.hi - 1};   // below an extent
             case Op::Extent: return {0, kAny.hi};
             case Op::LoopVar: return {at(id, 0).lo, std::max(at(id, 0).lo, at(id, 1).hi - 1)};
             case Op::Load:

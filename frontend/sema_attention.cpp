@@ -149,8 +149,9 @@ void BodyChecker::check_clause_names() {
             for (const ast::Let& l : decl_.syntax->lets)
                 if (l.name.text == id) at = l.name.span;
             if (at)
-                sink_.report(Kind::shadowing, *at, id, fmt::format("the name that the clause `{}` provides", ast::text(clause.kind)))
+                sink_.report(Kind::shadowing, *at, id, fmt::format("a name that the clause `{}` provides", ast::text(clause.kind)))
                     .note("this clause provides it", clause.keyword);
+            if (at) locals_.try_emplace(id, Local{}).first->second.poisoned = true;
         }
     }
     clause_.reset();

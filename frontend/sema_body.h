@@ -35,6 +35,7 @@ struct Local {
     uint32_t index = 0;    // Param, Loop, Extent
     Let* let = nullptr;
     Span span;
+    bool poisoned = false;   // declared twice: uses are not looked into
 };
 
 class BodyChecker {
@@ -75,7 +76,7 @@ private:
     /// A literal tree as f32.
     Node* adapt(Node* n);
     /// Gives two operands one type; false after reporting.
-    bool unify(Node*& left, Node*& right, std::string_view what);
+    bool unify(Node*& left, Node*& right, std::string_view what, const std::string& help = {});
     diag::Diagnostic& mismatch(Type wanted, const Node* found);
     Node* select(Node* condition, Node* yes, Node* no, Span span, std::string_view what);
     Node* op(ir::Op op, Type type, Span span, std::vector<Node*> args);
@@ -130,7 +131,8 @@ private:
     Decl& decl_;
     Surroundings surroundings_;
     std::unordered_map<std::string_view, Local> locals_;
-    std::vector<std::string_view> scope_;   // local names in the order declared, to undo a block's
+    /// Local names in the order declared, with what they hid (after a complaint), to undo a block's.
+    std::vector<std::pair<std::string_view, std::optional<Local>>> scope_;
     std::unordered_map<std::string_view, Span> later_lets_;
     std::optional<ast::ClauseKind> clause_;
     uint32_t loops_ = 0;

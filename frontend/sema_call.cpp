@@ -87,7 +87,7 @@ Node* BodyChecker::builtin(const ast::Expr& e, const Builtin& b) {
     }
     for (const Node* a : args)
         if (a->type == Type::Bool) {
-            sink_.report(Kind::bad_operand, a->span, b.name, "numbers", name(a->type)).help(fmt::format("write `{}`", b.usage));
+            sink_.report(Kind::bad_operand, a->span, b.name, "numbers", name(a->type)).help("`i32(...)` of a condition is 0 or 1");
             return context_.error(e.span);
         }
     if (Node* n = literal_op(b.op, e.span, args)) return n;

@@ -45,11 +45,12 @@ void collect_declarations(const Context& context, Module& module, Clashes& clash
             if (std::find(clashes.begin(), clashes.end(), pair) != clashes.end()) continue;
             if (clashes.size() < diag::Sink::kMaxErrors) clashes.push_back(pair);
             const bool is_own = mine->second->module == &module;
-            context.sink
+            auto& d = context.sink
                 .report(Kind::import_clash, is_own ? mine->second->syntax->name.span : import.span, std::string(text),
                         is_own ? "this file" : quoted(*mine->second->module), quoted(*theirs->module))
-                .note("the other declaration", theirs->syntax->name.span)
+                .note(is_own ? "the other declaration" : "one declaration", is_own ? theirs->syntax->name.span : mine->second->syntax->name.span)
                 .help(is_own ? "choose another name" : "rename one of them");
+            if (!is_own) d.note("the other declaration", theirs->syntax->name.span);
         }
     }
 }
@@ -182,8 +183,7 @@ std::optional<ir::ElemType> element_named(std::string_view text) {
 /// A scalar type, or Error after reporting.
 Type scalar_type(const Context& context, const ast::TypeRef& type, std::string_view where) {
     if (type.is_tensor) {
-        context.sink.report(Kind::bad_parameter, type.span, fmt::format("a tensor `{}`", context.text(type.span)), where)
-            .help("here stands one of `f32 i32 bool`");
+        context.sink.report(Kind::scalar_wanted, type.span, where, context.text(type.span)).help("it is one of `f32 i32 bool`");
         return Type::Error;
     }
     if (type.name.text == "f32") return Type::F32;
@@ -194,13 +194,13 @@ Type scalar_type(const Context& context, const ast::TypeRef& type, std::string_v
     if (const auto elem = element_named(type.name.text)) ours = from_ir(ir::widened(*elem)) == Type::F32 ? "f32" : "i32";
     if (ours == "f16" || ours == "bf16") ours = "f32";
     if (ours == "i16" || ours == "i8" || ours == "u8") ours = "i32";
-    if (ours == "f32[N]") ours = {};
-    std::string near(ours);
-    if (near.empty()) near = diag::nearest(type.name.text, {"f32", "i32", "bool"});
+    const bool tensor = ours == "f32[N]";
+    std::string near(tensor ? std::string_view() : ours);
+    if (near.empty() && !tensor) near = diag::nearest(type.name.text, {"f32", "i32", "bool"});
     if (!near.empty())
         d.fix(type.name.span, near, fmt::format("a scalar is `f32`, `i32` or `bool`: write `{}`", near));
     else
-        d.help("a scalar is `f32`, `i32` or `bool`");
+        d.help(tensor ? "a captured tensor is written with its extents: `f32[H, N]`" : "a scalar is `f32`, `i32` or `bool`");
     return Type::Error;
 }
 
@@ -261,8 +261,7 @@ struct SignatureBuilder {
 
         if (p.is_const && (p.kind != Param::Kind::Scalar || !is_attention)) {
             context.sink
-                .report(Kind::bad_parameter, p.span, p.kind == Param::Kind::Scalar ? "a `const` parameter" : "a `const` tensor or mask",
-                        p.kind == Param::Kind::Scalar ? owner : "a declaration")
+                .report(Kind::bad_parameter, p.span, fmt::format("a `const` {}", describe(p).substr(2)), owner)
                 .help(is_attention ? "only scalars can be `const`" : "`const` stands at a parameter of an attention; this one may be passed a constant as it is");
             p.is_const = false;
         }
@@ -286,7 +285,7 @@ struct SignatureBuilder {
     void default_value(Param& p) {
         if (p.kind == Param::Kind::Error) return;
         if (p.kind != Param::Kind::Scalar) {
-            context.sink.report(Kind::bad_parameter, syntax_span(p), fmt::format("{} with a default value", describe(p)), "a declaration")
+            context.sink.report(Kind::bad_parameter, syntax_span(p), fmt::format("{} with a default value", describe(p)), describe(decl.kind))
                 .help("only scalars have defaults");
             return;
         }

@@ -82,14 +82,18 @@ bool BodyChecker::declare(const ast::Identifier& id, const Local& local, std::st
         return false;
     }
     if (is_clause_name(id.text)) {
-        sink_.report(Kind::shadowing, id.span, id.text, "the name that this clause provides").help(fmt::format("choose another name for this {}", what));
+        sink_.report(Kind::shadowing, id.span, id.text, "a name that this clause provides").help(fmt::format("choose another name for this {}", what));
         return false;
     }
     if (const Local* other = find_local(id.text)) {
         static constexpr std::array<std::string_view, 4> kWhat = {"the parameter", "the `let`", "the reduction variable", "the extent"};
-        sink_.report(Kind::shadowing, id.span, id.text, kWhat[static_cast<size_t>(other->kind)])
-            .note(fmt::format("`{}` is declared here", id.text), other->span)
-            .help(fmt::format("choose another name for this {}", what));
+        if (!other->poisoned)
+            sink_.report(Kind::shadowing, id.span, id.text, kWhat[static_cast<size_t>(other->kind)])
+                .note(fmt::format("`{}` is declared here", id.text), other->span)
+                .help(fmt::format("choose another name for this {}", what));
+        // Which of the two is meant from here on is not known.
+        scope_.emplace_back(id.text, *other);
+        locals_.at(id.text).poisoned = true;
         return false;
     }
     if (const auto global = decl_.module->visible.find(id.text); global != decl_.module->visible.end() && global->second->module == decl_.module) {
@@ -98,12 +102,16 @@ bool BodyChecker::declare(const ast::Identifier& id, const Local& local, std::st
             fmt::format("choose another name for this {}", what));
     }
     locals_.emplace(id.text, local);
-    scope_.push_back(id.text);
+    scope_.emplace_back(id.text, std::nullopt);
     return true;
 }
 
 void BodyChecker::forget(size_t count) {
-    for (; scope_.size() > count; scope_.pop_back()) locals_.erase(scope_.back());
+    for (; scope_.size() > count; scope_.pop_back()) {
+        const auto& [text, hidden] = scope_.back();
+        if (hidden) locals_.insert_or_assign(text, *hidden);
+        else locals_.erase(text);
+    }
 }
 
 Node* BodyChecker::unknown(const std::string& name, Span span, bool called) {
@@ -148,6 +156,7 @@ Node* BodyChecker::unknown(const std::string& name, Span span, bool called) {
 }
 
 Node* BodyChecker::local_value(const Local& local, const ast::Expr& e) {
+    if (local.poisoned) return context_.error(e.span);
     switch (local.kind) {
         case Local::Kind::Loop: {
             Node* n = context_.node(NodeKind::LoopVar, Type::I32, e.span);
@@ -194,6 +203,7 @@ Node* BodyChecker::local_value(const Local& local, const ast::Expr& e) {
 
 Node* BodyChecker::name_value(const ast::Expr& e) {
     const std::string& text = e.text;
+    if (const Local* local = find_local(text); local && local->poisoned) return context_.error(e.span);
     if (is_clause_name(text)) {
         if (text == "o") return context_.node(NodeKind::Out, Type::F32, e.span);
         if (text == "weight") return context_.node(NodeKind::Weight, Type::F32, e.span);
@@ -394,7 +404,7 @@ Node* BodyChecker::want(Node* n, Type wanted) {
     return context_.error(n->span);
 }
 
-bool BodyChecker::unify(Node*& left, Node*& right, std::string_view what) {
+bool BodyChecker::unify(Node*& left, Node*& right, std::string_view what, const std::string& help) {
     if (left->type == Type::Error || right->type == Type::Error) return false;
     if (left->type == right->type) return true;
     if (left->type == Type::F32 && right->adapts) {
@@ -410,7 +420,8 @@ bool BodyChecker::unify(Node*& left, Node*& right, std::string_view what) {
     const bool left_is_wider = rank(left->type) > rank(right->type);
     const Node* wide = left_is_wider ? left : right;
     const Node* narrow = left_is_wider ? right : left;
-    mismatch(wide->type, narrow).note(fmt::format("{} one type on both sides; this is `{}`", what, name(wide->type)), wide->span);
+    auto& d = mismatch(wide->type, narrow).note(fmt::format("{} one type on both sides; this is `{}`", what, name(wide->type)), wide->span);
+    if (!help.empty()) d.help(help);
     return false;
 }
 
@@ -570,7 +581,8 @@ Node* BodyChecker::chain(const ast::Expr& e) {
         Node* a = operands[i];
         Node* b = operands[i + 1];
         const bool chained = e.chain.size() > 1 && (a->type == Type::Bool) != (b->type == Type::Bool);
-        if (!unify(a, b, fmt::format("`{}` compares{}", ast::text(sign), chained ? " (comparisons form a chain: `x < y == z` is `x < y and y == z`)" : "")))
+        if (!unify(a, b, fmt::format("`{}` compares", ast::text(sign)),
+                   chained ? "comparisons form a chain: `x < y == z` is `x < y and y == z`; parentheses make it `(x < y) == z`" : ""))
             return context_.error(e.span);
         const bool equality = sign == ast::CompareOp::Eq || sign == ast::CompareOp::Ne;
         if (!equality && a->type == Type::Bool) {
