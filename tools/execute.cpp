@@ -1,7 +1,9 @@
 #include "tools/execute.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <chrono>
-#include <numeric>
 
 #include "tools/io/formats.h"
 
@@ -43,7 +45,8 @@ void add_execute_options(CLI::App& app, ExecuteOptions& options) {
 std::optional<flex::CpuLevel> usable_level(Session& session, std::optional<flex::CpuLevel> asked) {
     const flex::CpuLevel host = flex::host_level();
     if (!asked || *asked <= host) return asked.value_or(host);
-    session.sink.report(diag::Kind::level_unavailable, {}, std::string(flex::name(*asked)), std::string(flex::name(host)));
+    session.sink.report(diag::Kind::cannot_launch, {},
+                        fmt::format("this machine cannot execute the level `{}`: its highest is `{}`", flex::name(*asked), flex::name(host)));
     return std::nullopt;
 }
 

@@ -138,7 +138,7 @@ void report_status(Session& session, const flex::Status& status) {
     else if (status.code() == flex::Code::InvalidArgument)
         session.sink.report(Kind::bad_array, {}, status.text());
     else
-        session.sink.report(Kind::launch_failed, {}, status.text());
+        session.sink.report(Kind::cannot_launch, {}, status.text());
 }
 
 bool Inputs::load() {

@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <new>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -63,11 +62,9 @@ int main(int argc, char** argv) {
     try {
         return run_main(argc, argv);
     } catch (const std::bad_alloc&) {
-        std::fputs("error[E4025]: out of memory\n", stderr);
-        return kMachineCannot;
-    } catch (const std::length_error&) {
-        std::fputs("error[E4025]: out of memory\n", stderr);
-        return kMachineCannot;
+        Session session;
+        session.sink.report(diag::Kind::out_of_memory, {});
+        return fail(session, std::any_of(argv, argv + argc, [](const char* argument) { return std::string_view(argument) == "--json"; }));
     } catch (const std::exception& error) {
         std::fprintf(stderr, "internal compiler error: %s\nthis is a bug in flexc, not in your program; please report it with the input\n", error.what());
         return kBug;

@@ -27,7 +27,7 @@ std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::erro
 
 bool machine_cannot(diag::Kind kind) {
     using diag::Kind;
-    return kind == Kind::no_device || kind == Kind::no_emit || kind == Kind::level_unavailable || kind == Kind::out_of_memory;
+    return kind == Kind::no_device || kind == Kind::no_emit || kind == Kind::cannot_launch || kind == Kind::out_of_memory;
 }
 
 }  // namespace
