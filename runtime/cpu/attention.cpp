@@ -150,6 +150,7 @@ public:
 private:
     [[nodiscard]] SubTile sub_tile(int b, int hkv, int index) const;
     Workspace carve(void* base, size_t* bytes) const;
+    [[nodiscard]] int item_height(int threads) const;
     [[nodiscard]] std::vector<Item> deal(int threads);
     void run_item(const Item& item);
     void load_queries(int b, const SubTile& sub, float* q) const;
@@ -226,14 +227,30 @@ Workspace Attention::carve(void* base, size_t* bytes) const {
     return w;
 }
 
-/// Cuts the work into items, longest first. Tall items amortise packing; enough of them keep all threads busy to the end.
-std::vector<Item> Attention::deal(int threads) {
-    const int64_t all_subs = static_cast<int64_t>(batch_) * kv_heads_ * sub_count_ * splits_;
+/// How many sub-tiles to give an item: the least time by a model in which packing costs a third of a sub-tile for each
+/// item, threads take items in rounds, and on average a quarter of one is lost at the end.
+int Attention::item_height(int threads) const {
     const int64_t rows = std::min<int64_t>(kItemRows, kItemBytes / (static_cast<int64_t>(depth_ + ldo_) * 4));
-    const int tallest = std::max(static_cast<int>(rows) / (sub_queries_ * sub_heads_), 1);
-    const int wanted = static_cast<int>(std::clamp<int64_t>(all_subs / (4 * static_cast<int64_t>(threads)), 1, tallest));
-    const int per_head = divide_up(sub_count_, wanted);
-    item_subs_ = divide_up(sub_count_, per_head);
+    const int tallest = std::min(std::max(static_cast<int>(rows) / (sub_queries_ * sub_heads_), 1), sub_count_);
+    const int64_t runs = static_cast<int64_t>(batch_) * kv_heads_ * splits_;
+    int best = 1;
+    double least = std::numeric_limits<double>::infinity();
+    for (int candidate = tallest; candidate >= 1; --candidate) {
+        const int items = divide_up(sub_count_, candidate);
+        const int height = divide_up(sub_count_, items);
+        const double rounds = static_cast<double>((runs * items + threads - 1) / threads);
+        const double time = rounds * (height + 0.33) + 0.25 * height;
+        if (time >= least) continue;
+        least = time;
+        best = height;
+    }
+    return best;
+}
+
+/// Cuts the work into items, longest first.
+std::vector<Item> Attention::deal(int threads) {
+    item_subs_ = item_height(threads);
+    const int per_head = divide_up(sub_count_, item_subs_);
 
     std::vector<Item> items;
     items.reserve(static_cast<size_t>(batch_) * static_cast<size_t>(kv_heads_) * static_cast<size_t>(per_head) * static_cast<size_t>(splits_));
