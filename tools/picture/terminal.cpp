@@ -17,7 +17,8 @@ namespace {
 constexpr int kLeast = 16;      // cells a side, however narrow the terminal
 constexpr int kMostLines = 32;
 
-int label_width(const Picture& p) { return static_cast<int>(std::to_string(p.q_end - 1).size()) + 1; }
+/// Room for the labels of q, and for `q\k` above them.
+int label_width(const Picture& p) { return std::max(3, static_cast<int>(std::to_string(p.q_end - 1).size()) + 1); }
 
 std::string colour_code(Colour c, bool background, TerminalColour mode) {
     if (mode == TerminalColour::TrueColour) return fmt::format("\x1b[{};2;{};{};{}m", background ? 48 : 38, c.r, c.g, c.b);
@@ -74,8 +75,7 @@ std::string draw_panel(const Picture& full, const Terminal& terminal, ValueRange
     if (colour && std::max(p.rows, p.cols) <= 32 && 2 * p.cols <= room) zoom = 2;
 
     std::string out = p.title + (p.subtitle.empty() ? "" : "  " + p.subtitle) + "\n";
-    out += fmt::format("{:>{}} {}\n", "q\\k", std::max(label, 3), k_axis(p, p.cols * zoom));
-    const int margin = std::max(label, 3);
+    out += fmt::format("{:>{}} {}\n", "q\\k", label, k_axis(p, p.cols * zoom));
     const std::vector<int64_t> marks = ticks(p.q_begin, p.q_end, std::max(2, (colour ? p.rows * zoom / 2 : p.rows) / 3));
     // Pixel rows to a line of text, and cells: line -> the cells whose queries may be named on it.
     const int pixel_rows = colour ? p.rows * zoom : p.rows;
@@ -88,7 +88,7 @@ std::string draw_panel(const Picture& full, const Terminal& terminal, ValueRange
             const int at = static_cast<int>((mark - p.q_begin) * pixel_rows / (p.q_end - p.q_begin));
             if (at >= y && at < y + step && name.empty()) name = std::to_string(mark);
         }
-        out += fmt::format("{:>{}} ", name, margin);
+        out += fmt::format("{:>{}} ", name, label);
         std::string before;   // the colours in force: a change is written, a run is not
         for (int c = 0; c < p.cols; ++c) {
             if (!colour) {
