@@ -18,7 +18,7 @@
 namespace flexc::sema {
 
 inline constexpr size_t kMaxGraphNodes = 200'000;
-inline constexpr uint64_t kMaxSteps = 2'000'000;   // tree nodes evaluated
+inline constexpr uint64_t kMaxSteps = 1'000'000;   // tree nodes evaluated
 inline constexpr int kMaxEvalDepth = 3000;         // nesting of the evaluation, bounds the stack
 
 struct Closure {
