@@ -182,18 +182,12 @@ void Interpreter::collect(Point point, size_t row_number) {
 /// lse, max_score, and the weight of each element.
 void Interpreter::weigh(Point point, size_t row_number) {
     double most = -kInf;
-    bool bad = false;
-    for (const Kept& element : kept_) {
-        if (std::isnan(element.score) || std::isnan(most)) most = kNaN;
-        else most = std::max(most, element.score);
-        bad |= std::isnan(element.score) || element.score == kInf;
-    }
+    for (const Kept& element : kept_) most = std::isnan(element.score) || std::isnan(most) ? kNaN : std::max(most, element.score);
     out_.max_score[row_number] = most;
     const bool softmax = attention_.normalize == Normalize::Softmax;
     const double sink = softmax && sink_.present() ? sink_.at(point) : -kInf;
-    bad |= std::isnan(sink) || sink == kInf;
-    const double top = bad ? kNaN : std::max(most, sink);
-    double sum = 0;
+    const double top = std::isnan(sink) ? kNaN : std::max(most, sink);
+    double sum = 0;   // NaN if top is NaN or +inf, and with it lse and the weights
     if (top != -kInf) {
         sum = std::exp(sink - top);
         for (const Kept& element : kept_) sum += std::exp(element.score - top);

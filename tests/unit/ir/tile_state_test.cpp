@@ -57,6 +57,8 @@ struct Mask : Scratch {
 };
 
 #define UNDECIDED(...) [&] { Mask m; return m.undecided(__VA_ARGS__); }()
+/// The checks inside alone: no state is wrong.
+#define CHECK_SOUND(...) (void)UNDECIDED(__VA_ARGS__)
 
 }  // namespace
 
@@ -133,6 +135,19 @@ TEST_CASE("tile state: floats") {
     const double nan = std::numeric_limits<double>::quiet_NaN();
     CHECK(UNDECIDED(m.op(Op::Lt, {m.op(Op::ToF32, {m.q}), m.add_scalar(Type::F32, nan)})) == 0);   // false everywhere
     CHECK(UNDECIDED(m.op(Op::Ne, {m.op(Op::ToF32, {m.q}), m.add_scalar(Type::F32, nan)})) == 0);   // true everywhere
+}
+
+TEST_CASE("tile state: values that wrap in every element or in some") {
+    // abs(INT_MIN) is INT_MIN, below 0.
+    CHECK_SOUND((m.op(Op::Lt, {m.op(Op::Abs, {m.op(Op::Min, {m.op(Op::Sub, {m.q, m.k}), m.scalar(kMin)})}), m.i(0)}));
+    // The minimum over j of q - k + p + j, of which some wrap to below 0.
+    CHECK_SOUND(([&] {
+        const NodeId j = m.g.loop_var(0, m.i(0), m.scalar(6));
+        const NodeId sum = m.op(Op::Add, {m.op(Op::Add, {m.op(Op::Sub, {m.q, m.k}), m.scalar(kMax - 3)}), j});
+        return m.op(Op::Lt, {m.g.reduce(Op::ReduceMin, j, sum), m.i(0)});
+    }());
+    // (q - k) * p for a p that makes it wrap.
+    CHECK_SOUND((m.op(Op::Lt, {m.op(Op::Mul, {m.op(Op::Sub, {m.q, m.k}), m.scalar(1 << 29)}), m.i(0)}));
 }
 
 TEST_CASE("tile state: constants and uniform masks are themselves") {
