@@ -108,7 +108,7 @@ Colour cell_colour(const Picture& picture, int row, int col, ValueRange range) {
 
 std::vector<int64_t> ticks(int64_t begin, int64_t end, int count) {
     int64_t step = 1;
-    while ((end - begin) / step >= std::max(2, count)) step *= 2;
+    while ((end - begin) / step > std::max(1, count)) step *= 2;
     std::vector<int64_t> out;
     for (int64_t at = (begin + step - 1) / step * step; at < end; at += step) out.push_back(at);
     return out;
