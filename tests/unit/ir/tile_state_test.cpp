@@ -139,15 +139,15 @@ TEST_CASE("tile state: floats") {
 
 TEST_CASE("tile state: values that wrap in every element or in some") {
     // abs(INT_MIN) is INT_MIN, below 0.
-    CHECK_SOUND((m.op(Op::Lt, {m.op(Op::Abs, {m.op(Op::Min, {m.op(Op::Sub, {m.q, m.k}), m.scalar(kMin)})}), m.i(0)}));
+    CHECK_SOUND(m.op(Op::Lt, {m.op(Op::Abs, {m.op(Op::Min, {m.op(Op::Sub, {m.q, m.k}), m.scalar(kMin)})}), m.i(0)}));
     // The minimum over j of q - k + p + j, of which some wrap to below 0.
-    CHECK_SOUND(([&] {
+    CHECK_SOUND([&] {
         const NodeId j = m.g.loop_var(0, m.i(0), m.scalar(6));
         const NodeId sum = m.op(Op::Add, {m.op(Op::Add, {m.op(Op::Sub, {m.q, m.k}), m.scalar(kMax - 3)}), j});
         return m.op(Op::Lt, {m.g.reduce(Op::ReduceMin, j, sum), m.i(0)});
     }());
     // (q - k) * p for a p that makes it wrap.
-    CHECK_SOUND((m.op(Op::Lt, {m.op(Op::Mul, {m.op(Op::Sub, {m.q, m.k}), m.scalar(1 << 29)}), m.i(0)}));
+    CHECK_SOUND(m.op(Op::Lt, {m.op(Op::Mul, {m.op(Op::Sub, {m.q, m.k}), m.scalar(1 << 29)}), m.i(0)}));
 }
 
 TEST_CASE("tile state: constants and uniform masks are themselves") {
