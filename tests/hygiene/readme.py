@@ -1,18 +1,39 @@
 #!/usr/bin/env python3
-"""Runs the commands that README.md shows, so that each works as printed.
+"""Runs the commands that README.md shows, so that each works as printed, and checks the programs that all pages show.
 
     readme.py ROOT BUILD   BUILD, the build's folder, stands in for build/release
 
 A block of shell commands after a line `<!-- run -->` is run from the root of the repository and must succeed. A block after
-`<!-- output -->` is what the commands before it print; `...` on a line of its own stands for any lines.
+`<!-- output -->` is what the commands before it print; `...` on a line of its own stands for any lines. A ```flex block is a whole
+file, except in docs/language.md, which shows parts (tests/language has the whole).
 """
 
 import pathlib
 import re
 import subprocess
 import sys
+import tempfile
 
 BLOCK = re.compile(r"<!-- (run|output) -->\n+```\w*\n(.*?)```", re.DOTALL)
+PROGRAM = re.compile(r"^```flex\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+def check_programs(root, flexc):
+    """Faults in the programs that the pages show."""
+    faults = seen = 0
+    for page in [root / "README.md", *sorted(set((root / "docs").glob("*.md")) - {root / "docs" / "language.md"}), *sorted((root / "examples").rglob("*.md"))]:
+        for text in PROGRAM.findall(page.read_text(encoding="utf-8")):
+            seen += 1
+            with tempfile.TemporaryDirectory() as folder:
+                file = pathlib.Path(folder) / "shown.flex"
+                file.write_text(text, encoding="utf-8")
+                result = subprocess.run([str(flexc), "check", str(file)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                        stderr=subprocess.STDOUT, text=True, timeout=60, check=False)
+            if result.returncode != 0 or "warning[" in result.stdout:
+                faults += 1
+                print(f"{page.relative_to(root)} shows a program that is refused or warned of:\n{result.stdout}")
+    print(f"{seen} programs, {faults} faults")
+    return seen > 0 and faults == 0
 
 
 def matches(expected, actual):
@@ -40,7 +61,7 @@ def main():
             faults += 1
             print(f"failed with {result.returncode}:\n{body}\n{printed}")
     print(f"{commands} blocks of commands, {faults} faults")
-    return commands > 0 and faults == 0
+    return check_programs(root, build / "bin" / "flexc") and commands > 0 and faults == 0
 
 
 if __name__ == "__main__":
