@@ -98,7 +98,7 @@ class Show(FlexcTest):
 
     def test_text(self):
         text = self.flexc("show", self.source(WINDOW), "--shape", "Q=4,K=6", "--set", "window=1").stdout
-        self.assertEqual(text.splitlines()[2:6], ["  0 ##..........", "    ####........", "    ..####......", "    ....####...."])
+        self.assertEqual(text.splitlines()[2:6], ["  0 ##..........", "    ####........", "  2 ..####......", "    ....####...."])
         self.assertNotIn("\x1b", text)
         text = self.flexc("show", self.source(WINDOW), "--shape", "Q=40,K=60", "--range", "2:4,:3").stdout
         self.assertEqual(text.splitlines()[2:4], ["  2 ######", "    ######"])
