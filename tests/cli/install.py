@@ -16,7 +16,7 @@ class Install(FlexcTest):
     def test_an_outside_application_links_the_installed_runtime(self):
         prefix, build = self.path("prefix"), self.path("build")
         self.step("cmake", "--install", os.environ["FLEXC_BUILD"], "--prefix", prefix)
-        self.step("cmake", "-S", ROOT / "examples" / "link", "-B", build, f"-DCMAKE_PREFIX_PATH={prefix}",
+        self.step("cmake", "-G", "Ninja", "-S", ROOT / "examples" / "link", "-B", build, f"-DCMAKE_PREFIX_PATH={prefix}",
                   f"-DCMAKE_CXX_COMPILER={os.environ['CXX']}", "-DCMAKE_BUILD_TYPE=Release")
         self.step("cmake", "--build", build)
         result = subprocess.run([os.path.join(build, "link")], capture_output=True, text=True, timeout=60)
