@@ -68,6 +68,7 @@ TEST_CASE("interpret: NaN and +inf under a true mask make the row NaN") {
         const AttentionOutput out = row.run();
         CHECK(std::isnan(out.o[0]));
         CHECK(std::isnan(out.lse[0]));
+        CHECK((std::isnan(bad) ? std::isnan(out.max_score[0]) : out.max_score[0] == kInf));
     }
     Row value({1, 2}, {kNaN, 1});
     CHECK(std::isnan(value.run().o[0]));
