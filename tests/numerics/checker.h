@@ -32,6 +32,7 @@ public:
     /// A condition of its own.
     void expect(bool holds, const std::string& label, const std::string& what);
 
+    [[nodiscard]] const std::vector<flex::CpuLevel>& used_levels() const { return levels_; }
     [[nodiscard]] int failures() const { return failures_; }
 
     /// Prints the table if asked, and the verdict. The exit code.
@@ -59,5 +60,6 @@ private:
 void check_gallery(Checker& checker);
 void check_special(Checker& checker);
 void check_random(Checker& checker);
+void check_language(Checker& checker);
 
 }  // namespace numerics

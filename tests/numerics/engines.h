@@ -37,6 +37,10 @@ public:
     static std::unique_ptr<Program> open(const std::string& name_or_path, const std::string& text, const std::map<std::string, std::string>& consts,
                                          bool show_warnings = true);
 
+    [[nodiscard]] const flex::KernelDesc& desc() const { return desc_; }
+    /// Clauses that the CPU target does not have: `run` would refuse.
+    [[nodiscard]] bool has_unsupported_clauses() const { return !flexc::cpu::unsupported_clauses(*attention_).empty(); }
+
     [[nodiscard]] Result interpret(const Inputs& in, const std::vector<Captured>& captured) const;
     /// Mask and score of the program as the interpreter evaluates them, point by point, before any pass has changed the IR.
     /// The functions refer to this program, and are not for several threads.

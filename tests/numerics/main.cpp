@@ -86,9 +86,11 @@ int main(int argc, char** argv) {
             return 2;
         }
     }
+    std::setvbuf(stdout, nullptr, _IOLBF, 0);   // so that a crash or a time limit leaves what was found
     numerics::Checker checker(options);
     numerics::check_gallery(checker);
     numerics::check_special(checker);
     numerics::check_random(checker);
+    numerics::check_language(checker);
     return checker.finish();
 }
