@@ -5,20 +5,17 @@
 #include <algorithm>
 #include <chrono>
 
-#include "tools/io/formats.h"
-
 namespace flexc::tools {
 namespace {
 
 bool make_output(Session& session, io::FileType type, std::vector<int64_t> shape, io::Array* out, flex::Tensor* view) {
-    const auto bytes = io::checked_bytes(shape, io::size_of(type));
-    if (!bytes) {
+    if (!fits_in_memory(shape, io::size_of(type))) {
         session.sink.report(diag::Kind::out_of_memory, {});
         return false;
     }
     out->type = type;
     out->shape = std::move(shape);
-    out->bytes.resize(std::max<size_t>(*bytes, 1));   // never null, which would mean "not wanted"
+    out->bytes.resize(std::max<size_t>(static_cast<size_t>(out->count()) * io::size_of(type), 1));   // never null, which would mean "not wanted"
     view->data = out->bytes.data();
     view->rank = static_cast<int>(out->shape.size());
     int64_t stride = 1;

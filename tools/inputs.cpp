@@ -1,5 +1,7 @@
 #include "tools/inputs.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -129,6 +131,12 @@ std::optional<Array> parse_scalar(const std::string& text, flex::DType type) {
     std::memcpy(wide.bytes.data(), &value, sizeof value);
     if (io::convert_exact(wide, out.type, &out).kind != io::ConvertFault::Kind::None) return std::nullopt;
     return out;
+}
+
+bool fits_in_memory(const std::vector<int64_t>& shape, size_t element_size) {
+    const auto bytes = io::checked_bytes(shape, element_size);
+    const int64_t pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    return bytes && (pages <= 0 || page <= 0 || *bytes <= static_cast<uint64_t>(pages) * static_cast<uint64_t>(page));
 }
 
 void report_status(Session& session, const flex::Status& status) {
@@ -401,7 +409,7 @@ bool Inputs::bind_qkv(Need need, const Extents& e, std::optional<flex::DType> dt
         if (!array) {
             std::vector<int64_t> shape;
             for (size_t id : ids) shape.push_back(*e[id]);
-            if (!io::checked_bytes(shape, sizeof(double))) {
+            if (!fits_in_memory(shape, sizeof(float))) {
                 session_.sink.report(Kind::out_of_memory, {});
                 return false;
             }
@@ -471,8 +479,7 @@ bool Inputs::bind_param(const flex::KernelDesc& desc, uint32_t index, bool neede
             }
             shape.push_back(std::max<int64_t>(0, dim.multiplier * value.value_or(1) + dim.offset));   // not needed: any extent serves
         }
-        const auto bytes = io::checked_bytes(shape, sizeof(double));
-        if (!bytes) {
+        if (!fits_in_memory(shape, sizeof(float))) {
             session_.sink.report(Kind::out_of_memory, {});
             return false;
         }

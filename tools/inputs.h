@@ -80,6 +80,10 @@ private:
 /// Text of a number or bool in the type `type`, as --set and -D spell values; nothing if it is none or out of range.
 [[nodiscard]] std::optional<io::Array> parse_scalar(const std::string& text, flex::DType type);
 
+/// Whether an array of this shape could be in this machine's memory. Asked before taking it: the system may promise
+/// more than there is, and end the process when it is used.
+[[nodiscard]] bool fits_in_memory(const std::vector<int64_t>& shape, size_t element_size);
+
 /// Reports a fault of the runtime: wrong arguments, lack of memory or a refusal.
 void report_status(Session& session, const flex::Status& status);
 

@@ -142,7 +142,8 @@ class Inputs(FlexcTest):
             self.assertIn("--shape", self.flexc("run", source, "--shape", wrong, code=2).stderr)
 
     def test_a_shape_too_large_for_the_machine(self):
-        self.assertEqual(self.fails("run", self.source("attention a() {}\n"), "--shape", "B=2000000000,H=2000000000,Q=2000000000,D=64", code=3)["code"], "E4024")
+        for shape in ("B=2000000000,H=2000000000,Q=2000000000", "H=64,Q=2000000000,D=64", "Q=1,K=2000000000,H=4096"):
+            self.assertEqual(self.fails("run", self.source("attention a() {}\n"), "--shape", shape, code=3)["code"], "E4024")
 
     def test_files_that_are_no_files(self):
         source = self.source(SLOPES)
