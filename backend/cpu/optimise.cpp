@@ -102,9 +102,15 @@ void optimise(Unit& unit) {
     module.run(*unit.module, analyses.modules);
 }
 
+// Register allocation and scheduling take quadratic time in the length of a block. Beyond what anybody writes by hand (the usual module
+// has 1500 instructions), code is generated in linear time instead.
+constexpr unsigned kMostForOptimisedCode = 8000;
+
 llvm::SmallVector<char, 0> generate(Unit& unit, llvm::CodeGenFileType type) {
     llvm::SmallVector<char, 0> out;
     llvm::raw_svector_ostream stream(out);
+    const bool huge = unit.module->getInstructionCount() > kMostForOptimisedCode;
+    unit.machine->setOptLevel(huge ? llvm::CodeGenOptLevel::None : llvm::CodeGenOptLevel::Default);
     llvm::legacy::PassManager passes;
     const bool refused = unit.machine->addPassesToEmitFile(passes, stream, nullptr, type, /*DisableVerify=*/true);
     FLEX_CHECK(!refused, "the target can emit this type of file");

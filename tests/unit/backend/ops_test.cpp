@@ -88,8 +88,8 @@ TEST_CASE("operations on values of the row and of the key") {
             if (op == Op::Select) types[0] = Type::Bool;
             if (!ir::result_type(op, types)) continue;
             // Forms of the operands: key, row, constant.
-            for (int form = 0; form < (info.arity == 1 ? 2 : 4); form++) {
-                static constexpr int kForms[4][3] = {{0, 1, 2}, {1, 1, 1}, {1, 0, 0}, {0, 2, 1}};
+            for (int form = 0; form < 2; form++) {
+                static constexpr int kForms[2][3] = {{0, 1, 2}, {1, 1, 1}};
                 CAPTURE(form);
                 Operands operands;
                 std::vector<NodeId> ids;
@@ -99,11 +99,11 @@ TEST_CASE("operations on values of the row and of the key") {
             }
         }
     }
-    CHECK(checked > 120);
+    CHECK(checked > 80);
 }
 
 TEST_CASE("division by constants") {
-    for (const int32_t divisor : {0, 1, -1, 2, -2, 3, -3, 7, 10, 24, 64, 1 << 30, INT32_MAX, INT32_MIN})
+    for (const int32_t divisor : {0, -1, 2, -3, 10, 1 << 30, INT32_MAX, INT32_MIN})
         for (const Op op : {Op::FloorDiv, Op::Mod}) {
             CAPTURE(divisor);
             for (const int form : {0, 1}) {

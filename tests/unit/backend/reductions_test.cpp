@@ -42,6 +42,7 @@ TEST_CASE("reductions over uniform and varying ranges and bodies") {
     for (const Op op : kReductions)
         for (size_t form = 0; form < 7; form++)
             for (const int body : {0, 1, 2}) {
+                if (body != 1 && op != Op::ReduceSum) continue;
                 Variant v({1, 2, 1, 9, 37, 8, 8});
                 const Bounds range = bounds(v)[form];
                 CAPTURE(ir::info(op).name);
@@ -95,10 +96,10 @@ TEST_CASE("more values of a row than it has slots") {
     test::check_hooks(v);
 }
 
-TEST_CASE("a deep expression") {
+TEST_CASE("a deep expression, so long that code generation takes its linear path") {
     Variant v({1, 1, 1, 2, 19, 8, 8});
     NodeId x = v.k;
-    for (int32_t i = 0; i < 400; i++) x = v.make(i % 2 ? Op::Add : Op::BitXor, {x, v.make(Op::Add, {v.q, v.g.i32(i)})});
+    for (int32_t i = 0; i < 1500; i++) x = v.make(i % 2 ? Op::Add : Op::BitXor, {x, v.make(Op::Add, {v.q, v.g.i32(i)})});
     v.attention.score = v.make(Op::ToF32, {v.make(Op::Shr, {x, v.g.i32(8)})});
     v.attention.mask = v.make(Op::Lt, {x, v.g.i32(100)});
     test::check_hooks(v);
