@@ -10,7 +10,7 @@ extern "C" {
 #include <stdint.h>
 #endif
 
-#define FLEX_ABI_VERSION 1
+#define FLEX_ABI_VERSION 2
 #define FLEX_MAX_RANK 8
 
 /* A captured tensor. Strides count elements. */
@@ -20,12 +20,24 @@ struct flex_tensor {
     int32_t dim[FLEX_MAX_RANK];
 };
 
+/* Least and greatest values of one i32 along the queries or the keys, over any range in O(log): prepared by the runtime before a launch
+ * (runtime/summary.h), read by tile_state. A record holds the values, padded to whole blocks, then a binary tree of {least, greatest} of blocks;
+ * there is one for each b and h that the value depends on. */
+struct flex_summary {
+    const int32_t* data;
+    int64_t b_stride, h_stride;   /* from one record to the next; 0 where the value does not depend on it */
+    int32_t blocks;
+};
+
 /* What a variant captured, for one launch. */
 struct flex_args {
     const int32_t* extents;             /* B H HKV Q K D DV, then the free extents in order */
     const uint32_t* scalars;            /* one 32-bit slot a parameter (f32 bits, i32, bool 0/1); tensors' slots are unused */
     const struct flex_tensor* tensors;  /* one a parameter; scalars' entries are unused */
+    const struct flex_summary* summaries;   /* one a summary of the kernel; read by tile_state and kv_range only */
 };
+
+enum flex_summary_flag { FLEX_SUMMARY_OF_KEYS = 1, FLEX_SUMMARY_BY_B = 2, FLEX_SUMMARY_BY_H = 4 };
 
 enum flex_tile_state_value { FLEX_TILE_SKIP = 0, FLEX_TILE_PARTIAL = 1, FLEX_TILE_FULL = 2 };
 
@@ -59,6 +71,11 @@ typedef void (*flex_mask_row_fn)(const struct flex_args*, int32_t b, int32_t h, 
 /* In place: s[i] = score clause applied to s[i]; the mask is not applied. */
 typedef void (*flex_score_row_fn)(const struct flex_args*, int32_t b, int32_t h, int32_t q, int32_t k0, int32_t n, float* s);
 
+/* The flags of a summary, a sum of flex_summary_flag; -1 if there is none of this index. They are numbered from 0. */
+typedef int32_t (*flex_summary_flags_fn)(int32_t index);
+/* out[i] = the value at position p + i of the summary's axis, for i in [0, n). */
+typedef void (*flex_summary_values_fn)(const struct flex_args*, int32_t index, int32_t b, int32_t h, int32_t p, int32_t n, int32_t* out);
+
 /* What generated code for one CPU level exports, under the symbol flex_cpu_kernel_<variant name>. */
 struct flex_cpu_kernel {
     uint32_t abi_version;
@@ -69,6 +86,8 @@ struct flex_cpu_kernel {
     flex_softmax_fn softmax;
     flex_mask_row_fn mask_row;
     flex_score_row_fn score_row;
+    flex_summary_flags_fn summary_flags;
+    flex_summary_values_fn summary_values;
 };
 
 #ifdef __cplusplus

@@ -273,7 +273,7 @@ Status pack(const KernelDesc& desc, const BoundExtents& extents, const std::vect
             std::memcpy(&out->scalars[i], arg->value.data, sizeof(uint32_t));
         }
     }
-    out->c = {out->extents.data(), out->scalars.data(), out->tensors.data()};
+    out->c = {out->extents.data(), out->scalars.data(), out->tensors.data(), nullptr};
     return {};
 }
 

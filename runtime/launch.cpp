@@ -1,5 +1,6 @@
 #include "runtime/launch.h"
 
+#include <chrono>
 #include <new>
 
 #include "runtime/cpu/attention.h"
@@ -19,7 +20,16 @@ Status launch_cpu(const KernelDesc& desc, const flex_cpu_kernel& kernel, const A
         if (Status status = bind(desc, arrays, args, &extents); !status.ok()) return status;
         PackedArgs packed;
         if (Status status = pack(desc, extents, args, &packed); !status.ok()) return status;
-        return cpu::run_attention(kernel, packed.c, arrays, options, stats);
+        const auto begin = std::chrono::steady_clock::now();
+        if (Status status = prepare(kernel, options.threads, &packed); !status.ok()) return status;
+        const std::chrono::duration<double> mask_time = std::chrono::steady_clock::now() - begin;
+        Status status = cpu::run_attention(kernel, packed.c, arrays, options, stats);
+        if (stats) {
+            stats->mask_seconds = mask_time.count();
+            stats->mask_bytes = static_cast<int64_t>(packed.summary_data.size() * sizeof(int32_t));
+            stats->workspace_bytes += stats->mask_bytes;
+        }
+        return status;
     } catch (const std::bad_alloc&) {
         return Status(Code::OutOfMemory, "no memory");
     }

@@ -50,9 +50,15 @@ struct PackedArgs {
     std::vector<int32_t> extents;
     std::vector<uint32_t> scalars;
     std::vector<flex_tensor> tensors;
+    std::vector<flex_summary> summaries;
+    std::vector<int32_t> summary_data;
     flex_args c{};
 };
+/// Fills all but the summaries.
 Status pack(const KernelDesc& desc, const BoundExtents& extents, const std::vector<Argument>& args, PackedArgs* out);
+
+/// Fills the summaries: evaluates what the kernel's tile_state and kv_range look up, once along Q or K. Needed before these two are called.
+Status prepare(const flex_cpu_kernel& kernel, int threads, PackedArgs* args);
 
 struct CpuOptions {
     int threads = 0;   // 0: all that the process may use
@@ -61,7 +67,9 @@ struct CpuOptions {
 struct CpuStats {
     int64_t tiles_visited = 0;    // score blocks computed
     int64_t tiles_full = 0;       // of these, without mask evaluation
-    int64_t workspace_bytes = 0;  // peak of what the launch allocated
+    int64_t workspace_bytes = 0;  // peak of what the launch allocated, the mask's summaries included
+    int64_t mask_bytes = 0;       // of these, the mask's summaries
+    double mask_seconds = 0;      // time to make them
 };
 
 /// Runs the attention. Deterministic: the result does not depend on the number of threads.

@@ -72,6 +72,8 @@ public:
     [[nodiscard]] llvm::Value* value(ir::NodeId id) const { return values_[id.value]; }
     [[nodiscard]] llvm::Value* vector(ir::NodeId id) { return as_vector(value(id)); }
     [[nodiscard]] llvm::IRBuilder<>& builder() { return builder_; }
+    /// One more of Inputs::bounds, computed in this function.
+    void add_bound(llvm::Value* v) { inputs_.bounds.push_back(v); }
     /// As it lies in a slot or a result: i1 becomes 0 or 1, floats their bits.
     [[nodiscard]] llvm::Value* to_bits(llvm::Value* scalar);
     /// Call when the body is complete.

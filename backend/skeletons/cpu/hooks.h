@@ -20,6 +20,13 @@ F flex_hook_score(const flex_args* args, const RowState* row, int32_t b, int32_t
 /// -1 or 0 a lane; of inactive lanes anything.
 I flex_hook_mask(const flex_args* args, const RowState* row, int32_t b, int32_t h, int32_t q, int32_t k, int32_t active);
 float flex_hook_scale(const flex_args* args, int32_t b, int32_t h, int32_t q);
+/// Flags of a summary, or -1.
+int32_t flex_hook_summary_flags(int32_t index);
+I flex_hook_key_summary(const flex_args* args, int32_t index, int32_t b, int32_t h, int32_t k, int32_t active);
+int32_t flex_hook_query_summary(const flex_args* args, int32_t index, int32_t b, int32_t h, int32_t q);
 /// A flex_tile_state_value for inclusive bounds.
 int32_t flex_hook_tile_state(const flex_args* args, int32_t b, int32_t h, int32_t q_lo, int32_t q_hi, int32_t k_lo, int32_t k_hi);
+
+/// For the hook of the tile state: least value of a summary in the low half, greatest in the high half, over positions [lo, hi].
+int64_t flex_summary_range(const flex_args* args, int32_t index, int32_t b, int32_t h, int32_t lo, int32_t hi) __attribute__((pure));
 }

@@ -12,6 +12,7 @@
 // are not inlined: one copy of the hooks serves all tails, pictures and tests.
 #include "backend/skeletons/cpu/hooks.h"
 #include "backend/skeletons/cpu/math.h"
+#include "runtime/summary.h"
 
 namespace {
 
@@ -162,10 +163,35 @@ void flex_cpu_score_row(const flex_args* args, int32_t b, int32_t h, int32_t q, 
     }
 }
 
+__attribute__((noinline)) int64_t flex_summary_range(const flex_args* args, int32_t index, int32_t b, int32_t h, int32_t lo, int32_t hi) {
+    return flex_summary_query(&args->summaries[index], b, h, lo, hi);
+}
+
+int32_t flex_cpu_summary_flags(int32_t index) { return flex_hook_summary_flags(index); }
+
+void flex_cpu_summary_values(const flex_args* args, int32_t index, int32_t b, int32_t h, int32_t p, int32_t n, int32_t* out) {
+    if (!(flex_hook_summary_flags(index) & FLEX_SUMMARY_OF_KEYS)) {
+        for (int32_t i = 0; i < n; i++) out[i] = flex_hook_query_summary(args, index, b, h, p + i);
+        return;
+    }
+    for (int64_t i = 0; i < n; i += kLanes) {
+        const int32_t active = n - i < kLanes ? int32_t(n - i) : kLanes;
+        const I v = flex_hook_key_summary(args, index, b, h, int32_t(p + i), active);
+        if (active == kLanes) {
+            store(reinterpret_cast<float*>(out + i), from_bits(v));
+        } else {
+            FLEX_UNROLL
+            for (int32_t j = 0; j < kLanes; j++)
+                if (j < active) out[i + j] = v[j];
+        }
+    }
+}
+
 extern const flex_cpu_kernel flex_cpu_table;
 const flex_cpu_kernel flex_cpu_table = {
     FLEX_ABI_VERSION,    kLanes,           flex_cpu_scale,    flex_cpu_tile_state,
     flex_cpu_kv_range,   flex_cpu_softmax, flex_cpu_mask_row, flex_cpu_score_row,
+    flex_cpu_summary_flags, flex_cpu_summary_values,
 };
 
 // Mathematics for generated code, declared there by the op's name. The long ones are calls.

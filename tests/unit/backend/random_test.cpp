@@ -24,6 +24,10 @@ Layout layout_of(uint64_t seed) { return Layout(seed % 3); }
 /// Every point against mask_row; then tiles against its elements.
 void check_tiles(const Variant& v, const flex_cpu_kernel& kernel, ir::testing::Rng& rng, int* skips, int* fulls, int* narrowed) {
     const int32_t queries = v.extents[3], keys = v.extents[4];
+    flex::PackedArgs packed;
+    packed.c = *v.args();
+    REQUIRE(flex::prepare(kernel, 1, &packed).ok());
+    const flex_args* args = &packed.c;
     for (int32_t b = 0; b < v.extents[0]; b++)
         for (int32_t h = 0; h < v.extents[1]; h++) {
             std::vector<std::vector<uint8_t>> mask{size_t(queries), std::vector<uint8_t>(size_t(keys))};
@@ -34,14 +38,14 @@ void check_tiles(const Variant& v, const flex_cpu_kernel& kernel, ir::testing::R
                 int kept = 0, all = 0;
                 for (int32_t q = q0; q < q1; q++)
                     for (int32_t k = k0; k < k1; k++) kept += mask[size_t(q)][size_t(k)], all++;
-                const int32_t state = kernel.tile_state(v.args(), b, h, q0, q1, k0, k1);
+                const int32_t state = kernel.tile_state(args, b, h, q0, q1, k0, k1);
                 REQUIRE((state == FLEX_TILE_SKIP || state == FLEX_TILE_PARTIAL || state == FLEX_TILE_FULL));
                 if (state == FLEX_TILE_SKIP) REQUIRE(kept == 0);
                 if (state == FLEX_TILE_FULL) REQUIRE(kept == all);
                 *skips += state == FLEX_TILE_SKIP;
                 *fulls += state == FLEX_TILE_FULL;
                 int32_t range[2] = {-1, -1};
-                kernel.kv_range(v.args(), b, h, q0, q1, range);
+                kernel.kv_range(args, b, h, q0, q1, range);
                 REQUIRE(0 <= range[0]);
                 REQUIRE(range[0] <= range[1]);
                 REQUIRE(range[1] <= keys);

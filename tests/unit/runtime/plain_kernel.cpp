@@ -98,10 +98,13 @@ void score_row(const flex_args* a, int32_t, int32_t h, int32_t q, int32_t k0, in
     for (int i = 0; i < n; ++i) s[i] = score(a, h, q, k0 + i, s[i]);
 }
 
+int32_t no_summary(int32_t) { return -1; }
+void no_values(const flex_args*, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t*) {}
+
 template <int kLanes>
 constexpr flex_cpu_kernel kernel(bool tight) {
     return {FLEX_ABI_VERSION,    kLanes, scale, tight ? tight_state : loose_state, tight ? tight_range : loose_range, softmax<kLanes>, mask_row,
-            score_row};
+            score_row, no_summary, no_values};
 }
 
 void* element(const Tensor& t, std::initializer_list<int64_t> index) {
@@ -204,7 +207,7 @@ Expected naive(Data& data) {
     flex_tensor tensors[3] = {};
     tensors[1].data = data.doc.data();
     tensors[2].data = data.slope.data();
-    const flex_args args{extents, scalars, tensors};
+    const flex_args args{extents, scalars, tensors, nullptr};
     Expected want;
     std::vector<double> weight(static_cast<size_t>(p.K));
     for (int b = 0; b < p.B; ++b) {
