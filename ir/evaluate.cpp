@@ -25,8 +25,9 @@ struct Instr {
     Type type = Type::F32;      // of the result
     Type operand = Type::F32;   // of the first operand, for select of the second
     uint32_t dst = 0;
-    uint32_t a = 0, b = 0, c = 0;   // value slots; load: a = first of `indices`, b = how many
+    uint32_t a = 0, b = 0, c = 0;   // value slots
     uint32_t payload = 0;           // as in Node; reductions: which loop
+    uint32_t first_index = 0, index_count = 0;   // loads: in `indices`
 };
 
 struct Loop {
@@ -121,8 +122,8 @@ void Evaluator::Impl::build() {
         in.payload = node.payload;
         if (!operands.empty()) in.operand = graph.type(operands[node.op == Op::Select ? 1 : 0]);
         if (node.op == Op::Load) {
-            in.a = static_cast<uint32_t>(indices.size());
-            in.b = static_cast<uint32_t>(operands.size());
+            in.first_index = static_cast<uint32_t>(indices.size());
+            in.index_count = static_cast<uint32_t>(operands.size());
             for (const NodeId operand : operands) indices.push_back(slot[operand.value]);
         } else {
             if (operands.size() > 0) in.a = slot[operands[0].value];
@@ -235,10 +236,10 @@ Value Evaluator::Impl::load(const Instr& in) const {
     if (in.type == Type::F32) v.f = 0;
     FLEX_CHECK(in.payload < bindings.tensors.size(), "every tensor is bound");
     const InterpTensor& tensor = bindings.tensors[in.payload];
-    FLEX_CHECK(tensor.dim.size() == in.b, "a bound tensor has the declared rank");
+    FLEX_CHECK(tensor.dim.size() == in.index_count, "a bound tensor has the declared rank");
     size_t position = 0;
-    for (uint32_t i = 0; i < in.b; ++i) {
-        const int32_t index = values[indices[in.a + i]].i;
+    for (uint32_t i = 0; i < in.index_count; ++i) {
+        const int32_t index = values[indices[in.first_index + i]].i;
         if (index < 0 || index >= tensor.dim[i]) return v;
         position = position * static_cast<size_t>(tensor.dim[i]) + static_cast<size_t>(index);
     }
