@@ -12,7 +12,7 @@ namespace flexc::sema {
 namespace {
 
 constexpr size_t kMaxFiles = 256;
-constexpr std::uintmax_t kMaxBytes = (8u << 20) + 1;   // one more than parse() takes, so that it is the one to refuse
+constexpr std::uintmax_t kMaxBytes = (8u << 20) + 1;  // one more than parse() takes, so that it is the one to refuse
 
 struct Loader {
     frontend::Program::Impl& program;
@@ -20,14 +20,14 @@ struct Loader {
     diag::Sink& sink;
     std::vector<Module*>& order;
     std::unordered_map<std::string, Module*> by_key;
-    bool refused = false;   // the limit was reported
-    double parsing = 0;     // seconds
+    bool refused = false;  // the limit was reported
+    double parsing = 0;    // seconds
 
     struct Frame {
         Module* module;
         size_t next_decl;
     };
-    std::vector<Frame> stack;   // the chain of imports being read
+    std::vector<Frame> stack;  // the chain of imports being read
 
     Module& open(diag::FileId file, std::string display, std::string key, bool embedded) {
         Module& module = program.modules.emplace_back();
@@ -94,8 +94,10 @@ struct Loader {
             if (!found) {
                 auto& d = sink.report(diag::Kind::import_missing, decl.name.span, decl.name.text, "there is no such library");
                 const std::string near = diag::nearest(decl.name.text, embedded_libraries());
-                if (!near.empty()) d.fix(decl.name.span, near, "did you mean `" + near + "`?");
-                else d.help("a file is imported by its path in quotes: `import \"" + decl.name.text + ".flex\";`");
+                if (!near.empty())
+                    d.fix(decl.name.span, near, "did you mean `" + near + "`?");
+                else
+                    d.help("a file is imported by its path in quotes: `import \"" + decl.name.text + ".flex\";`");
                 return;
             }
             text = *found;
@@ -141,7 +143,7 @@ std::vector<std::string> embedded_libraries() {
 }
 
 double load_modules(frontend::Program::Impl& program, diag::FileId main_file, const frontend::ImportResolver& imports, diag::Sink& sink,
-                  std::vector<Module*>& order) {
+                    std::vector<Module*>& order) {
     Loader loader{program, imports, sink, order, {}, false, 0, {}};
     loader.run(main_file);
     return loader.parsing;

@@ -12,6 +12,6 @@ namespace flexc::sema {
 /// Fills program.modules (the main file first, every file after the importer that was met first) and program.files.
 /// `order` lists the modules so that imports come before importers. Returns the seconds spent in parse().
 double load_modules(frontend::Program::Impl& program, diag::FileId main_file, const frontend::ImportResolver& imports, diag::Sink& sink,
-                  std::vector<Module*>& order);
+                    std::vector<Module*>& order);
 
 }  // namespace flexc::sema

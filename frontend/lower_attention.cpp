@@ -26,7 +26,8 @@ bool read_constants(const Decl& decl, const ConstValues& given, diag::Sink& sink
         auto& d = sink.report(Kind::const_unknown, std::nullopt, decl.name, id);
         ok = false;
         if (found != decl.param_index.end()) {
-            d.help(fmt::format("`{}` is bound at launch; declare it `const {}: ...` to fix it when compiling", id, id)).note("it is declared here", decl.params[found->second].span);
+            d.help(fmt::format("`{}` is bound at launch; declare it `const {}: ...` to fix it when compiling", id, id))
+                .note("it is declared here", decl.params[found->second].span);
             continue;
         }
         std::vector<std::string> names;
@@ -49,7 +50,8 @@ bool read_constants(const Decl& decl, const ConstValues& given, diag::Sink& sink
         } else if (p.default_value) {
             out[&p] = *p.default_value;
         } else {
-            sink.report(Kind::const_missing, p.span, p.name, decl.name).help(fmt::format("give it with `-D {}=VALUE`, or write a default: `const {}: {} = ...`", p.name, p.name, name(p.type)));
+            sink.report(Kind::const_missing, p.span, p.name, decl.name)
+                .help(fmt::format("give it with `-D {}=VALUE`, or write a default: `const {}: {} = ...`", p.name, p.name, name(p.type)));
             ok = false;
         }
     }
@@ -121,7 +123,7 @@ std::optional<ir::Attention> lower(const Program& program, const std::string& at
     result.query = clause(body.query, base);
     result.key = clause(body.key, base);
     if (ok) {
-        Environment final = base;   // an emit sees the score as the score clause leaves it
+        Environment final = base;  // an emit sees the score as the score clause leaves it
         final.slots[static_cast<size_t>(Slot::Score)] = result.score;
         for (const AttentionBody::Emit& e : body.emits) result.emits.push_back({e.name, e.kind, clause(e.value, final)});
     }
@@ -136,8 +138,10 @@ std::optional<ir::Attention> lower(const Program& program, const std::string& at
     FLEX_CHECK(fault.empty(), fault.c_str());
     if (body.mask) {
         if (const auto constant = constant_mask(result)) {
-            if (*constant) sink.report(Kind::mask_always_true, body.mask->span, decl.name);
-            else sink.report(Kind::mask_always_false, body.mask->span, decl.name);
+            if (*constant)
+                sink.report(Kind::mask_always_true, body.mask->span, decl.name);
+            else
+                sink.report(Kind::mask_always_false, body.mask->span, decl.name);
         }
     }
     return attempt;

@@ -13,7 +13,9 @@ using ir::Op;
 
 namespace {
 
-size_t mix(size_t seed, uint64_t value) { return (seed ^ value) * 0x9E3779B97F4A7C15u + (seed >> 29); }
+size_t mix(size_t seed, uint64_t value) {
+    return (seed ^ value) * 0x9E3779B97F4A7C15u + (seed >> 29);
+}
 
 }  // namespace
 
@@ -46,7 +48,8 @@ uint32_t Lowering::intern(Frame frame) {
     const auto [first, last] = frame_ids_.equal_range(hash);
     for (auto it = first; it != last; ++it) {
         const Frame& other = frames_[it->second];
-        if (other.decl == frame.decl && other.parent == frame.parent && other.loop == frame.loop && other.bindings == frame.bindings) return it->second;
+        if (other.decl == frame.decl && other.parent == frame.parent && other.loop == frame.loop && other.bindings == frame.bindings)
+            return it->second;
     }
     frame.height = frame.parent ? frames_[*frame.parent].height : 0;
     if (frame.loop.valid()) frame.height = std::max(frame.height, height(frame.loop));
@@ -98,7 +101,7 @@ void Lowering::bind(const std::unordered_map<const Param*, Value>& constants) {
         b.kind = p.kind;
         if (p.is_const) {
             const Value& v = constants.at(&p);
-            b.value = v.type == Type::F32 ? graph_.f32(std::bit_cast<float>(v.bits))
+            b.value = v.type == Type::F32   ? graph_.f32(std::bit_cast<float>(v.bits))
                       : v.type == Type::I32 ? graph_.i32(static_cast<int32_t>(v.bits))
                                             : graph_.boolean(v.bits != 0);
         } else if (p.kind == Param::Kind::Scalar) {
@@ -118,7 +121,9 @@ NodeId Lowering::fail() {
     return {};
 }
 
-NodeId Lowering::clause(const Node* tree, const Environment& environment) { return remembered(tree, main_frame_, intern(environment), 0); }
+NodeId Lowering::clause(const Node* tree, const Environment& environment) {
+    return remembered(tree, main_frame_, intern(environment), 0);
+}
 
 NodeId Lowering::remembered(const Node* tree, uint32_t frame, uint32_t env, uint32_t nesting) {
     const Key key{tree, frame, env, nesting};
@@ -216,7 +221,7 @@ NodeId Lowering::load(const Node* n, uint32_t frame, uint32_t env, uint32_t nest
 }
 
 NodeId Lowering::extent_value(const ir::Dim& dim) {
-    const auto constant = [&](int64_t v) { return graph_.i32(static_cast<int32_t>(v)); };   // extents are below 2^31
+    const auto constant = [&](int64_t v) { return graph_.i32(static_cast<int32_t>(v)); };  // extents are below 2^31
     if (dim.extent_id < 0) return constant(dim.offset);
     NodeId value = graph_.extent(static_cast<uint32_t>(dim.extent_id));
     if (dim.multiplier != 1) value = graph_.make(Op::Mul, {value, constant(dim.multiplier)});
@@ -257,7 +262,8 @@ NodeId Lowering::dot(const Node* n, uint32_t frame, uint32_t env, uint32_t nesti
     }
     const Agreement agreement = compare(sides[0].last, sides[1].last);
     if (agreement == Agreement::Different) {
-        sink_.report(Kind::extent_mismatch, n->span, "the second row of `dot`", result_.dim_text(sides[1].last), result_.dim_text(sides[0].last));
+        sink_.report(Kind::extent_mismatch, n->span, "the second row of `dot`", result_.dim_text(sides[1].last),
+                     result_.dim_text(sides[0].last));
         return fail();
     }
     if (agreement == Agreement::Unknown) constrain(sides[0].last, sides[1].last, "`dot` takes two rows of one length");
@@ -298,7 +304,7 @@ std::optional<uint32_t> Lowering::replaced(const Node* n, uint32_t frame, uint32
     Environment result = environments_[env];
     bool hkv_given = false;
     bool h_given = false;
-    for (const Replacement& r : n->replacements) {   // all at once: values see the old environment
+    for (const Replacement& r : n->replacements) {  // all at once: values see the old environment
         const NodeId value = eval(r.value, frame, env, nesting);
         if (failed_) return std::nullopt;
         result.slots[static_cast<size_t>(r.slot)] = value;
@@ -348,8 +354,9 @@ bool Lowering::bind_call_extents(const Node* n, Frame& inner) {
         return false;
     }
     for (const BoundExtents::Pair& p : bound.conflicts) {
-        sink_.report(Kind::extent_mismatch, n->span, fmt::format("`{}`", result_.params[inner.bindings[p.param].tensor].name), result_.dim_text(p.passed),
-                     result_.dim_text(p.wanted))
+        sink_
+            .report(Kind::extent_mismatch, n->span, fmt::format("`{}`", result_.params[inner.bindings[p.param].tensor].name),
+                    result_.dim_text(p.passed), result_.dim_text(p.wanted))
             .note(fmt::format("the parameter `{}` of `{}`", callee.params[p.param].name, callee.name), callee.params[p.param].span);
         return false;
     }

@@ -18,8 +18,8 @@
 namespace flexc::sema {
 
 inline constexpr size_t kMaxGraphNodes = 200'000;
-inline constexpr uint64_t kMaxSteps = 1'000'000;   // tree nodes evaluated
-inline constexpr int kMaxEvalDepth = 3000;         // nesting of the evaluation, bounds the stack
+inline constexpr uint64_t kMaxSteps = 1'000'000;  // tree nodes evaluated
+inline constexpr int kMaxEvalDepth = 3000;        // nesting of the evaluation, bounds the stack
 
 struct Closure {
     const Node* tree = nullptr;
@@ -29,9 +29,9 @@ struct Closure {
 /// What a parameter of the declaration under evaluation is bound to.
 struct Binding {
     Param::Kind kind = Param::Kind::Error;
-    ir::NodeId value;       // Scalar
-    uint32_t tensor = 0;    // Tensor: index into Attention::params
-    Closure mask;           // Mask
+    ir::NodeId value;     // Scalar
+    uint32_t tensor = 0;  // Tensor: index into Attention::params
+    Closure mask;         // Mask
     friend bool operator==(const Binding& a, const Binding& b) {
         return a.kind == b.kind && a.value == b.value && a.tensor == b.tensor && a.mask.tree == b.mask.tree && a.mask.frame == b.mask.frame;
     }
@@ -39,12 +39,12 @@ struct Binding {
 
 struct Frame {
     const Decl* decl = nullptr;
-    std::vector<Binding> bindings;                   // by parameter; empty in a frame that adds a loop variable
-    std::vector<ir::Dim> extents;                    // the free extents, in those of the attention
-    std::optional<uint32_t> parent;                  // a frame with one loop variable less
+    std::vector<Binding> bindings;   // by parameter; empty in a frame that adds a loop variable
+    std::vector<ir::Dim> extents;    // the free extents, in those of the attention
+    std::optional<uint32_t> parent;  // a frame with one loop variable less
     ir::NodeId loop;
-    uint32_t loops = 0;                              // how many loop variables it has
-    uint32_t height = 0;                             // 1 + the greatest loop depth inside anything it binds
+    uint32_t loops = 0;   // how many loop variables it has
+    uint32_t height = 0;  // 1 + the greatest loop depth inside anything it binds
 };
 
 struct Environment {
@@ -104,7 +104,7 @@ private:
     std::deque<Environment> environments_;
     std::unordered_multimap<size_t, uint32_t> environment_ids_;
     std::unordered_map<Key, ir::NodeId, KeyHash> memo_;
-    std::vector<uint32_t> heights_;   // by node: 1 + the greatest loop depth inside, 0 if none
+    std::vector<uint32_t> heights_;  // by node: 1 + the greatest loop depth inside, 0 if none
     uint32_t main_frame_ = 0;
     uint64_t steps_ = 0;
     int depth_ = 0;

@@ -17,9 +17,11 @@ struct Range {
     int64_t hi = std::numeric_limits<int32_t>::max();
 };
 constexpr Range kAny{};
-constexpr size_t kMaxTerms = 16;   // of a conjunction that is searched for contradictions
+constexpr size_t kMaxTerms = 16;  // of a conjunction that is searched for contradictions
 
-Range wrapped(int64_t lo, int64_t hi) { return lo < kAny.lo || hi > kAny.hi ? kAny : Range{lo, hi}; }
+Range wrapped(int64_t lo, int64_t hi) {
+    return lo < kAny.lo || hi > kAny.hi ? kAny : Range{lo, hi};
+}
 
 class Analysis {
 public:
@@ -45,7 +47,7 @@ private:
                 const auto v = static_cast<int32_t>(n.payload);
                 return {v, v};
             }
-            case Op::Index: return {0, kAny.hi - 1};   // below an extent
+            case Op::Index: return {0, kAny.hi - 1};  // below an extent
             case Op::Extent: return {0, kAny.hi};
             case Op::LoopVar: return {at(id, 0).lo, std::max(at(id, 0).lo, at(id, 1).hi - 1)};
             case Op::Load:
@@ -64,7 +66,9 @@ private:
             }
             case Op::Sign: return {-1, 1};
             case Op::Add: return wrapped(at(id, 0).lo + at(id, 1).lo, at(id, 0).hi + at(id, 1).hi);
-            case Op::Sub: return graph_.operand(id, 0) == graph_.operand(id, 1) ? Range{0, 0} : wrapped(at(id, 0).lo - at(id, 1).hi, at(id, 0).hi - at(id, 1).lo);
+            case Op::Sub:
+                return graph_.operand(id, 0) == graph_.operand(id, 1) ? Range{0, 0}
+                                                                      : wrapped(at(id, 0).lo - at(id, 1).hi, at(id, 0).hi - at(id, 1).lo);
             case Op::Mul: {
                 const auto& [a, b] = at(id, 0);
                 const auto& [c, d] = at(id, 1);
@@ -163,10 +167,10 @@ private:
         const bool same = graph_.operand(a, 0) == graph_.operand(b, 0) && graph_.operand(a, 1) == graph_.operand(b, 1);
         const bool turned = graph_.operand(a, 0) == graph_.operand(b, 1) && graph_.operand(a, 1) == graph_.operand(b, 0);
         if (x.op == Op::Eq && y.op == Op::Ne) return same || turned;
-        if (x.op == Op::Lt && y.op == Op::Le) return turned;                        // a < b, b <= a
-        if (conjunction && x.op == Op::Lt && y.op == Op::Lt) return turned;         // a < b, b < a
-        if (!conjunction && x.op == Op::Le && y.op == Op::Le) return turned;        // a <= b, b <= a
-        if (conjunction && x.op == Op::Lt && y.op == Op::Eq) return same || turned; // a < b, a == b
+        if (x.op == Op::Lt && y.op == Op::Le) return turned;                         // a < b, b <= a
+        if (conjunction && x.op == Op::Lt && y.op == Op::Lt) return turned;          // a < b, b < a
+        if (!conjunction && x.op == Op::Le && y.op == Op::Le) return turned;         // a <= b, b <= a
+        if (conjunction && x.op == Op::Lt && y.op == Op::Eq) return same || turned;  // a < b, a == b
         return false;
     }
 
@@ -178,6 +182,8 @@ private:
 
 }  // namespace
 
-std::optional<bool> constant_mask(const ir::Attention& attention) { return Analysis(attention).run(attention.mask); }
+std::optional<bool> constant_mask(const ir::Attention& attention) {
+    return Analysis(attention).run(attention.mask);
+}
 
 }  // namespace flexc::sema

@@ -18,10 +18,10 @@ struct ClauseRule {
     Reads reads;
 };
 constexpr std::array kRules = {
-    ClauseRule{ast::ClauseKind::Scale, Type::F32, kRow},         ClauseRule{ast::ClauseKind::Score, Type::F32, kAllSlots},
-    ClauseRule{ast::ClauseKind::Mask, Type::Bool, kAllIndices},  ClauseRule{ast::ClauseKind::Sink, Type::F32, kRow},
-    ClauseRule{ast::ClauseKind::Query, Type::F32, kRow},         ClauseRule{ast::ClauseKind::Key, Type::F32, kKey},
-    ClauseRule{ast::ClauseKind::Output, Type::F32, kRow},        ClauseRule{ast::ClauseKind::Emit, Type::F32, kAllSlots},
+    ClauseRule{ast::ClauseKind::Scale, Type::F32, kRow},        ClauseRule{ast::ClauseKind::Score, Type::F32, kAllSlots},
+    ClauseRule{ast::ClauseKind::Mask, Type::Bool, kAllIndices}, ClauseRule{ast::ClauseKind::Sink, Type::F32, kRow},
+    ClauseRule{ast::ClauseKind::Query, Type::F32, kRow},        ClauseRule{ast::ClauseKind::Key, Type::F32, kKey},
+    ClauseRule{ast::ClauseKind::Output, Type::F32, kRow},       ClauseRule{ast::ClauseKind::Emit, Type::F32, kAllSlots},
 };
 
 std::string_view first_slot(Reads reads) {
@@ -48,18 +48,16 @@ void for_each_part(const Node* n, const F& visit) {
 bool BodyChecker::check_reads(const Node* root, Reads allowed, const std::string& where) {
     const Reads excess = root->reads & ~allowed;
     if (excess == 0) return true;
-    // Down to the innermost node that reads too much by itself. A part of a call whose reads the call replaces does not count.
+    // Down to the innermost node that reads too much.
     const Reads slot = static_cast<Reads>(excess & ~(excess - 1));
     const Node* at = root;
-    for (bool deeper = true; deeper;) {
-        deeper = false;
+    while (true) {
+        const Node* next = nullptr;
         for_each_part(at, [&](const Node* part) {
-            if (deeper || (part->reads & slot) == 0) return;
-            at = part;
-            deeper = true;
+            if (!next && (part->reads & slot) != 0) next = part;
         });
-        // The callee itself may be the one that reads it, whatever its arguments do.
-        if (deeper) continue;
+        if (!next) break;
+        at = next;
     }
     const std::string_view name = first_slot(slot);
     auto& d = sink_.report(Kind::not_available, at->span, name, where);
@@ -74,7 +72,8 @@ Node* BodyChecker::clause_value(const ast::Clause& clause) {
     clause_ = clause.kind;
     Node* value = expr(*clause.value, rule->type);
     clause_.reset();
-    if (value->type == Type::Error || !check_reads(value, rule->reads, fmt::format("the clause `{}`", ast::text(clause.kind)))) return nullptr;
+    if (value->type == Type::Error || !check_reads(value, rule->reads, fmt::format("the clause `{}`", ast::text(clause.kind))))
+        return nullptr;
     return value;
 }
 
@@ -113,7 +112,8 @@ void BodyChecker::normalize_clause(const ast::Clause& clause) {
 
 void BodyChecker::emit_clause(const ast::Clause& clause) {
     const std::string& id = clause.emit_name.text;
-    static constexpr std::array<std::string_view, 12> kOutputs = {"o", "lse", "max_score", "q", "k", "v", "do", "dlse", "dq", "dk", "dv", "out"};
+    static constexpr std::array<std::string_view, 12> kOutputs = {"o",  "lse",  "max_score", "q",  "k",  "v",
+                                                                  "do", "dlse", "dq",        "dk", "dv", "out"};
     bool ok = true;
     if (std::find(kOutputs.begin(), kOutputs.end(), id) != kOutputs.end()) {
         sink_.report(Kind::bad_emit_name, clause.emit_name.span, id, "an attention has an array of this name already");
@@ -181,7 +181,7 @@ void BodyChecker::attention() {
             continue;
         }
         first = &clause;
-        if (!clause.value && clause.kind != ast::ClauseKind::Normalize) continue;   // damaged; the parser has reported it
+        if (!clause.value && clause.kind != ast::ClauseKind::Normalize) continue;  // damaged; the parser has reported it
         switch (clause.kind) {
             case ast::ClauseKind::Scale: body.scale = clause_value(clause); break;
             case ast::ClauseKind::Score: body.score = clause_value(clause); break;

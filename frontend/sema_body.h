@@ -1,8 +1,8 @@
 // Checks the expressions of one declaration: names are resolved, types found, literals adapted, and typed trees built.
 //
 // An expression that is in error gets the type Error, which every rule accepts in silence, so that one mistake gives one diagnostic.
-// The class is one; its parts are spread by subject: sema_expr.cpp (names, literals, operators), sema_call.cpp (functions, masks, scores),
-// sema_tensor.cpp (loads, dot, reductions), sema_attention.cpp (clauses).
+// The class is one; its parts are spread by subject: sema_scope.cpp (names), sema_expr.cpp (literals, types, operators), sema_call.cpp
+// (functions, masks, scores), sema_tensor.cpp (loads, dot, reductions), sema_attention.cpp (clauses).
 #pragma once
 
 #include <string>
@@ -32,10 +32,10 @@ enum class Surroundings : uint8_t { Constant, Function, Indices };
 
 struct Local {
     enum class Kind : uint8_t { Param, Let, Loop, Extent } kind = Kind::Param;
-    uint32_t index = 0;    // Param, Loop, Extent
+    uint32_t index = 0;  // Param, Loop, Extent
     Let* let = nullptr;
     Span span;
-    bool poisoned = false;   // declared twice: uses are not looked into
+    bool poisoned = false;  // declared twice: uses are not looked into
 };
 
 class BodyChecker {
@@ -53,12 +53,20 @@ public:
     void attention();
 
 private:
-    // sema_expr.cpp
-    Node* expr(const ast::Expr& e);
-    Node* expr(const ast::Expr& e, Type wanted);
+    // sema_scope.cpp
     Node* name_value(const ast::Expr& e);
     Node* local_value(const Local& local, const ast::Expr& e);
     Node* unknown(const std::string& name, Span span, bool called);
+    bool declare(const ast::Identifier& id, const Local& local, std::string_view what);
+    /// Ends the scope of all but the first `count` names declared.
+    void forget(size_t count);
+    [[nodiscard]] const Local* find_local(std::string_view text) const;
+    /// What the clause being checked adds to the names in scope: `d`, `o`, `weight`, `query`, `key`.
+    [[nodiscard]] bool is_clause_name(std::string_view text) const;
+
+    // sema_expr.cpp
+    Node* expr(const ast::Expr& e);
+    Node* expr(const ast::Expr& e, Type wanted);
     Node* int_literal(const ast::Expr& e);
     Node* float_literal(const ast::Expr& e);
     Node* unary(const ast::Expr& e);
@@ -67,7 +75,6 @@ private:
     Node* conditional(const ast::Expr& e);
     Node* block(const ast::Expr& e);
     Let* let(const ast::Let& l);
-    void forget(size_t count);
 
     /// The node as `wanted`: literals adapt, other types are an error.
     Node* want(Node* n, Type wanted);
@@ -120,11 +127,6 @@ private:
     void check_clause_names();
     /// Reports the first place under `root` that reads a slot outside `allowed`.
     bool check_reads(const Node* root, Reads allowed, const std::string& where);
-
-    bool declare(const ast::Identifier& id, const Local& local, std::string_view what);
-    [[nodiscard]] const Local* find_local(std::string_view text) const;
-    /// What the clause being checked adds to the names in scope: `d`, `o`, `weight`, `query`, `key`.
-    [[nodiscard]] bool is_clause_name(std::string_view text) const;
 
     const Context& context_;
     diag::Sink& sink_;

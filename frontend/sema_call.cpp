@@ -67,7 +67,8 @@ Node* BodyChecker::builtin(const ast::Expr& e, const Builtin& b) {
     for (const ast::NamedArg& n : e.named) expr(*n.value);
     if (!e.named.empty()) {
         const ast::Identifier& first = e.named.front().name;
-        sink_.report(Kind::unknown_argument, first.span, b.name, first.text).help(fmt::format("builtin functions take their arguments by position: `{}`", b.usage));
+        sink_.report(Kind::unknown_argument, first.span, b.name, first.text)
+            .help(fmt::format("builtin functions take their arguments by position: `{}`", b.usage));
         return context_.error(e.span);
     }
     static constexpr std::array<size_t, 8> kArity = {1, 2, 1, 2, 3, 3, 1, 1};
@@ -129,7 +130,8 @@ Node* BodyChecker::call_mask(const ast::Expr& e, uint32_t param) {
     for (const ast::NamedArg& arg : e.named) {
         if (replace(n->replacements, arg)) continue;
         expr(*arg.value);
-        sink_.report(Kind::unknown_argument, arg.name.span, p.name, arg.name.text).help("a mask parameter takes `b h q k hkv score` by name");
+        sink_.report(Kind::unknown_argument, arg.name.span, p.name, arg.name.text)
+            .help("a mask parameter takes `b h q k hkv score` by name");
         n->type = Type::Error;
     }
     for (const Replacement& r : n->replacements)
@@ -189,7 +191,7 @@ void BodyChecker::check_extents(const ast::Expr& e, const Decl& callee, const st
         }
     if (!any) return;
     for (size_t i = 0; i < args.size(); ++i)
-        if (callee.params[i].has_const_dims || (passed[i] && decl_.params[args[i]->index].has_const_dims)) return;   // known when lowered
+        if (callee.params[i].has_const_dims || (passed[i] && decl_.params[args[i]->index].has_const_dims)) return;  // known when lowered
     const BoundExtents bound = bind_extents(callee, passed);
     if (bound.unsolved) {
         sink_.report(Kind::extent_unbound, e.span, callee.free_extents[*bound.unsolved], callee.name)
@@ -198,8 +200,9 @@ void BodyChecker::check_extents(const ast::Expr& e, const Decl& callee, const st
     }
     for (const BoundExtents::Pair& p : bound.conflicts) {
         const Node* arg = args[p.param];
-        sink_.report(Kind::extent_mismatch, arg->span, fmt::format("`{}`", context_.text(arg->span)), dim_text(p.passed, decl_.free_extents),
-                     dim_text(p.wanted, decl_.free_extents))
+        sink_
+            .report(Kind::extent_mismatch, arg->span, fmt::format("`{}`", context_.text(arg->span)), dim_text(p.passed, decl_.free_extents),
+                    dim_text(p.wanted, decl_.free_extents))
             .note(fmt::format("the parameter `{}` of `{}`", callee.params[p.param].name, callee.name), callee.params[p.param].span)
             .note("the tensor is declared here", decl_.params[arg->index].span);
     }
@@ -216,8 +219,9 @@ Node* BodyChecker::call_decl(const ast::Expr& e, const Decl& callee, Node* piped
 
     if (e.args.size() > size) {
         const bool one = size == 1;
-        auto& d = sink_.report(Kind::wrong_arity, e.span, callee.name, size == 0 ? "no arguments" : fmt::format("{} argument{}", size, one ? "" : "s"),
-                               std::to_string(e.args.size()));
+        auto& d =
+            sink_.report(Kind::wrong_arity, e.span, callee.name,
+                         size == 0 ? "no arguments" : fmt::format("{} argument{}", size, one ? "" : "s"), std::to_string(e.args.size()));
         d.note(fmt::format("`{}` is declared here", callee.name), callee.syntax->name.span);
         if (callee.kind != ast::DeclKind::Fn) d.help("other indices are given by name: `q = ..., k = ...`");
         error = true;
@@ -295,9 +299,11 @@ Node* BodyChecker::call_decl(const ast::Expr& e, const Decl& callee, Node* piped
 Node* BodyChecker::call(const ast::Expr& e) {
     const Local* local = find_local(e.text);
     const auto global = decl_.module->visible.find(e.text);
-    if (local && local->kind == Local::Kind::Param && decl_.params[local->index].kind == Param::Kind::Mask) return call_mask(e, local->index);
+    if (local && local->kind == Local::Kind::Param && decl_.params[local->index].kind == Param::Kind::Mask)
+        return call_mask(e, local->index);
     if (const Builtin* b = builtin_named(e.text)) return builtin(e, *b);
-    if (global != decl_.module->visible.end() && global->second->kind != ast::DeclKind::Const) return call_decl(e, *global->second, nullptr);
+    if (global != decl_.module->visible.end() && global->second->kind != ast::DeclKind::Const)
+        return call_decl(e, *global->second, nullptr);
 
     // Nothing that can be called. Its arguments are checked for mistakes of their own.
     for (const ast::Expr* a : e.args)
@@ -328,22 +334,26 @@ Node* BodyChecker::call(const ast::Expr& e) {
 Node* BodyChecker::pipe(const ast::Expr& e) {
     Node* left = expr(*e.args[0], Type::F32);
     const ast::Expr& target = *e.args[1];
-    if (target.kind != ast::ExprKind::Call && target.kind != ast::ExprKind::Name) return context_.error(e.span);   // the parser has reported it
+    if (target.kind != ast::ExprKind::Call && target.kind != ast::ExprKind::Name)
+        return context_.error(e.span);  // the parser has reported it
     const Span name_span = target.kind == ast::ExprKind::Call ? target.operator_span : target.span;
     const auto global = decl_.module->visible.find(target.text);
     const Local* local = find_local(target.text);
     if (global == decl_.module->visible.end() || global->second->kind != ast::DeclKind::Score) {
         std::string_view what;
-        if (local) what = local->kind == Local::Kind::Param ? describe(decl_.params[local->index]) : "a value";
-        else if (global != decl_.module->visible.end()) what = describe(global->second->kind);
-        else what = owner_of(target.text);
+        if (local)
+            what = local->kind == Local::Kind::Param ? describe(decl_.params[local->index]) : "a value";
+        else if (global != decl_.module->visible.end())
+            what = describe(global->second->kind);
+        else
+            what = owner_of(target.text);
         if (what.empty()) return unknown(target.text, name_span, true);
         auto& d = sink_.report(Kind::bad_pipe, name_span, target.text, what);
         if (what == "a function" || what == "a builtin function") d.help(fmt::format("call it on the value: `{}(...)`", target.text));
         return context_.error(e.span);
     }
     if (left->type == Type::Error) {
-        if (target.kind == ast::ExprKind::Call) call_decl(target, *global->second, nullptr);   // for its own mistakes
+        if (target.kind == ast::ExprKind::Call) call_decl(target, *global->second, nullptr);  // for its own mistakes
         return context_.error(e.span);
     }
     return call_decl(target, *global->second, left);

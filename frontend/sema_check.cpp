@@ -61,7 +61,11 @@ std::unique_ptr<Program> check(diag::SourceManager& sources, diag::FileId main_f
 
 Program::Program(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Program::~Program() = default;
-const std::vector<Program::AttentionInfo>& Program::attentions() const { return impl_->attentions; }
-const std::vector<std::string>& Program::files() const { return impl_->files; }
+const std::vector<Program::AttentionInfo>& Program::attentions() const {
+    return impl_->attentions;
+}
+const std::vector<std::string>& Program::files() const {
+    return impl_->files;
+}
 
 }  // namespace flexc::frontend

@@ -16,13 +16,23 @@ using diag::Kind;
 using ir::Op;
 
 constexpr int kMaxSteps = 1'000'000;
-constexpr int kMaxDepth = 1024;   // of the walk, calls included
+constexpr int kMaxDepth = 1024;  // of the walk, calls included
 
-float as_float(const Value& v) { return std::bit_cast<float>(v.bits); }
-int32_t as_int(const Value& v) { return static_cast<int32_t>(v.bits); }
-Value of(float x) { return {Type::F32, std::bit_cast<uint32_t>(x)}; }
-Value of(int32_t x) { return {Type::I32, static_cast<uint32_t>(x)}; }
-Value of(bool x) { return {Type::Bool, x ? 1u : 0u}; }
+float as_float(const Value& v) {
+    return std::bit_cast<float>(v.bits);
+}
+int32_t as_int(const Value& v) {
+    return static_cast<int32_t>(v.bits);
+}
+Value of(float x) {
+    return {Type::F32, std::bit_cast<uint32_t>(x)};
+}
+Value of(int32_t x) {
+    return {Type::I32, static_cast<uint32_t>(x)};
+}
+Value of(bool x) {
+    return {Type::Bool, x ? 1u : 0u};
+}
 
 /// One call: the arguments, and the reduction variables and lets evaluated so far.
 struct Frame {
@@ -88,7 +98,7 @@ struct Evaluator {
                 }
                 return eval(n->callee->body, inner);
             }
-            case NodeKind::Error: return std::nullopt;   // reported
+            case NodeKind::Error: return std::nullopt;  // reported
             default: break;
         }
         sink.report(Kind::not_constant, n->span, "this");
@@ -119,7 +129,9 @@ struct Evaluator {
             case Op::ReduceSum: total = is_float ? of(0.0f) : of(0); break;
             case Op::ReduceAny: total = of(false); break;
             case Op::ReduceAll: total = of(true); break;
-            case Op::ReduceMin: total = is_float ? of(std::numeric_limits<float>::infinity()) : of(std::numeric_limits<int32_t>::max()); break;
+            case Op::ReduceMin:
+                total = is_float ? of(std::numeric_limits<float>::infinity()) : of(std::numeric_limits<int32_t>::max());
+                break;
             default: total = is_float ? of(-std::numeric_limits<float>::infinity()) : of(std::numeric_limits<int32_t>::min()); break;
         }
         for (int64_t i = as_int(*lo); i < as_int(*hi); ++i) {
@@ -129,7 +141,11 @@ struct Evaluator {
             if (!term) return std::nullopt;
             const auto next = n->op == Op::ReduceAny   ? std::optional(of((total.bits | term->bits) != 0))
                               : n->op == Op::ReduceAll ? std::optional(of((total.bits & term->bits) != 0))
-                                                       : arithmetic(n, n->op == Op::ReduceSum ? Op::Add : n->op == Op::ReduceMin ? Op::Min : Op::Max, total, *term);
+                                                       : arithmetic(n,
+                                                                    n->op == Op::ReduceSum   ? Op::Add
+                                                                    : n->op == Op::ReduceMin ? Op::Min
+                                                                                             : Op::Max,
+                                                                    total, *term);
             if (!next) return std::nullopt;
             total = *next;
         }
@@ -139,7 +155,7 @@ struct Evaluator {
     std::optional<Value> operation(const Node* n, Frame& frame) {
         std::array<Value, 3> v{};
         for (size_t i = 0; i < n->args.size(); ++i) {
-            if (n->op == Op::Select && i == 1) {   // only the chosen side: the other one may overflow
+            if (n->op == Op::Select && i == 1) {  // only the chosen side: the other one may overflow
                 const auto chosen = eval(n->args[v[0].bits ? 1 : 2], frame);
                 return chosen;
             }

@@ -29,7 +29,8 @@ void collect_declarations(const Context& context, Module& module, Clashes& clash
         }
         const auto [other, is_new] = own.try_emplace(decl.name, &decl);
         if (!is_new) {
-            context.sink.report(Kind::duplicate_name, syntax->name.span, decl.name).note("it is declared here first", other->second->syntax->name.span);
+            context.sink.report(Kind::duplicate_name, syntax->name.span, decl.name)
+                .note("it is declared here first", other->second->syntax->name.span);
             other->second->ambiguous = true;
             continue;
         }
@@ -46,10 +47,11 @@ void collect_declarations(const Context& context, Module& module, Clashes& clash
             if (clashes.size() < diag::Sink::kMaxErrors) clashes.push_back(pair);
             const bool is_own = mine->second->module == &module;
             auto& d = context.sink
-                .report(Kind::import_clash, is_own ? mine->second->syntax->name.span : import.span, std::string(text),
-                        is_own ? "this file" : quoted(*mine->second->module), quoted(*theirs->module))
-                .note(is_own ? "the other declaration" : "one declaration", is_own ? theirs->syntax->name.span : mine->second->syntax->name.span)
-                .help(is_own ? "choose another name" : "rename one of them");
+                          .report(Kind::import_clash, is_own ? mine->second->syntax->name.span : import.span, std::string(text),
+                                  is_own ? "this file" : quoted(*mine->second->module), quoted(*theirs->module))
+                          .note(is_own ? "the other declaration" : "one declaration",
+                                is_own ? theirs->syntax->name.span : mine->second->syntax->name.span)
+                          .help(is_own ? "choose another name" : "rename one of them");
             if (!is_own) d.note("the other declaration", theirs->syntax->name.span);
         }
     }
@@ -128,8 +130,10 @@ struct OrderBuilder {
             }
             const Edge edge = i.edges[i.next++];
             Info& target = info[edge.to];
-            if (target.state == State::New) open(edge.to);
-            else if (target.state == State::Open) cycle(edge);
+            if (target.state == State::New)
+                open(edge.to);
+            else if (target.state == State::Open)
+                cycle(edge);
         }
     }
 
@@ -209,7 +213,8 @@ struct SignatureBuilder {
     Decl& decl;
 
     void bad_name(const ast::Identifier& id) {
-        if (const std::string_view owner = owner_of(id.text); !owner.empty() && id.text != "score" && id.text != "mask")   // the parser reports those
+        if (const std::string_view owner = owner_of(id.text);
+            !owner.empty() && id.text != "score" && id.text != "mask")  // the parser reports those
             context.sink.report(Kind::name_taken, id.span, id.text, owner).help("choose another name for this parameter");
         const auto global = decl.module->visible.find(id.text);
         if (global != decl.module->visible.end() && global->second->module == decl.module)
@@ -235,7 +240,8 @@ struct SignatureBuilder {
             bad_name(id);
             const auto [other, is_new] = decl.param_index.try_emplace(decl.params[i].name, i);
             if (!is_new)
-                context.sink.report(Kind::duplicate_name, id.span, id.text).note("it is declared here first", decl.params[other->second].span);
+                context.sink.report(Kind::duplicate_name, id.span, id.text)
+                    .note("it is declared here first", decl.params[other->second].span);
         }
     }
 
@@ -260,22 +266,29 @@ struct SignatureBuilder {
         }
 
         if (p.is_const && (p.kind != Param::Kind::Scalar || !is_attention)) {
-            context.sink
-                .report(Kind::bad_parameter, p.span, fmt::format("a `const` {}", describe(p).substr(2)), owner)
-                .help(is_attention ? "only scalars can be `const`" : "`const` stands at a parameter of an attention; this one may be passed a constant as it is");
+            context.sink.report(Kind::bad_parameter, p.span, fmt::format("a `const` {}", describe(p).substr(2)), owner)
+                .help(is_attention ? "only scalars can be `const`"
+                                   : "`const` stands at a parameter of an attention; this one may be passed a constant as it is");
             p.is_const = false;
         }
         if (p.grad) {
             std::string_view why;
-            if (!is_attention) why = "a parameter of another declaration";
-            else if (p.kind == Param::Kind::Mask) why = "a mask";
-            else if (p.kind == Param::Kind::Scalar) why = "a scalar";
-            else if (p.type == Type::I32) why = "a tensor of integers";
-            else if (p.type == Type::Bool) why = "a tensor of `bool`";
+            if (!is_attention)
+                why = "a parameter of another declaration";
+            else if (p.kind == Param::Kind::Mask)
+                why = "a mask";
+            else if (p.kind == Param::Kind::Scalar)
+                why = "a scalar";
+            else if (p.type == Type::I32)
+                why = "a tensor of integers";
+            else if (p.type == Type::Bool)
+                why = "a tensor of `bool`";
             if (p.kind != Param::Kind::Error && !why.empty()) {
                 auto& d = context.sink.report(Kind::bad_grad, p.span, p.name, why);
-                if (!is_attention) d.help("write `grad` at the attention's parameter; it follows the tensor");
-                else if (p.kind == Param::Kind::Scalar) d.help(fmt::format("make it a tensor of one element: `{}: grad f32[1]`, read as `{}[0]`", p.name, p.name));
+                if (!is_attention)
+                    d.help("write `grad` at the attention's parameter; it follows the tensor");
+                else if (p.kind == Param::Kind::Scalar)
+                    d.help(fmt::format("make it a tensor of one element: `{}: grad f32[1]`, read as `{}[0]`", p.name, p.name));
                 p.grad = false;
             }
         }
@@ -285,11 +298,12 @@ struct SignatureBuilder {
     void default_value(Param& p) {
         if (p.kind == Param::Kind::Error) return;
         if (p.kind != Param::Kind::Scalar) {
-            context.sink.report(Kind::bad_parameter, syntax_span(p), fmt::format("{} with a default value", describe(p)), describe(decl.kind))
+            context.sink
+                .report(Kind::bad_parameter, syntax_span(p), fmt::format("{} with a default value", describe(p)), describe(decl.kind))
                 .help("only scalars have defaults");
             return;
         }
-        Decl scratch;   // a default sees constants only
+        Decl scratch;  // a default sees constants only
         scratch.module = decl.module;
         scratch.syntax = decl.syntax;
         scratch.kind = ast::DeclKind::Const;
@@ -324,7 +338,8 @@ struct SignatureBuilder {
     void tensor(Param& p) {
         const ast::TypeRef& type = p.syntax->type;
         if (type.dims.size() > ir::kMaxRank) {
-            context.sink.report(Kind::bad_parameter, type.span, fmt::format("a tensor of {} dimensions", type.dims.size()), describe(decl.kind))
+            context.sink
+                .report(Kind::bad_parameter, type.span, fmt::format("a tensor of {} dimensions", type.dims.size()), describe(decl.kind))
                 .help(fmt::format("a tensor has at most {} dimensions", ir::kMaxRank));
             return;
         }
@@ -335,11 +350,14 @@ struct SignatureBuilder {
             std::string near(foreign_type(type.name.text));
             if (near == "f32[N]") near = "f32";
             if (near.empty()) near = diag::nearest(type.name.text, {"f32", "f16", "bf16", "i32", "i16", "i8", "u8", "bool"});
-            if (!near.empty()) d.fix(type.name.span, near, fmt::format("write `{}`", near));
-            else d.help("tensors hold `f32 f16 bf16 i32 i16 i8 u8 bool`");
+            if (!near.empty())
+                d.fix(type.name.span, near, fmt::format("write `{}`", near));
+            else
+                d.help("tensors hold `f32 f16 bf16 i32 i16 i8 u8 bool`");
         }
         const auto dims = read_dims(
-            decl, type, [](const Param& c) { return c.default_value ? std::optional(static_cast<int32_t>(c.default_value->bits)) : std::nullopt; },
+            decl, type,
+            [](const Param& c) { return c.default_value ? std::optional(static_cast<int32_t>(c.default_value->bits)) : std::nullopt; },
             decl.free_extents, context.sink, &p.has_const_dims);
         if (!elem || !dims) return;
         p.kind = Param::Kind::Tensor;
@@ -365,7 +383,7 @@ std::optional<std::vector<ir::Dim>> read_dims(const Decl& decl, const ast::TypeR
             if (param.syntax->is_const && param.syntax->type.name.text == "i32" && !param.syntax->type.is_tensor) {
                 if (names_const) *names_const = true;
                 const auto value = const_value(param);
-                result.constant = value ? *value : 1;   // without a value yet: any, to check the form
+                result.constant = value ? *value : 1;  // without a value yet: any, to check the form
             } else {
                 result.error = fmt::format("`{}` is a parameter, known only at launch", e.text);
                 result.error_span = param.span;
@@ -375,8 +393,10 @@ std::optional<std::vector<ir::Dim>> read_dims(const Decl& decl, const ast::TypeR
         if (const auto global = decl.module->visible.find(e.text); global != decl.module->visible.end()) {
             const Decl& other = *global->second;
             if (other.kind == ast::DeclKind::Const) {
-                if (other.constant && other.constant->type == Type::I32) result.constant = static_cast<int32_t>(other.constant->bits);
-                else if (other.constant) result.error = fmt::format("`{}` is of type `{}`", e.text, name(other.constant->type));
+                if (other.constant && other.constant->type == Type::I32)
+                    result.constant = static_cast<int32_t>(other.constant->bits);
+                else if (other.constant)
+                    result.error = fmt::format("`{}` is of type `{}`", e.text, name(other.constant->type));
                 return result;
             }
             if (other.module == decl.module) {
@@ -408,16 +428,15 @@ std::optional<std::vector<ir::Dim>> read_dims(const Decl& decl, const ast::TypeR
 void resolve_signature(const Context& context, Decl& decl) {
     SignatureBuilder builder{context, decl};
     switch (decl.kind) {
-        case ast::DeclKind::Const:
-            decl.result = scalar_type(context, decl.syntax->type, "a constant");
-            return;
+        case ast::DeclKind::Const: decl.result = scalar_type(context, decl.syntax->type, "a constant"); return;
         case ast::DeclKind::Fn: decl.result = scalar_type(context, decl.syntax->type, "the result of a function"); break;
         case ast::DeclKind::Mask: decl.result = Type::Bool; break;
         case ast::DeclKind::Score: decl.result = Type::F32; break;
         default: break;
     }
     if (decl.syntax->params.size() > kMaxParams) {
-        context.sink.report(Kind::too_many_parameters, decl.syntax->name.span, decl.name, std::to_string(decl.syntax->params.size()), std::to_string(kMaxParams));
+        context.sink.report(Kind::too_many_parameters, decl.syntax->name.span, decl.name, std::to_string(decl.syntax->params.size()),
+                            std::to_string(kMaxParams));
         decl.broken = true;
         return;
     }

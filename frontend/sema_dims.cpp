@@ -20,7 +20,9 @@ struct Linear {
     int64_t offset = 0;
 };
 
-bool fits(const Linear& l) { return std::abs(l.multiplier) <= kMax && std::abs(l.offset) <= kMax; }
+bool fits(const Linear& l) {
+    return std::abs(l.multiplier) <= kMax && std::abs(l.offset) <= kMax;
+}
 
 Linear normal(Linear l) {
     if (l.multiplier == 0) l.extent = -1;
@@ -54,7 +56,7 @@ struct Reader {
                 const ExtentName found = names(e);
                 if (found.constant) return checked(e.span, Linear{0, -1, *found.constant});
                 if (found.extent) return Linear{1, *found.extent, 0};
-                if (found.error.empty()) return std::nullopt;   // reported elsewhere
+                if (found.error.empty()) return std::nullopt;  // reported elsewhere
                 auto& d = sink.report(Kind::bad_extent, e.span, found.error);
                 if (found.error_span) d.note("`" + e.text + "` is declared here", *found.error_span);
                 return std::nullopt;
@@ -83,13 +85,14 @@ struct Reader {
             case ast::BinaryOp::Sub: {
                 const int64_t sign = e.binary == ast::BinaryOp::Add ? 1 : -1;
                 if (a->extent >= 0 && b->extent >= 0 && a->extent != b->extent) return bad(e.span, "it has more than one name");
-                return checked(e.span, Linear{a->multiplier + sign * b->multiplier, std::max(a->extent, b->extent), a->offset + sign * b->offset});
+                return checked(e.span,
+                               Linear{a->multiplier + sign * b->multiplier, std::max(a->extent, b->extent), a->offset + sign * b->offset});
             }
             case ast::BinaryOp::Mul: {
                 if (a->extent >= 0 && b->extent >= 0) return bad(e.span, "names are multiplied");
                 const Linear& l = a->extent >= 0 ? *a : *b;
                 const int64_t c = a->extent >= 0 ? b->offset : a->offset;
-                return checked(e.span, Linear{l.multiplier * c, l.extent, l.offset * c});   // factors below 2^31: no overflow of int64
+                return checked(e.span, Linear{l.multiplier * c, l.extent, l.offset * c});  // factors below 2^31: no overflow of int64
             }
             case ast::BinaryOp::FloorDiv:
             case ast::BinaryOp::Mod: {
@@ -112,7 +115,9 @@ struct Reader {
     }
 };
 
-bool in_range(const ir::Dim& d) { return std::abs(d.offset) <= kMax; }
+bool in_range(const ir::Dim& d) {
+    return std::abs(d.offset) <= kMax;
+}
 
 }  // namespace
 
@@ -134,7 +139,7 @@ std::optional<ir::Dim> read_dim(const ast::Expr& e, const ExtentNames& names, di
 Agreement compare(const ir::Dim& a, const ir::Dim& b) {
     if (a == b) return Agreement::Same;
     if (a.extent_id < 0 && b.extent_id < 0) return Agreement::Different;
-    if (a.extent_id == b.extent_id && a.multiplier == b.multiplier) return Agreement::Different;   // N and N + 1
+    if (a.extent_id == b.extent_id && a.multiplier == b.multiplier) return Agreement::Different;  // N and N + 1
     return Agreement::Unknown;
 }
 
@@ -143,7 +148,8 @@ std::optional<ir::Dim> substitute(const ir::Dim& dim, const std::vector<std::opt
     const auto& value = bound[static_cast<size_t>(dim.extent_id - ir::kBuiltinExtents)];
     if (!value) return std::nullopt;
     const int64_t multiplier = int64_t{dim.multiplier} * value->multiplier;
-    const ir::Dim result{static_cast<int32_t>(multiplier), multiplier == 0 ? -1 : value->extent_id, dim.multiplier * value->offset + dim.offset};
+    const ir::Dim result{static_cast<int32_t>(multiplier), multiplier == 0 ? -1 : value->extent_id,
+                         dim.multiplier * value->offset + dim.offset};
     if (multiplier > kMax || !in_range(result)) return std::nullopt;
     return result;
 }

@@ -13,7 +13,7 @@ struct ExtentName {
     std::optional<int64_t> constant;
     std::optional<int32_t> extent;
     std::string error;
-    std::optional<Span> error_span;   // of the declaration that explains it
+    std::optional<Span> error_span;  // of the declaration that explains it
 };
 using ExtentNames = std::function<ExtentName(const ast::Expr& name)>;
 
@@ -35,8 +35,8 @@ struct BoundExtents {
         uint32_t dim;
         ir::Dim passed, wanted;
     };
-    std::vector<Pair> conflicts;     // certainly different
-    std::vector<Pair> constraints;   // to be checked at launch
+    std::vector<Pair> conflicts;    // certainly different
+    std::vector<Pair> constraints;  // to be checked at launch
     std::optional<uint32_t> unsolved;
 };
 /// `passed[i]`: the extents of the tensor given for parameter i, or null if it is no tensor. Ranks agree.

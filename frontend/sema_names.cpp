@@ -39,33 +39,34 @@ constexpr std::array kBuiltins = {
     Builtin{"dot", Shape::Dot, Op::ReduceSum, "dot(x[i, :], y[j, :])"},
 };
 
-constexpr std::array<std::string_view, 3> kReductions = {"sum", "any", "all"};   // min and max are above
-constexpr std::array<std::string_view, 19> kWords = {"import", "const", "fn",   "mask", "score", "attention", "grad", "let",  "if",  "then",
-                                                     "else",   "in",    "and", "or",   "not",   "true",      "false", "bool", "return"};
+constexpr std::array<std::string_view, 3> kReductions = {"sum", "any", "all"};  // min and max are above
+constexpr std::array<std::string_view, 19> kWords = {"import", "const", "fn",    "mask", "score", "attention", "grad",
+                                                     "let",    "if",    "then",  "else", "in",    "and",       "or",
+                                                     "not",    "true",  "false", "bool", "return"};
 
 struct Foreign {
     std::string_view theirs, ours;
 };
 constexpr std::array kForeignNames = {
-    Foreign{"q_idx", "q"},          Foreign{"kv_idx", "k"},       Foreign{"k_idx", "k"},           Foreign{"b_idx", "b"},
-    Foreign{"h_idx", "h"},          Foreign{"batch", "b"},        Foreign{"batch_idx", "b"},       Foreign{"head", "h"},
-    Foreign{"head_idx", "h"},       Foreign{"kv", "k"},           Foreign{"q_index", "q"},         Foreign{"kv_index", "k"},
-    Foreign{"score_mod", "score"},  Foreign{"mask_mod", "mask"},  Foreign{"scores", "score"},      Foreign{"kv_head", "hkv"},
-    Foreign{"h_kv", "hkv"},         Foreign{"where", "select"},   Foreign{"maximum", "max"},       Foreign{"minimum", "min"},
-    Foreign{"fmax", "max"},         Foreign{"fmin", "min"},       Foreign{"ln", "log"},            Foreign{"float", "f32"},
-    Foreign{"float32", "f32"},      Foreign{"int", "i32"},        Foreign{"int32", "i32"},         Foreign{"fabs", "abs"},
-    Foreign{"True", "true"},        Foreign{"False", "false"},    Foreign{"INF", "inf"},           Foreign{"Inf", "inf"},
-    Foreign{"infinity", "inf"},     Foreign{"PI", "pi"},          Foreign{"clip", "clamp"},        Foreign{"power", "pow"},
-    Foreign{"absolute", "abs"},     Foreign{"exp_2", "exp2"},     Foreign{"expit", "sigmoid"},     Foreign{"einsum", "dot"},
-    Foreign{"seq_len", "K"},        Foreign{"q_len", "Q"},        Foreign{"kv_len", "K"},          Foreign{"head_dim", "D"},
-    Foreign{"num_heads", "H"},      Foreign{"n_heads", "H"},      Foreign{"num_kv_heads", "HKV"},  Foreign{"batch_size", "B"},
+    Foreign{"q_idx", "q"},         Foreign{"kv_idx", "k"},      Foreign{"k_idx", "k"},          Foreign{"b_idx", "b"},
+    Foreign{"h_idx", "h"},         Foreign{"batch", "b"},       Foreign{"batch_idx", "b"},      Foreign{"head", "h"},
+    Foreign{"head_idx", "h"},      Foreign{"kv", "k"},          Foreign{"q_index", "q"},        Foreign{"kv_index", "k"},
+    Foreign{"score_mod", "score"}, Foreign{"mask_mod", "mask"}, Foreign{"scores", "score"},     Foreign{"kv_head", "hkv"},
+    Foreign{"h_kv", "hkv"},        Foreign{"where", "select"},  Foreign{"maximum", "max"},      Foreign{"minimum", "min"},
+    Foreign{"fmax", "max"},        Foreign{"fmin", "min"},      Foreign{"ln", "log"},           Foreign{"float", "f32"},
+    Foreign{"float32", "f32"},     Foreign{"int", "i32"},       Foreign{"int32", "i32"},        Foreign{"fabs", "abs"},
+    Foreign{"True", "true"},       Foreign{"False", "false"},   Foreign{"INF", "inf"},          Foreign{"Inf", "inf"},
+    Foreign{"infinity", "inf"},    Foreign{"PI", "pi"},         Foreign{"clip", "clamp"},       Foreign{"power", "pow"},
+    Foreign{"absolute", "abs"},    Foreign{"exp_2", "exp2"},    Foreign{"expit", "sigmoid"},    Foreign{"einsum", "dot"},
+    Foreign{"seq_len", "K"},       Foreign{"q_len", "Q"},       Foreign{"kv_len", "K"},         Foreign{"head_dim", "D"},
+    Foreign{"num_heads", "H"},     Foreign{"n_heads", "H"},     Foreign{"num_kv_heads", "HKV"}, Foreign{"batch_size", "B"},
 };
 constexpr std::array kForeignTypes = {
-    Foreign{"float", "f32"},     Foreign{"float32", "f32"},  Foreign{"double", "f32"},  Foreign{"f64", "f32"},      Foreign{"float64", "f32"},
-    Foreign{"half", "f16"},      Foreign{"float16", "f16"},  Foreign{"fp16", "f16"},    Foreign{"fp32", "f32"},     Foreign{"bfloat16", "bf16"},
-    Foreign{"int", "i32"},       Foreign{"int32", "i32"},    Foreign{"i64", "i32"},     Foreign{"int64", "i32"},    Foreign{"long", "i32"},
-    Foreign{"u32", "i32"},       Foreign{"uint32", "i32"},   Foreign{"int16", "i16"},   Foreign{"int8", "i8"},      Foreign{"uint8", "u8"},
-    Foreign{"byte", "u8"},       Foreign{"boolean", "bool"}, Foreign{"b1", "bool"},     Foreign{"Tensor", "f32[N]"}, Foreign{"tensor", "f32[N]"},
+    Foreign{"float", "f32"}, Foreign{"float32", "f32"},  Foreign{"double", "f32"}, Foreign{"f64", "f32"},       Foreign{"float64", "f32"},
+    Foreign{"half", "f16"},  Foreign{"float16", "f16"},  Foreign{"fp16", "f16"},   Foreign{"fp32", "f32"},      Foreign{"bfloat16", "bf16"},
+    Foreign{"int", "i32"},   Foreign{"int32", "i32"},    Foreign{"i64", "i32"},    Foreign{"int64", "i32"},     Foreign{"long", "i32"},
+    Foreign{"u32", "i32"},   Foreign{"uint32", "i32"},   Foreign{"int16", "i16"},  Foreign{"int8", "i8"},       Foreign{"uint8", "u8"},
+    Foreign{"byte", "u8"},   Foreign{"boolean", "bool"}, Foreign{"b1", "bool"},    Foreign{"Tensor", "f32[N]"}, Foreign{"tensor", "f32[N]"},
 };
 
 template <size_t N>
@@ -92,8 +93,12 @@ std::string_view name(Type type) {
     return "?";
 }
 
-ir::Type to_ir(Type type) { return type == Type::F32 ? ir::Type::F32 : type == Type::I32 ? ir::Type::I32 : ir::Type::Bool; }
-Type from_ir(ir::Type type) { return type == ir::Type::F32 ? Type::F32 : type == ir::Type::I32 ? Type::I32 : Type::Bool; }
+ir::Type to_ir(Type type) {
+    return type == Type::F32 ? ir::Type::F32 : type == Type::I32 ? ir::Type::I32 : ir::Type::Bool;
+}
+Type from_ir(ir::Type type) {
+    return type == ir::Type::F32 ? Type::F32 : type == ir::Type::I32 ? Type::I32 : Type::Bool;
+}
 
 std::optional<Slot> slot_named(std::string_view name) {
     for (size_t i = 0; i < kSlots; ++i)
@@ -129,8 +134,12 @@ std::string_view owner_of(std::string_view name) {
     return {};
 }
 
-std::string_view foreign_name(std::string_view name) { return look_up(kForeignNames, name); }
-std::string_view foreign_type(std::string_view name) { return look_up(kForeignTypes, name); }
+std::string_view foreign_name(std::string_view name) {
+    return look_up(kForeignNames, name);
+}
+std::string_view foreign_type(std::string_view name) {
+    return look_up(kForeignTypes, name);
+}
 
 const std::vector<std::string>& language_names() {
     static const std::vector<std::string> names = [] {

@@ -16,14 +16,14 @@ enum class Shape : uint8_t {
     SelectShape,  // bool, T, T -> T for any T
     ToF32,        // i32 or bool or f32 -> f32
     ToI32,
-    Dot,          // two slices -> f32 or i32
+    Dot,  // two slices -> f32 or i32
 };
 
 struct Builtin {
     std::string_view name;
     Shape shape;
     ir::Op op;
-    std::string_view usage;   // as a message shows it: "clamp(x, lo, hi)"
+    std::string_view usage;  // as a message shows it: "clamp(x, lo, hi)"
 };
 [[nodiscard]] const Builtin* builtin_named(std::string_view name);
 

@@ -33,15 +33,16 @@ bool BodyChecker::tensor(const ast::Expr& base, TensorRef& out, bool quiet) {
         }
     }
     if (quiet) return false;
-    if (base.kind == ast::ExprKind::Name && !find_local(base.text) && !decl_.module->visible.contains(base.text) && owner_of(base.text).empty() &&
-        !is_clause_name(base.text)) {
+    if (base.kind == ast::ExprKind::Name && !find_local(base.text) && !decl_.module->visible.contains(base.text) &&
+        owner_of(base.text).empty() && !is_clause_name(base.text)) {
         unknown(base.text, base.span, false);
         return false;
     }
     if (base.kind == ast::ExprKind::Index) {
         Node* inner = index(base);
         if (inner->type != Type::Error)
-            sink_.report(Kind::index_of_scalar, base.span, "an element of a tensor is a scalar").help("the indices of a tensor stand in one pair of brackets: `x[i, j]`");
+            sink_.report(Kind::index_of_scalar, base.span, "an element of a tensor is a scalar")
+                .help("the indices of a tensor stand in one pair of brackets: `x[i, j]`");
         return false;
     }
     if (base.kind == ast::ExprKind::Name) {
@@ -60,13 +61,15 @@ Node* BodyChecker::index_value(const ast::Expr& e) {
     }
     Node* n = expr(e);
     if (n->type == Type::Error || n->type == Type::I32) return settle(n);
-    sink_.report(Kind::bad_index, e.span, name(n->type)).help(n->type == Type::F32 ? "write `i32(...)`, which truncates" : "write `i32(...)`, which is 0 or 1");
+    sink_.report(Kind::bad_index, e.span, name(n->type))
+        .help(n->type == Type::F32 ? "write `i32(...)`, which truncates" : "write `i32(...)`, which is 0 or 1");
     return context_.error(e.span);
 }
 
 void BodyChecker::check_rank(const ast::Expr& e, size_t rank, size_t found, const Param* param) {
     if (rank == found) return;
-    auto& d = sink_.report(Kind::wrong_rank, e.span, e.args[0]->text, count_text(rank, "dimension", "dimensions"), count_text(found, "index", "indices"));
+    auto& d = sink_.report(Kind::wrong_rank, e.span, e.args[0]->text, count_text(rank, "dimension", "dimensions"),
+                           count_text(found, "index", "indices"));
     if (param) d.note(fmt::format("`{}` is declared here", param->name), param->span);
 }
 
@@ -143,8 +146,9 @@ Node* BodyChecker::dot(const ast::Expr& e) {
     const bool later = (!n->sides[0].is_row && decl_.params[n->sides[0].param].has_const_dims) ||
                        (!n->sides[1].is_row && decl_.params[n->sides[1].param].has_const_dims);
     if (!later && compare(lasts[0], lasts[1]) == Agreement::Different) {
-        sink_.report(Kind::extent_mismatch, e.args[1]->span, fmt::format("the last dimension of `{}`", e.args[1]->args[0]->text),
-                     dim_text(lasts[1], decl_.free_extents), dim_text(lasts[0], decl_.free_extents))
+        sink_
+            .report(Kind::extent_mismatch, e.args[1]->span, fmt::format("the last dimension of `{}`", e.args[1]->args[0]->text),
+                    dim_text(lasts[1], decl_.free_extents), dim_text(lasts[0], decl_.free_extents))
             .note("`dot` takes two rows of one length; this is the other", e.args[0]->span);
         return context_.error(e.span);
     }
@@ -162,8 +166,7 @@ Node* BodyChecker::reduce(const ast::Expr& e) {
     Node* hi = expr(*e.args[1]);
     for (Node** bound : {&lo, &hi}) {
         if ((*bound)->type == Type::F32 || (*bound)->type == Type::Bool) {
-            sink_.report(Kind::bad_operand, (*bound)->span, e.text, "bounds of type `i32`", name((*bound)->type))
-                .help("write `i32(...)`");
+            sink_.report(Kind::bad_operand, (*bound)->span, e.text, "bounds of type `i32`", name((*bound)->type)).help("write `i32(...)`");
             *bound = context_.error((*bound)->span);
         }
         *bound = settle(*bound);

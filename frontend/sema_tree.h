@@ -41,7 +41,9 @@ inline constexpr std::array<std::string_view, ir::kBuiltinExtents> kExtentNames 
 
 /// A set of slots, one bit each by position, and of the names that single clauses add.
 using Reads = uint16_t;
-[[nodiscard]] constexpr Reads bit(Slot slot) { return static_cast<Reads>(1u << static_cast<unsigned>(slot)); }
+[[nodiscard]] constexpr Reads bit(Slot slot) {
+    return static_cast<Reads>(1u << static_cast<unsigned>(slot));
+}
 inline constexpr Reads kAllSlots = (1u << kSlots) - 1;
 inline constexpr Reads kAllIndices = kAllSlots & ~(1u << static_cast<unsigned>(Slot::Score));
 
@@ -82,7 +84,7 @@ struct Link {
     ir::Op op;
     Node* left;
     Node* right;
-    bool exchanged = false;   // > and >=
+    bool exchanged = false;  // > and >=
 };
 
 /// A side of dot: all of a tensor parameter's indices but the last, or a row of a transform clause.
@@ -106,8 +108,8 @@ struct Node {
     bool adapts = false;
     bool overflows = false;
     double exact = 0;
-    Reads reads = 0;    // slots read when evaluated, mask arguments included
-    Reads passes = 0;   // slots that mask parameters of the declaration are let see
+    Reads reads = 0;   // slots read when evaluated, mask arguments included
+    Reads passes = 0;  // slots that mask parameters of the declaration are let see
     std::vector<Node*> args;
     std::vector<Link> links;
     std::vector<Slice> sides;
@@ -120,7 +122,7 @@ struct Let {
     std::string name;
     Span span;
     Node* value = nullptr;
-    uint32_t loops = 0;          // loops of the declaration around the let
+    uint32_t loops = 0;  // loops of the declaration around the let
     uint32_t used = 0;
 };
 
@@ -134,14 +136,14 @@ struct Param {
     enum class Kind : uint8_t { Scalar, Tensor, Mask, Error } kind = Kind::Error;
     std::string name;
     Span span;
-    Type type = Type::Error;              // scalars; tensors: of an element
+    Type type = Type::Error;  // scalars; tensors: of an element
     ir::ElemType elem = ir::ElemType::F32;
-    std::vector<ir::Dim> dims;            // extent ids: built-in ones, then the declaration's free extents
+    std::vector<ir::Dim> dims;  // extent ids: built-in ones, then the declaration's free extents
     bool is_const = false;
     bool grad = false;
     std::optional<Value> default_value;
     const ast::ParamDecl* syntax = nullptr;
-    bool has_const_dims = false;          // a dimension names a `const` parameter: computed again when lowered
+    bool has_const_dims = false;  // a dimension names a `const` parameter: computed again when lowered
     bool used = false;
 };
 
@@ -177,17 +179,17 @@ struct Decl {
     Type result = Type::Error;
     Node* body = nullptr;
     AttentionBody attention;
-    std::optional<Value> constant;   // Const
-    bool ambiguous = false;          // its name is declared again: what uses mean is not known
-    std::vector<const Let*> lets;    // all of its lets, for warnings
-    bool broken = false;             // on a cycle, or its text or signature is unusable: calls of it are not looked into
+    std::optional<Value> constant;  // Const
+    bool ambiguous = false;         // its name is declared again: what uses mean is not known
+    std::vector<const Let*> lets;   // all of its lets, for warnings
+    bool broken = false;            // on a cycle, or its text or signature is unusable: calls of it are not looked into
 };
 
 /// One file of the program.
 struct Module {
     diag::FileId file = 0;
-    std::string display;                       // as messages name it: a path, or `std`
-    std::string key;                           // identity: the normalised path, or `<std>`
+    std::string display;  // as messages name it: a path, or `std`
+    std::string key;      // identity: the normalised path, or `<std>`
     bool embedded = false;
     std::unique_ptr<ast::File> syntax;
     struct Import {
@@ -196,7 +198,7 @@ struct Module {
     };
     std::vector<Import> imports;
     std::vector<Decl*> decls;
-    std::unordered_map<std::string_view, Decl*> visible;   // what expressions of this file may name
+    std::unordered_map<std::string_view, Decl*> visible;  // what expressions of this file may name
 };
 
 }  // namespace flexc::sema
@@ -205,7 +207,7 @@ namespace flexc::frontend {
 
 struct Program::Impl {
     diag::SourceManager* sources = nullptr;
-    std::deque<sema::Module> modules;   // the main file first
+    std::deque<sema::Module> modules;  // the main file first
     std::deque<sema::Decl> decls;
     std::deque<sema::Node> nodes;
     std::deque<sema::Let> lets;

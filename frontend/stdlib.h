@@ -7,7 +7,7 @@
 namespace flexc::sema {
 
 struct EmbeddedFile {
-    std::string_view name;   // the file's stem: `std`
+    std::string_view name;  // the file's stem: `std`
     std::string_view text;
 };
 [[nodiscard]] std::span<const EmbeddedFile> embedded_files();

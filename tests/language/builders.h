@@ -24,7 +24,8 @@ inline Case value(std::string section, std::string sentence, const std::string& 
 }
 
 /// A condition that must hold.
-inline Case truth(std::string section, std::string sentence, const std::string& condition, std::vector<Array> arrays = {}, const std::string& params = {}) {
+inline Case truth(std::string section, std::string sentence, const std::string& condition, std::vector<Array> arrays = {},
+                  const std::string& params = {}) {
     return value(std::move(section), std::move(sentence), "f32(" + condition + ")", 1, std::move(arrays), params);
 }
 
@@ -41,7 +42,8 @@ inline Case mask_rows(std::string section, std::string sentence, std::string sou
     for (int32_t i = 0; i < shape.B * shape.HKV; ++i)
         for (int32_t k = 0; k < shape.K; ++k) v.values.push_back(std::exp2(k));
     c.arrays.push_back(v);
-    Array zero{"q", {shape.B, shape.H, shape.Q, shape.D}, std::vector<double>(static_cast<size_t>(shape.B * shape.H * shape.Q * shape.D), 0.0)};
+    Array zero{
+        "q", {shape.B, shape.H, shape.Q, shape.D}, std::vector<double>(static_cast<size_t>(shape.B * shape.H * shape.Q * shape.D), 0.0)};
     c.arrays.push_back(zero);
     for (int32_t q = 0; q < static_cast<int32_t>(rows.size()); ++q) {
         double sum = 0;
@@ -54,7 +56,9 @@ inline Case mask_rows(std::string section, std::string sentence, std::string sou
     return c;
 }
 
-inline Array scalar(std::string name, double v) { return {std::move(name), {}, {v}}; }
+inline Array scalar(std::string name, double v) {
+    return {std::move(name), {}, {v}};
+}
 inline Array vector(std::string name, std::vector<double> v) {
     const auto n = static_cast<int32_t>(v.size());
     return {std::move(name), {n}, std::move(v)};

@@ -2,7 +2,8 @@
 // would catch being false. An engine that runs them needs `o`, `lse`, `max_score` and the emits of a whole attention, nothing inside it.
 //
 // Most cases ask for the value of an expression. They use it as the score of an attention with one query and one key, where
-// lse is that value. Defaults: B = H = HKV = Q = K = D = DV = 1, q and k all 1 (so the raw score is sqrt(D)), v[b, hkv, k, d] = 100 b + 10 hkv + k.
+// lse is that value. Defaults: B = H = HKV = Q = K = D = DV = 1, q and k all 1 (so the raw score is sqrt(D)), v[b, hkv, k, d] = 100 b + 10
+// hkv + k.
 #pragma once
 
 #include <cstdint>
@@ -32,15 +33,15 @@ struct Expected {
 };
 
 struct Case {
-    std::string section;    // of LANGUAGE: "text", "declarations", "expressions", "meaning", "std", "clauses"
+    std::string section;  // of LANGUAGE: "text", "declarations", "expressions", "meaning", "std", "clauses"
     std::string sentence;
-    std::string source;     // one attention
+    std::string source;  // one attention
     Shape shape;
-    std::vector<Array> arrays;   // parameters, and `q`, `k`, `v` where they are not the default
+    std::vector<Array> arrays;  // parameters, and `q`, `k`, `v` where they are not the default
     std::vector<Expected> expected;
     std::map<std::string, std::string> consts;
-    std::map<std::string, std::string> files;   // importable, by path
-    double tolerance = 1e-6;                    // relative and absolute; 0: exact
+    std::map<std::string, std::string> files;  // importable, by path
+    double tolerance = 1e-6;                   // relative and absolute; 0: exact
 };
 
 /// A program that must not be accepted, and the code of the diagnostic that says why.

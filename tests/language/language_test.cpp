@@ -43,9 +43,12 @@ std::optional<ir::Bindings> bind(const Case& c, const ir::Attention& a) {
         const Array* array = find(c, p.name);
         if (!p.is_tensor) {
             if (!array && !p.default_bits) return std::nullopt;
-            if (array) out.scalars[i] = array->values[0];
-            else if (p.type == ir::Type::F32) out.scalars[i] = static_cast<double>(std::bit_cast<float>(*p.default_bits));
-            else out.scalars[i] = static_cast<int32_t>(*p.default_bits);
+            if (array)
+                out.scalars[i] = array->values[0];
+            else if (p.type == ir::Type::F32)
+                out.scalars[i] = static_cast<double>(std::bit_cast<float>(*p.default_bits));
+            else
+                out.scalars[i] = static_cast<int32_t>(*p.default_bits);
             continue;
         }
         if (!array || array->shape.size() != p.dims.size()) return std::nullopt;
@@ -59,7 +62,8 @@ std::optional<ir::Bindings> bind(const Case& c, const ir::Attention& a) {
     }
     for (size_t i = 0; i < a.params.size(); ++i)
         for (size_t d = 0; d < a.params[i].dims.size(); ++d) CHECK(value_of(a.params[i].dims[d], out.extents) == out.tensors[i].dim[d]);
-    for (const ir::ExtentConstraint& k : a.constraints) CHECK_MESSAGE(value_of(k.left, out.extents) == value_of(k.right, out.extents), k.reason);
+    for (const ir::ExtentConstraint& k : a.constraints)
+        CHECK_MESSAGE(value_of(k.left, out.extents) == value_of(k.right, out.extents), k.reason);
     return out;
 }
 
@@ -83,7 +87,10 @@ ir::AttentionInput input(const Case& c) {
 void compare(const Case& c, const ir::AttentionOutput& out, const std::string& when) {
     const Shape& s = c.shape;
     for (const Expected& e : c.expected) {
-        const std::vector<double>* values = e.output == "o" ? &out.o : e.output == "lse" ? &out.lse : e.output == "max_score" ? &out.max_score : nullptr;
+        const std::vector<double>* values = e.output == "o"           ? &out.o
+                                            : e.output == "lse"       ? &out.lse
+                                            : e.output == "max_score" ? &out.max_score
+                                                                      : nullptr;
         int32_t inner = s.Q;
         for (const auto& [name, emitted] : out.emits)
             if (name == e.output) {
@@ -100,9 +107,12 @@ void compare(const Case& c, const ir::AttentionOutput& out, const std::string& w
         CAPTURE(when);
         CAPTURE(e.output);
         CAPTURE(at);
-        if (std::isnan(e.value)) CHECK_MESSAGE(std::isnan(got), got << " is not NaN");
-        else if (std::isinf(e.value)) CHECK(got == e.value);
-        else CHECK_MESSAGE(std::abs(got - e.value) <= c.tolerance * std::max(1.0, std::abs(e.value)), got << " instead of " << e.value);
+        if (std::isnan(e.value))
+            CHECK_MESSAGE(std::isnan(got), got << " is not NaN");
+        else if (std::isinf(e.value))
+            CHECK(got == e.value);
+        else
+            CHECK_MESSAGE(std::abs(got - e.value) <= c.tolerance * std::max(1.0, std::abs(e.value)), got << " instead of " << e.value);
     }
 }
 
@@ -137,12 +147,24 @@ void run_section(const std::vector<Case>& cases) {
 
 }  // namespace
 
-TEST_CASE("language: text") { run_section(text_cases()); }
-TEST_CASE("language: declarations") { run_section(declaration_cases()); }
-TEST_CASE("language: expressions") { run_section(expression_cases()); }
-TEST_CASE("language: the meaning of an attention") { run_section(meaning_cases()); }
-TEST_CASE("language: clauses") { run_section(clause_cases()); }
-TEST_CASE("language: std") { run_section(std_cases()); }
+TEST_CASE("language: text") {
+    run_section(text_cases());
+}
+TEST_CASE("language: declarations") {
+    run_section(declaration_cases());
+}
+TEST_CASE("language: expressions") {
+    run_section(expression_cases());
+}
+TEST_CASE("language: the meaning of an attention") {
+    run_section(meaning_cases());
+}
+TEST_CASE("language: clauses") {
+    run_section(clause_cases());
+}
+TEST_CASE("language: std") {
+    run_section(std_cases());
+}
 
 TEST_CASE("language: what is not allowed") {
     for (const Rejection& r : rejections()) {

@@ -44,8 +44,9 @@ std::string repeated(int n, const std::function<std::string(int)>& line) {
 }  // namespace
 
 TEST_CASE("what is written once is computed once, through lets, calls and masks") {
-    const Lowered l("fn f(x: f32) -> f32 = exp(x) + exp(x); mask m(i: mask) = i() and i() or i();"
-                    "attention a(w: f32[N]) { let e = f(w[k]); score = e + e + f(w[k]); mask = m(e > 1.0); }");
+    const Lowered l(
+        "fn f(x: f32) -> f32 = exp(x) + exp(x); mask m(i: mask) = i() and i() or i();"
+        "attention a(w: f32[N]) { let e = f(w[k]); score = e + e + f(w[k]); mask = m(e > 1.0); }");
     REQUIRE(l.attention);
     CHECK(l.count(ir::Op::Exp) == 1);
     CHECK(l.count(ir::Op::Load) == 1);
@@ -53,17 +54,23 @@ TEST_CASE("what is written once is computed once, through lets, calls and masks"
 }
 
 TEST_CASE("lets that double sixty times over stay sixty values") {
-    const Lowered l("attention a { let a0 = score; " +
-                    repeated(60, [](int i) { return "let a" + std::to_string(i + 1) + " = a" + std::to_string(i) + " * a" + std::to_string(i) + "; "; }) + "score = a60; }");
+    const Lowered l(
+        "attention a { let a0 = score; " +
+        repeated(60,
+                 [](int i) { return "let a" + std::to_string(i + 1) + " = a" + std::to_string(i) + " * a" + std::to_string(i) + "; "; }) +
+        "score = a60; }");
     REQUIRE(l.attention);
     CHECK(l.count(ir::Op::Mul) == 60);
 }
 
 TEST_CASE("masks by name that double sixty times over are shared") {
     const Lowered l("mask m0(i: mask) = i(); " +
-                    repeated(60, [](int i) {
-                        return "mask m" + std::to_string(i + 1) + "(i: mask) = m" + std::to_string(i) + "(i()) and m" + std::to_string(i) + "(i()); ";
-                    }) + "attention a { mask = m60(q > k); }");
+                    repeated(60,
+                             [](int i) {
+                                 return "mask m" + std::to_string(i + 1) + "(i: mask) = m" + std::to_string(i) + "(i()) and m" +
+                                        std::to_string(i) + "(i()); ";
+                             }) +
+                    "attention a { mask = m60(q > k); }");
     REQUIRE(l.attention);
     CHECK(l.attention->graph.size() < 100);
 }
@@ -84,10 +91,11 @@ TEST_CASE("work is bounded, whatever is inlined") {
                                  });
     CHECK(Lowered(doubling + "attention a { score = g60(score); }").reports(diag::Kind::too_many_nodes));
 
-    const std::string closures = "mask m0(i: mask) = i(); " + repeated(60, [](int i) {
-                                     const std::string m = "m" + std::to_string(i);
-                                     return "mask m" + std::to_string(i + 1) + "(i: mask) = " + m + "(i(q = k, k = q)) and " + m + "(i(q = q + 1)); ";
-                                 });
+    const std::string closures =
+        "mask m0(i: mask) = i(); " + repeated(60, [](int i) {
+            const std::string m = "m" + std::to_string(i);
+            return "mask m" + std::to_string(i + 1) + "(i: mask) = " + m + "(i(q = k, k = q)) and " + m + "(i(q = q + 1)); ";
+        });
     CHECK(Lowered(closures + "attention a { mask = m60(q > k); }").reports(diag::Kind::too_many_nodes));
 
     const std::string deep = "fn g0(x: f32) -> f32 = x + 1.0; " + repeated(5000, [](int i) {
@@ -99,12 +107,15 @@ TEST_CASE("work is bounded, whatever is inlined") {
 
 TEST_CASE("along every path of the graph the loop variables differ") {
     // Values of reductions come into other reductions through a let, an argument, a bound, and a mask.
-    const Lowered l("fn total(x: f32) -> f32 = sum (j in 0..N2: x * f32(j)); const N2: i32 = 3; score count(i: mask) = f32(sum (j in 0..3: i32(i(k = j))));"
-                    "attention a(w: f32[N]) { let row = sum (j in 0..3: w[j]); score = total(row) + sum (j in 0..3: row) + f32(sum (j in 0..sum (i in 0..3: i): j))"
-                    " + count(sum (j in 0..3: j * k) > 4) + sum (i in 0..3: total(total(row) + f32(i))); }");
+    const Lowered l(
+        "fn total(x: f32) -> f32 = sum (j in 0..N2: x * f32(j)); const N2: i32 = 3; score count(i: mask) = f32(sum (j in 0..3: i32(i(k = "
+        "j))));"
+        "attention a(w: f32[N]) { let row = sum (j in 0..3: w[j]); score = total(row) + sum (j in 0..3: row) + f32(sum (j in 0..sum (i in "
+        "0..3: i): j))"
+        " + count(sum (j in 0..3: j * k) > 4) + sum (i in 0..3: total(total(row) + f32(i))); }");
     REQUIRE(l.attention);
     const ir::Graph& g = l.attention->graph;
-    std::vector<uint32_t> inside(g.size(), 0);   // depths of the reductions in or below a node
+    std::vector<uint32_t> inside(g.size(), 0);  // depths of the reductions in or below a node
     for (uint32_t i = 0; i < g.size(); ++i) {
         const ir::NodeId id{i};
         for (const ir::NodeId o : g.operands(id)) inside[i] |= inside[o.value];
@@ -116,9 +127,10 @@ TEST_CASE("along every path of the graph the loop variables differ") {
 }
 
 TEST_CASE("constant parameters are folded and absent, the others keep their order") {
-    const Lowered l("attention a(x: f32 = 2, const n: i32, w: grad f32[n, M], const on: bool = false, b2: bool = true, blocks_of: i32[B, 1, R, J]) {"
-                    " score = score * x + w[n - 1, k] + f32(on == b2); blocks = blocks_of; }",
-                    {{"n", "5"}});
+    const Lowered l(
+        "attention a(x: f32 = 2, const n: i32, w: grad f32[n, M], const on: bool = false, b2: bool = true, blocks_of: i32[B, 1, R, J]) {"
+        " score = score * x + w[n - 1, k] + f32(on == b2); blocks = blocks_of; }",
+        {{"n", "5"}});
     REQUIRE(l.attention);
     const ir::Attention& a = *l.attention;
     REQUIRE(a.params.size() == 4);
@@ -154,7 +166,7 @@ TEST_CASE("constant masks are warned about where the user wrote one") {
     CHECK(kind("k % 4 < 4") == 1);
     CHECK(kind("q + 1 > 0") == 1);
     CHECK(kind("q - k <= n") == 0);
-    CHECK(kind("q + 2 > 0") == 0);   // may wrap
+    CHECK(kind("q + 2 > 0") == 0);  // may wrap
     CHECK(kind("k % n < n") == 0);
-    CHECK(kind("abs(n) >= 0") == 0);   // abs(INT_MIN)
+    CHECK(kind("abs(n) >= 0") == 0);  // abs(INT_MIN)
 }

@@ -36,8 +36,12 @@ struct Checked {
     }
 };
 
-ir::Dim extent(int32_t multiplier, int32_t id, int64_t offset) { return {multiplier, id, offset}; }
-ir::Dim constant(int64_t value) { return {0, -1, value}; }
+ir::Dim extent(int32_t multiplier, int32_t id, int64_t offset) {
+    return {multiplier, id, offset};
+}
+ir::Dim constant(int64_t value) {
+    return {0, -1, value};
+}
 
 }  // namespace
 
@@ -48,7 +52,8 @@ TEST_CASE("values of constant parameters are read exactly or not at all") {
     CHECK(i32("0x10")->bits == 16);
     CHECK(i32("1_000")->bits == 1000);
     CHECK(i32("+7")->bits == 7);
-    for (const char* bad : {"", "-", "2147483648", "-2147483649", "1.0", "1e3", "abc", "12a", "0x", "--1", " 1", "99999999999999999999999"}) CHECK_MESSAGE(!i32(bad), bad);
+    for (const char* bad : {"", "-", "2147483648", "-2147483649", "1.0", "1e3", "abc", "12a", "0x", "--1", " 1", "99999999999999999999999"})
+        CHECK_MESSAGE(!i32(bad), bad);
 
     const auto f32 = [](std::string_view text) { return sema::parse_value(text, Type::F32); };
     CHECK(std::bit_cast<float>(f32("0.5")->bits) == 0.5f);
@@ -85,7 +90,7 @@ TEST_CASE("free extents are solved from what is passed") {
     using Dims = std::vector<ir::Dim>;
     const auto bind = [&](const Dims& a, const Dims& b) { return sema::bind_extents(callee, {&a, &b}); };
 
-    const auto exact = bind({constant(9)}, {constant(4), constant(4)});   // 2 N + 1 = 9
+    const auto exact = bind({constant(9)}, {constant(4), constant(4)});  // 2 N + 1 = 9
     CHECK(exact.free[0] == constant(4));
     CHECK(exact.conflicts.empty());
     CHECK(exact.constraints.empty());
@@ -122,9 +127,11 @@ TEST_CASE("every builtin name is owned, and owned names are found") {
 }
 
 TEST_CASE("a program lists its attentions, constant parameters and files") {
-    const Checked c("import \"a.flex\"; import std; ## One.\nattention one(const n: i32, x: f32, const m: i32 = 2) { score = score * x + f32(n + m + A); mask = causal(); }"
-                    "attention two {}",
-                    {{"dir/a.flex", "import \"sub/b.flex\"; const A: i32 = B2; attention hidden {}"}, {"dir/sub/b.flex", "const B2: i32 = 1;"}});
+    const Checked c(
+        "import \"a.flex\"; import std; ## One.\nattention one(const n: i32, x: f32, const m: i32 = 2) { score = score * x + f32(n + m + "
+        "A); mask = causal(); }"
+        "attention two {}",
+        {{"dir/a.flex", "import \"sub/b.flex\"; const A: i32 = B2; attention hidden {}"}, {"dir/sub/b.flex", "const B2: i32 = 1;"}});
     REQUIRE_MESSAGE(c.program, diag::render_all(c.sources, c.sink, false));
     REQUIRE(c.program->attentions().size() == 2);
     CHECK(c.program->attentions()[0].const_params == std::vector<std::string>{"n", "m"});
