@@ -44,13 +44,14 @@ enum flex_tile_state_value { FLEX_TILE_SKIP = 0, FLEX_TILE_PARTIAL = 1, FLEX_TIL
 /* One block of scores, rows x cols, on which the softmax step works in place.
  * Row r is query head h + r / nq, query q + r % nq (nq = rows when all rows are of one head).
  * Column c is key k + c. Columns in [cols, padded) up to the next multiple of the vector length exist in memory and
- * hold anything on entry. On exit p[r][c] holds exp2((s - m) * log2 e): exactly -0.0f where the element is masked, has score -inf, or
- * is padding, so that a product with a non-finite V can tell "does not attend" from "weight underflowed". */
+ * hold anything on entry. On exit p[r][c] holds exp2((s - m) * log2 e), 0 where the element is masked, has score -inf, or is padding. With `mark` these
+ * zeros, and no others, are -0.0f, so that a product with a non-finite V can tell "does not attend" from "weight underflowed". */
 struct flex_block {
     const struct flex_args* args;
     int32_t b, h, q, nq, rows;
     int32_t k, cols;
     int32_t full;        /* nonzero: no mask needs evaluating */
+    int32_t mark;        /* nonzero: -0.0f for what does not attend */
     float* s;            /* scores (scale * dot) in, weights out */
     int64_t ld;          /* elements from one row of s to the next, a multiple of the vector length */
     float* m;            /* [rows] running maximum, natural-log domain; -inf at start */

@@ -464,6 +464,7 @@ void Attention::visit(const Item& item, const SubTile& sub, const Workspace& w, 
     block.k = k0;
     block.cols = keys;
     block.full = run.full;
+    block.mark = exact || streams_;
     block.s = w.s;
     block.ld = lds_;
     block.m = w.m + row;

@@ -3,7 +3,7 @@
 // flex_cpu_softmax works on one block of scores, row by row, in two sweeps over a row that is in L1:
 //
 //   sweep 1   s = score(s), masked elements -inf, running maximum        one vector of keys a step
-//   sweep 2   p = exp2((s - m) log2 e), sum; -0 where s is -inf
+//   sweep 2   p = exp2((s - m) log2 e), sum; -0 where s is -inf, if the block asks for marks
 //
 // The difference s - m is taken before the scaling: s log2 e - m log2 e in one FMA is wrong by |m| ulp, and overflows for scores
 // near 3e38. A NaN or +inf that is not masked makes its p NaN, hence l and, through the product with V, o; m follows l.
@@ -17,13 +17,51 @@
 namespace {
 
 constexpr float kInf = __builtin_inff();
-constexpr float kLog2e = 1.44269504088896340736f;
 
 FLEX_INLINE I lane_index() {
     I v;
     FLEX_UNROLL
     for (int i = 0; i < kLanes; i++) v[i] = i;
     return v;
+}
+
+// Rows whose maxima are found before any of them is weighed, so that the horizontal steps of one row hide behind the work of the others.
+constexpr int32_t kGroup = 8;
+
+/// The second sweep of rows [r0, r1): running maximum, weights, sums.
+__attribute__((noinline)) void weigh(const flex_block* block, int32_t r0, int32_t r1, const float* highest) {
+    const int32_t cols = block->cols;
+    float alphas[kGroup];
+    for (int32_t r = r0; r < r1; r++) {
+        const float m_old = block->m[r];
+        const float m = highest[r - r0] > m_old ? highest[r - r0] : m_old;   // a NaN in m_old stays
+        // Equal covers -inf and -inf: nothing was attended to yet, and nothing is to be rescaled.
+        alphas[r - r0] = m == m_old ? 1.0f : flexmath::weight(F(m_old), F(m))[0];
+        block->m[r] = m;
+    }
+    for (int32_t r = r0; r < r1; r++) {
+        float* s = block->s + r * block->ld;
+        const float m = block->m[r];
+        F sum = F(0.0f);
+        if (block->mark || !(m > -kInf)) {
+            for (int32_t c = 0; c < cols; c += kLanes) {
+                const F x = load(s + c);
+                const F p = select(x == -kInf, F(-0.0f), flexmath::weight(x, F(m)));
+                store(s + c, p);
+                sum += p;
+            }
+        } else {
+            for (int32_t c = 0; c < cols; c += kLanes) {
+                const F p = flexmath::weight(load(s + c), F(m));
+                store(s + c, p);
+                sum += p;
+            }
+        }
+        const float l = block->l[r] * alphas[r - r0] + reduce_sum(sum);
+        if (l != l) block->m[r] = l;
+        block->l[r] = l;
+        block->alpha[r] = alphas[r - r0];
+    }
 }
 
 }  // namespace
@@ -48,59 +86,45 @@ void flex_cpu_softmax(const flex_block* block) {
     const int32_t rows = block->rows, q0 = block->q, q_end = q0 + block->nq;
     const int32_t whole = cols & ~(kLanes - 1);
     int32_t h = block->h, q = q0;
-    float* s = block->s;
-    for (int32_t r = 0; r < rows; r++, s += block->ld) {
-        F top = F(-kInf);
-        RowState row;
-        flex_hook_row(args, b, h, q, &row);
-        if (full) {
-            for (int32_t c = 0; c < whole; c += kLanes) {
-                const F x = flex_hook_score(args, &row, b, h, q, k0 + c, kLanes, load(s + c));
-                store(s + c, x);
+    for (int32_t r0 = 0; r0 < rows; r0 += kGroup) {
+        const int32_t r1 = r0 + kGroup < rows ? r0 + kGroup : rows;
+        float highest[kGroup];
+        for (int32_t r = r0; r < r1; r++) {
+            float* s = block->s + r * block->ld;
+            F top = F(-kInf);
+            RowState row;
+            flex_hook_row(args, b, h, q, &row);
+            if (full) {
+                for (int32_t c = 0; c < whole; c += kLanes) {
+                    const F x = flex_hook_score(args, &row, b, h, q, k0 + c, kLanes, load(s + c));
+                    store(s + c, x);
+                    top = max(x, top);
+                }
+            } else {
+                for (int32_t c = 0; c < whole; c += kLanes) {
+                    const I keep = flex_hook_mask(args, &row, b, h, q, k0 + c, kLanes);
+                    F x = flex_hook_score(args, &row, b, h, q, k0 + c, kLanes, load(s + c));
+                    x = select(keep != 0, x, F(-kInf));
+                    store(s + c, x);
+                    top = max(x, top);
+                }
+            }
+            if (whole < cols) {
+                const int32_t active = cols - whole;
+                I keep = lane_index() < active;
+                if (!full) keep &= flex_mask_lanes(args, b, h, q, k0 + whole, active) != 0;
+                F x = flex_score_lanes(args, b, h, q, k0 + whole, active, load(s + whole));
+                x = select(keep, x, F(-kInf));
+                store(s + whole, x);
                 top = max(x, top);
             }
-        } else {
-            for (int32_t c = 0; c < whole; c += kLanes) {
-                const I keep = flex_hook_mask(args, &row, b, h, q, k0 + c, kLanes);
-                F x = flex_hook_score(args, &row, b, h, q, k0 + c, kLanes, load(s + c));
-                x = select(keep != 0, x, F(-kInf));
-                store(s + c, x);
-                top = max(x, top);
+            highest[r - r0] = reduce_max(top);
+            if (++q == q_end) {
+                q = q0;
+                h++;
             }
         }
-        if (whole < cols) {
-            const int32_t active = cols - whole;
-            I keep = lane_index() < active;
-            if (!full) keep &= flex_mask_lanes(args, b, h, q, k0 + whole, active) != 0;
-            F x = flex_score_lanes(args, b, h, q, k0 + whole, active, load(s + whole));
-            x = select(keep, x, F(-kInf));
-            store(s + whole, x);
-            top = max(x, top);
-        }
-
-        const float m_old = block->m[r];
-        const float highest = reduce_max(top);
-        float m = highest > m_old ? highest : m_old;   // a NaN in m_old stays
-        // Equal covers -inf and -inf: nothing was attended to yet, and nothing is to be rescaled.
-        const float alpha = m == m_old ? 1.0f : flexmath::exp2_nonpositive(F((m_old - m) * kLog2e))[0];
-        F sum = F(0.0f);
-        for (int32_t c = 0; c < cols; c += kLanes) {
-            const F x = load(s + c);
-            F p = flexmath::exp2_nonpositive((x - m) * kLog2e);
-            p = select(x == -kInf, F(-0.0f), p);
-            store(s + c, p);
-            sum += p;
-        }
-        const float l = block->l[r] * alpha + reduce_sum(sum);
-        if (l != l) m = l;
-        block->m[r] = m;
-        block->l[r] = l;
-        block->alpha[r] = alpha;
-
-        if (++q == q_end) {
-            q = q0;
-            h++;
-        }
+        weigh(block, r0, r1, highest);
     }
 }
 
