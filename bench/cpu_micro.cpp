@@ -42,7 +42,7 @@ struct Case {
 
 void measure(const Case& c, flex::CpuLevel level, int threads, double peak) {
     const flex_cpu_kernel kernel{FLEX_ABI_VERSION, static_cast<uint32_t>(flex::lanes(level)), scale, c.causal ? causal_state : full,
-                                 c.causal ? causal_range : whole, no_softmax, nullptr, nullptr};
+                                 c.causal ? causal_range : whole, no_softmax, nullptr, nullptr, [](int32_t) { return -1; }, nullptr};
     const auto make = [&](std::vector<char>& bytes, int heads, int rows) {
         bytes.resize(static_cast<size_t>(c.batch) * static_cast<size_t>(heads) * static_cast<size_t>(rows) * static_cast<size_t>(c.dim) * flex::size_of(c.dtype));
         for (size_t i = 1; i < bytes.size(); i += 2) bytes[i] = static_cast<char>(0x38 + i / 2 % 5);   // 1e-5 .. 1 in each type
