@@ -1,6 +1,7 @@
 #include "ir/congruence.h"
 
 #include <algorithm>
+#include <optional>
 #include <vector>
 
 #include "ir/reads.h"
@@ -69,6 +70,33 @@ bool varies(const Graph& graph, NodeId id) {
     return false;
 }
 
+/// x // divisor == y // divisor
+struct Quotients {
+    NodeId x, y, divisor;
+};
+
+std::optional<Quotients> quotients_of(const Graph& graph, NodeId equality) {
+    const NodeId a = graph.operand(equality, 0), b = graph.operand(equality, 1);
+    if (graph[a].op != Op::FloorDiv || graph[b].op != Op::FloorDiv || graph.operand(a, 1) != graph.operand(b, 1)) return std::nullopt;
+    const NodeId divisor = graph.operand(a, 1);
+    if (varies(graph, divisor) || graph.as_i32(divisor) == 0) return std::nullopt;
+    return Quotients{graph.operand(a, 0), graph.operand(b, 0), divisor};
+}
+
+/// x % n as x - x // n * n, and so for y: once the quotients are one value, x % n >= y % n is x >= y.
+NodeId without_remainders(Graph& graph, NodeId root, const Quotients& quotients) {
+    return rebuilt(graph, root, [&](NodeId old, NodeId copy) {
+        if (graph[old].op != Op::Mod || graph.operand(old, 1) != quotients.divisor) return copy;
+        const NodeId x = graph.operand(old, 0);
+        if (x != quotients.x && x != quotients.y) return copy;
+        return graph.make(Op::Sub, {x, graph.make(Op::Mul, {graph.make(Op::FloorDiv, {x, quotients.divisor}), quotients.divisor})});
+    });
+}
+
+NodeId zero_remainders(Graph& graph, NodeId root, NodeId divisor) {
+    return rebuilt(graph, root, [&](NodeId old, NodeId copy) { return graph[old].op == Op::Mod && graph.operand(old, 1) == divisor ? graph.i32(0) : copy; });
+}
+
 /// The conjunction with each of its equalities used in the other conjuncts.
 NodeId refined(Graph& graph, NodeId conjunction) {
     std::vector<NodeId> terms = conjuncts(graph, conjunction);
@@ -81,8 +109,19 @@ NodeId refined(Graph& graph, NodeId conjunction) {
         if (from_varies == to_varies ? from.value < to.value : to_varies) std::swap(from, to);
         if (!varies(graph, from)) continue;
         ++used;
-        for (size_t j = 0; j < terms.size(); ++j)
-            if (j != i) terms[j] = substituted(graph, terms[j], from, to);
+        const auto quotients = quotients_of(graph, terms[i]);
+        for (size_t j = 0; j < terms.size(); ++j) {
+            if (j == i) continue;
+            const NodeId whole = quotients ? without_remainders(graph, terms[j], *quotients) : terms[j];
+            const NodeId term = substituted(graph, whole, from, to);
+            if (whole == terms[j] || graph.as_i32(quotients->divisor)) {
+                terms[j] = term;
+                continue;
+            }
+            // Where the divisor is 0 a remainder is 0, and not what the quotient leaves.
+            const NodeId is_zero = graph.make(Op::Eq, {quotients->divisor, graph.i32(0)});
+            terms[j] = graph.make(Op::Select, {is_zero, substituted(graph, zero_remainders(graph, terms[j], quotients->divisor), from, to), term});
+        }
     }
     if (used == 0) return conjunction;
     NodeId all = terms[0];

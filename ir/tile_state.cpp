@@ -39,6 +39,13 @@ struct Truth {
     NodeId maybe, always;
 };
 
+/// A load at each of the few indices that a tile touches. Where `ok` fails they are too many.
+struct Elements {
+    NodeId element;                   // one of them, under the variables of the loops over the indices
+    std::vector<NodeId> variables;    // outermost first
+    NodeId ok;
+};
+
 struct Term {
     NodeId atom;
     int32_t factor;
@@ -79,6 +86,7 @@ public:
         for (uint32_t i = 0; i < count; ++i) {
             if (!wanted[i]) continue;
             const NodeId id{i};
+            current_ = id;
             switch (graph_.type(id)) {
                 case Type::I32: i32_value(id); break;
                 case Type::F32: intervals_[i] = uniform(id) ? exactly(id) : f32_interval(id); break;
@@ -86,7 +94,7 @@ public:
             }
         }
         const Truth state = truths_[mask_.value];
-        return {state.maybe, state.always, summaries_};
+        return {state.maybe, state.always, summaries_, loose_};
     }
 
 private:
@@ -108,12 +116,23 @@ private:
     const Truth& truth_of(NodeId id) const { return truths_[id.value]; }
 
     Interval exactly(NodeId id) const { return {id, id, true_}; }
-    Interval unknown_i32() { return {constant(kLow), constant(kHigh), true_}; }
+    Interval any_i32() { return {constant(kLow), constant(kHigh), true_}; }
+    Interval unknown_i32() {
+        note(Loose::Why::Unknown);
+        return any_i32();
+    }
     Interval unknown_f32() {
+        note(Loose::Why::Unknown);
         constexpr float kInf = std::numeric_limits<float>::infinity();
         return {graph_.f32(-kInf), graph_.f32(kInf), false_};
     }
-    Truth unknown_truth() const { return {true_, false_}; }
+    Truth unknown_truth() {
+        note(Loose::Why::Unknown);
+        return {true_, false_};
+    }
+    void note(Loose::Why why) {
+        if (loose_.empty() || loose_.back().value != current_) loose_.push_back({current_, why});
+    }
     NodeId single(const Interval& x) { return and_(x.ok, le(x.hi, x.lo)); }
 
     // Summaries.
@@ -143,7 +162,8 @@ private:
     Interval monotone(NodeId id);
     Interval chosen(const Truth& condition, const Interval& a, const Interval& b);
     Interval loaded(NodeId id);
-    std::optional<Interval> enumerated(NodeId id);
+    std::optional<Elements> enumerated(NodeId id);
+    Interval extremes(const Elements& elements);
     Interval at_single_operands(NodeId id);
     Interval if_single(NodeId id);
     Interval reduced(NodeId id);
@@ -151,6 +171,7 @@ private:
     Interval f32_between(NodeId x, NodeId y, NodeId ok);
     Truth truth(NodeId id);
     std::optional<Interval> difference(NodeId a, NodeId b);
+    std::optional<Truth> compared_each(Op op, NodeId load, NodeId other, bool load_first);
     Truth compared(NodeId id);
     Truth compared(Op op, const Interval& a, const Interval& b);
     Truth same_truth(const Truth& a, const Truth& b);
@@ -168,6 +189,8 @@ private:
     std::vector<bool> loads_;           // a load that varies on the tile is in it
     std::vector<int> summary_;          // which, or -1
     std::vector<Summary> summaries_;
+    std::vector<Loose> loose_;
+    NodeId current_;                    // whose bounds are being made
 };
 
 // ---- summaries
@@ -401,6 +424,7 @@ Interval TileStateBuilder::floordiv(const Interval& x, NodeId divisor) {
 
 /// Within one period the remainders are in order; else nothing but [0, divisor) is known, which needs no bounds of x.
 Interval TileStateBuilder::mod(const Interval& x, NodeId divisor) {
+    note(Loose::Why::Remainder);
     const Interval quotient = floordiv(x, divisor);
     const NodeId one_period = single(quotient);
     return {select(one_period, make(Op::Mod, {x.lo, divisor}), constant(0)),
@@ -432,8 +456,7 @@ Interval TileStateBuilder::chosen(const Truth& condition, const Interval& a, con
     return {pick(a.lo, b.lo, min(a.lo, b.lo)), pick(a.hi, b.hi, max(a.hi, b.hi)), pick(a.ok, b.ok, and_(a.ok, b.ok))};
 }
 
-/// The least and greatest element (of bools as integers: any, all) over the few indices that the tile touches.
-std::optional<Interval> TileStateBuilder::enumerated(NodeId id) {
+std::optional<Elements> TileStateBuilder::enumerated(NodeId id) {
     constexpr int32_t kMaxSpan = 8;   // indices of one dimension
     std::vector<NodeId> indices(graph_.operands(id).begin(), graph_.operands(id).end());
     std::vector<NodeId> variables;
@@ -452,19 +475,29 @@ std::optional<Interval> TileStateBuilder::enumerated(NodeId id) {
         variables.push_back(graph_.loop_var(depth, span.lo, end));
         index = variables.back();
     }
-    const bool is_bool = graph_.type(id) == Type::Bool;
-    NodeId lo = graph_.like(graph_[id], indices), hi = lo;
-    for (size_t i = variables.size(); i-- > 0;) {
-        lo = graph_.reduce(is_bool ? Op::ReduceAll : Op::ReduceMin, variables[i], lo);
-        hi = graph_.reduce(is_bool ? Op::ReduceAny : Op::ReduceMax, variables[i], hi);
+    return Elements{graph_.like(graph_[id], indices), variables, few};
+}
+
+/// The least and greatest element; of bools: all, any.
+Interval TileStateBuilder::extremes(const Elements& elements) {
+    const bool is_bool = graph_.type(elements.element) == Type::Bool;
+    NodeId lo = elements.element, hi = lo;
+    for (size_t i = elements.variables.size(); i-- > 0;) {
+        lo = graph_.reduce(is_bool ? Op::ReduceAll : Op::ReduceMin, elements.variables[i], lo);
+        hi = graph_.reduce(is_bool ? Op::ReduceAny : Op::ReduceMax, elements.variables[i], hi);
     }
-    return Interval{lo, hi, few};
+    return {lo, hi, elements.ok};
 }
 
 /// Over all indices that the tile touches if they are few, else what its type holds.
 Interval TileStateBuilder::loaded(NodeId id) {
-    Interval exact = unknown_i32();
-    if (const auto few = enumerated(id)) exact = {select(few->ok, few->lo, constant(kLow)), select(few->ok, few->hi, constant(kHigh)), true_};
+    Interval exact = any_i32();
+    const auto few = enumerated(id);
+    note(few ? Loose::Why::FewIndices : Loose::Why::Unknown);
+    if (few) {
+        const Interval all = extremes(*few);
+        exact = {select(all.ok, all.lo, constant(kLow)), select(all.ok, all.hi, constant(kHigh)), true_};
+    }
     const auto limited = [&](int64_t lo, int64_t hi) { return Interval{max(exact.lo, constant(lo)), min(exact.hi, constant(hi)), true_}; };
     switch (attention_.params[graph_[id].payload].elem) {
         case ElemType::I16: return limited(-32768, 32767);
@@ -491,6 +524,7 @@ Interval TileStateBuilder::at_single_operands(NodeId id) {
 Interval TileStateBuilder::if_single(NodeId id) {
     for (const NodeId operand : graph_.operands(id))
         if (graph_.type(operand) != Type::I32) return unknown_i32();
+    note(Loose::Why::OneValue);
     const Interval exact = at_single_operands(id);
     return {select(exact.ok, exact.lo, constant(kLow)), select(exact.ok, exact.hi, constant(kHigh)), true_};
 }
@@ -565,7 +599,7 @@ Interval TileStateBuilder::f32_interval(NodeId id) {
             const Interval a = operand(1), b = operand(2);
             return chosen(truth_of(arg(id, 0)), {a.lo, a.hi, is_number(a)}, {b.lo, b.hi, is_number(b)});
         }
-        case Op::Load: return at_single_operands(id);
+        case Op::Load: note(Loose::Why::OneValue); return at_single_operands(id);
         case Op::ReduceMin:
         case Op::ReduceMax: return reduced(id);
         default: return unknown_f32();   // functions need not be monotone to the last bit, nor the same in scalars and vectors
@@ -590,6 +624,19 @@ Truth TileStateBuilder::compared(Op op, const Interval& a, const Interval& b) {
         always = make(op, {a.hi, b.lo});
     }
     return {or_(not_(ok), maybe), and_(ok, always)};
+}
+
+/// A comparison with a load that is read for each index the tile touches: one by one, which says more than the least and greatest of them.
+std::optional<Truth> TileStateBuilder::compared_each(Op op, NodeId load, NodeId other, bool load_first) {
+    // Another load in `other` might be read in a loop of the same depth.
+    if (graph_[load].op != Op::Load || uniform(load) || summary_[load.value] >= 0 || loads_[other.value]) return std::nullopt;
+    const auto few = enumerated(load);
+    if (!few) return std::nullopt;
+    const Interval one = exactly(few->element);
+    Truth each = load_first ? compared(op, one, interval(other)) : compared(op, interval(other), one);
+    for (size_t i = few->variables.size(); i-- > 0;)
+        each = {graph_.reduce(Op::ReduceAny, few->variables[i], each.maybe), graph_.reduce(Op::ReduceAll, few->variables[i], each.always)};
+    return Truth{or_(not_(few->ok), each.maybe), and_(few->ok, each.always)};
 }
 
 /// a - b, exact: what both have in common cancels. Rests on neither wrapping.
@@ -617,8 +664,10 @@ std::optional<Interval> TileStateBuilder::difference(NodeId a, NodeId b) {
 Truth TileStateBuilder::compared(NodeId id) {
     const Op op = graph_[id].op;
     const NodeId a = arg(id, 0), b = arg(id, 1);
-    const Truth apart = compared(op, interval(a), interval(b));
+    Truth apart = compared(op, interval(a), interval(b));
     if (graph_.type(a) != Type::I32) return apart;
+    for (const bool left : {true, false})
+        if (const auto each = compared_each(op, left ? a : b, left ? b : a, left)) apart = {and_(apart.maybe, each->maybe), or_(apart.always, each->always)};
     const auto gap = difference(a, b);
     if (!gap) return apart;
     const Truth together = compared(op, *gap, exactly(constant(0)));
@@ -660,7 +709,9 @@ Truth TileStateBuilder::truth(NodeId id) {
         case Op::Load: {
             const auto few = enumerated(id);
             if (!few) return unknown_truth();
-            return {or_(not_(few->ok), few->hi), and_(few->ok, few->lo)};
+            note(Loose::Why::FewIndices);
+            const Interval all = extremes(*few);
+            return {or_(not_(all.ok), all.hi), and_(all.ok, all.lo)};
         }
         case Op::ReduceAny:
         case Op::ReduceAll: {

@@ -4,6 +4,7 @@
 // The tile lies in the problem: 0 <= q_lo <= q_hi < Q, and so for k. f32 add, sub, mul and div must round as IEEE says, without contraction.
 #pragma once
 
+#include <cstdint>
 #include <vector>
 
 #include "ir/ir.h"
@@ -19,10 +20,23 @@ struct Summary {
     bool by_b = false, by_h = false;
 };
 
+/// A value whose bounds on a tile may be wider than the values it takes there: why a tile can be called partial that is not.
+struct Loose {
+    enum class Why : uint8_t {
+        Unknown,        // nothing is known of it, whatever the tile
+        OneValue,       // known where what it is computed from has one value on the tile
+        FewIndices,     // a load that is read for each index; known where the tile touches few
+        Remainder,      // known within one period; beyond, only that it is a remainder
+    };
+    NodeId value;
+    Why why;
+};
+
 struct TileState {
     NodeId maybe;    // bool: false proves that the tile is empty
     NodeId always;   // bool: true proves that the tile is full
     std::vector<Summary> summaries;   // leaves graph.tile_summary(i, upper) of the two conditions
+    std::vector<Loose> loose;         // by ascending value, in the graph of the attention
 };
 
 /// Adds the two conditions to the attention's graph. Sound for every tile; what cannot be decided gives maybe = true, always = false.

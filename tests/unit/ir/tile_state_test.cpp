@@ -93,6 +93,23 @@ TEST_CASE("tile state: blocks") {
     for (const int32_t n : {5, 10, 20})
         CHECK(UNDECIDED(m.and_(m.op(Op::Eq, {block(m, m.q, n), block(m, m.k, n)}),
                                m.causal(m.op(Op::Mod, {m.q, m.i(n)}), m.op(Op::Mod, {m.k, m.i(n)})))) == 0);
+    // And where they do not, with a divisor of the launch: remainders of equal quotients compare as the numbers do.
+    for (const int32_t n : {7, 13, 1}) {
+        CAPTURE(n);
+        CHECK(UNDECIDED([&] {
+            const NodeId divisor = m.scalar(n);
+            return m.and_(m.op(Op::Eq, {m.op(Op::FloorDiv, {m.q, divisor}), m.op(Op::FloorDiv, {m.k, divisor})}),
+                          m.causal(m.op(Op::Mod, {m.q, divisor}), m.op(Op::Mod, {m.k, divisor})));
+        }()) == 0);
+    }
+    for (const int32_t n : {0, -3, kMin}) {
+        CAPTURE(n);
+        CHECK_SOUND([&] {
+            const NodeId divisor = m.scalar(n);
+            return m.and_(m.op(Op::Eq, {m.op(Op::FloorDiv, {m.q, divisor}), m.op(Op::FloorDiv, {m.k, divisor})}),
+                          m.causal(m.op(Op::Mod, {m.q, divisor}), m.op(Op::Mod, {m.k, divisor})));
+        }());
+    }
     // The same with shifts and ands.
     CHECK(UNDECIDED(m.op(Op::Eq, {m.op(Op::Shr, {m.q, m.i(2)}), m.op(Op::Shr, {m.k, m.i(2)})})) == 0);
     CHECK(UNDECIDED(m.op(Op::Le, {m.op(Op::BitAnd, {m.k, m.i(63)}), m.op(Op::BitAnd, {m.q, m.i(63)})})) == 0);
@@ -126,6 +143,15 @@ TEST_CASE("tile state: captures") {
         const std::array<NodeId, 2> at = {m.op(Op::FloorDiv, {m.q, m.i(kTile)}), j};
         const NodeId entry = m.g.load(m.add_tensor(ElemType::I32, {8, 3}, list), ElemType::I32, at);
         return m.g.reduce(Op::ReduceAny, j, m.op(Op::Eq, {entry, m.op(Op::FloorDiv, {m.k, m.i(kTile)})}));
+    }()) == 0);
+    // The same with blocks that are smaller than the tiles: each entry that a tile touches is compared.
+    std::vector<double> far_apart;
+    for (int i = 0; i < 13; ++i) far_apart.insert(far_apart.end(), {static_cast<double>(i % 2 ? 0 : 14), static_cast<double>((i * 7) % 15)});
+    CHECK(UNDECIDED([&] {
+        const NodeId j = m.g.loop_var(0, m.i(0), m.scalar(2));
+        const std::array<NodeId, 2> at = {m.op(Op::FloorDiv, {m.q, m.i(3)}), j};
+        const NodeId entry = m.g.load(m.add_tensor(ElemType::I32, {13, 2}, far_apart), ElemType::I32, at);
+        return m.g.reduce(Op::ReduceAny, j, m.op(Op::Eq, {entry, m.op(Op::FloorDiv, {m.k, m.i(3)})}));
     }()) == 0);
 }
 
