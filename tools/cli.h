@@ -27,6 +27,7 @@ struct Command {
 Command add_check(CLI::App& root);
 Command add_run(CLI::App& root);
 Command add_show(CLI::App& root);
+Command add_explain(CLI::App& root);
 Command add_build(CLI::App& root);
 Command add_bench(CLI::App& root);
 

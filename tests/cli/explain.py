@@ -1,0 +1,50 @@
+"""flexc explain: the counts, bounds and tables it names against NumPy and against the other commands."""
+
+import json
+import unittest
+
+import numpy as np
+from harness import FlexcTest
+
+
+class Explain(FlexcTest):
+    def test_bounds_hold_every_key_that_is_kept(self):
+        source = self.source("attention a(window: i32, n: i32) { mask = q - k <= window and (q >= k or q // n == k // n); }\n")
+        q, k = np.ogrid[:200, :200]
+        for window, n in ((3, 16), (50, 7), (0, 1)):
+            report = self.flexc_json("explain", source, "--set", f"window={window}", "--set", f"n={n}", "--shape", "Q=200", "--tiles", "32x32")
+            visits = report["mask"]["visits"]
+            self.assertEqual((visits["least_of"], visits["greatest_of"]), ([], []))
+            mask = (q - k <= window) & ((q >= k) | (q // n == k // n))
+            for q0 in range(0, 200, 32):
+                q1 = min(q0 + 32, 200) - 1
+                names = {"q0": q0, "q1": q1, "window": window, "n": n, "K": 200, "max": max, "min": min}
+                kept = np.flatnonzero(mask[q0:q1 + 1].any(0))
+                self.assertLessEqual(eval(visits["from"], names), kept[0])
+                self.assertGreaterEqual(eval(visits["to"], names), kept[-1])
+            self.assertEqual(report["mask"]["tables"], [])
+
+    def test_counts_are_those_of_show(self):
+        source = self.source("attention a(doc: i32[N]) { mask = doc[q] == doc[k] and q >= k; }\n")
+        np.savez(self.path("in.npz"), doc=np.sort(np.random.default_rng(0).integers(0, 9, 500)).astype(np.int32), B=1, H=2, HKV=1, Q=500, K=500, D=8)
+        mask = self.flexc_json("explain", source, "--in", self.path("in.npz"))["mask"]
+        for key, flags in (("tiles", ()), ("exact", ("--exact",))):
+            shown = json.loads(self.flexc("show", source, "--in", self.path("in.npz"), "--tiles", "128x128", "--json", *flags).stdout)
+            self.assertEqual(mask[key], {name: shown[name] for name in ("full", "partial", "skip")})
+        self.assertEqual(len(mask["tables"]), 2)
+        self.assertGreater(mask["table_bytes"], 0)
+
+    def test_loads_that_are_proven_have_no_guard(self):
+        source = self.source("attention a(s: f32[H], t: f32[N]) { score = score + s[h] + t[k] + t[q - k]; }\n")
+        loads = {load["text"]: load for load in self.flexc_json("explain", source)["loads"]}
+        self.assertEqual(loads["s[h]"]["guards"], [])
+        self.assertEqual(loads["t[k]"], {"clause": "score", "text": "t[k]", "access": "contiguous along k", "guards": ["k against N"]})
+        self.assertEqual(loads["t[q - k]"]["access"], "contiguous along k, backwards")
+
+    def test_clauses_that_the_target_lacks(self):
+        source = self.source("attention a() { normalize = sigmoid; mask = q >= k; }\n")
+        self.assertEqual(self.flexc_json("explain", source)["unsupported"], ["normalize sigmoid"])
+
+
+if __name__ == "__main__":
+    unittest.main()

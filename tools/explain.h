@@ -1,0 +1,45 @@
+// What the analyses derive of an attention, collected for `flexc explain`: facts as text, before they are laid out as a page or as JSON.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ir/ir.h"
+
+namespace flexc::tools {
+
+struct LoadFact {
+    std::string clause;               // "mask", "score", ...
+    std::string text;                 // "doc[k]"
+    std::string access;               // "contiguous along k", "gather along k", "once a row", ...
+    std::vector<std::string> guards;  // "q against N": of the indices that are not proven in range
+};
+
+struct Loose {
+    std::string text, why;
+};
+
+struct ClauseFact {
+    std::string clause, text;
+    int64_t per_element = 0;                           // operations that depend on k (or on the score, or d)
+    std::vector<std::string> per_row, per_head, once;  // values that are not computed for each element
+};
+
+struct Explanation {
+    std::string mask;
+    bool everything = false, nothing = false;  // the mask keeps all, or none
+    std::string from, to;                      // the keys that a tile of queries q0..q1 visits, both inclusive
+    std::vector<std::string> from_rows,
+        to_rows;  // parts of from (to) that stand for their least (greatest) value over the rows of the tile
+    std::vector<std::string> unsolved;
+    std::vector<std::string> tables;  // "range minima and maxima of doc[k]: one pass over K"
+    std::vector<Loose> loose;
+    std::vector<LoadFact> loads;
+    std::vector<ClauseFact> clauses;
+};
+
+/// `attention` is lowered and optimised.
+[[nodiscard]] Explanation explain(const ir::Attention& attention);
+
+}  // namespace flexc::tools
