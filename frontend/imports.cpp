@@ -60,6 +60,12 @@ struct Loader {
     }
 
     void import(Module& importer, const ast::Decl& decl) {
+        const size_t before = importer.imports.size();
+        read_import(importer, decl);
+        importer.import_failed |= importer.imports.size() == before;
+    }
+
+    void read_import(Module& importer, const ast::Decl& decl) {
         std::string key;
         std::string text;
         std::string display = decl.name.text;
@@ -104,8 +110,9 @@ struct Loader {
         } else {
             std::optional<std::string> read = imports.read_file ? imports.read_file(path) : std::nullopt;
             if (!read) {
-                sink.report(diag::Kind::import_missing, decl.name.span, decl.name.text, "no readable file `" + display + "`")
-                    .note("paths are relative to the folder of the importing file");
+                auto& d = sink.report(diag::Kind::import_missing, decl.name.span, decl.name.text, "no readable file `" + display + "`");
+                if (embedded_library(decl.name.text)) d.help("the library is imported without quotes: `import " + decl.name.text + ";`");
+                d.note("paths are relative to the folder of the importing file");
                 return;
             }
             text = std::move(*read);

@@ -327,6 +327,7 @@ Node* BodyChecker::binary(const ast::Expr& e) {
                     auto& d = sink_.report(Kind::bad_operand, side->span, sign, "`i32`", name(side->type));
                     if (side->type == Type::F32 && e.binary == ast::BinaryOp::FloorDiv) d.help("for `f32`, write `floor(a / b)`");
                     if (side->type == Type::F32 && e.binary == ast::BinaryOp::Mod) d.help("for `f32`, write `a - b * floor(a / b)`");
+                    if (side->type == Type::F32 && sign == "^") d.help("a power is `pow(x, y)`, a square `x * x`");
                     return context_.error(e.span);
                 }
             if (Node* n = literal_op(o, e.span, {a, b})) return n;

@@ -60,6 +60,8 @@ constexpr std::array kForeignNames = {
     Foreign{"absolute", "abs"},    Foreign{"exp_2", "exp2"},    Foreign{"expit", "sigmoid"},    Foreign{"einsum", "dot"},
     Foreign{"seq_len", "K"},       Foreign{"q_len", "Q"},       Foreign{"kv_len", "K"},         Foreign{"head_dim", "D"},
     Foreign{"num_heads", "H"},     Foreign{"n_heads", "H"},     Foreign{"num_kv_heads", "HKV"}, Foreign{"batch_size", "B"},
+    Foreign{"INFINITY", "inf"},    Foreign{"M_PI", "pi"},       Foreign{"Kv", "K"},             Foreign{"KV", "K"},
+    Foreign{"KV_LEN", "K"},        Foreign{"Q_LEN", "Q"},       Foreign{"Hq", "H"},             Foreign{"Hkv", "HKV"},
 };
 constexpr std::array kForeignTypes = {
     Foreign{"float", "f32"}, Foreign{"float32", "f32"},  Foreign{"double", "f32"}, Foreign{"f64", "f32"},       Foreign{"float64", "f32"},

@@ -117,6 +117,7 @@ Node* BodyChecker::unknown(const std::string& name, Span span, bool called) {
         sink_.report(Kind::use_before_let, span, name).note("it is defined here", later->second);
         return context_.error(span);
     }
+    if (decl_.module->import_failed) return context_.error(span);
     auto& d = sink_.report(Kind::unknown_name, span, name);
     if (sink_.full()) return context_.error(span);
     if (const std::string_view ours = foreign_name(name); !ours.empty()) {

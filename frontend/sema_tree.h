@@ -197,6 +197,7 @@ struct Module {
         Span span;
     };
     std::vector<Import> imports;
+    bool import_failed = false;  // what it would have declared is not reported as unknown
     std::vector<Decl*> decls;
     std::unordered_map<std::string_view, Decl*> visible;  // what expressions of this file may name
 };

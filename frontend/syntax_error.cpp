@@ -402,7 +402,7 @@ private:
                 return true;
             }
             if (parent == P::RuleItem)
-                expected("the name of the output").help("write `emit entropy = mean(-log(score));`");
+                expected("the name of the output").help("write `emit entropy = mean(-log(weight));`");
             else
                 expected("a name");
             return true;
@@ -528,7 +528,7 @@ private:
             return true;
         }
         if (rule() == P::RuleEmission && !after_operand()) {
-            expected("`mean(...)` or `column_sum(...)`").help("write `emit entropy = mean(-log(score));` or `emit map = column_sum(1.0);`");
+            expected("`mean(...)` or `column_sum(...)`").help("write `emit entropy = mean(-log(weight));` or `emit map = column_sum(1.0);`");
             return true;
         }
         if (rule() == P::RuleEmission || rule() == P::RuleNormalization) return false;
