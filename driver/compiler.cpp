@@ -1,10 +1,13 @@
 #include "driver/compiler.h"
 
+#include <fcntl.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
-#include <fstream>
-#include <sstream>
 
 #include "diag/check.h"
 #include "driver/cache.h"
@@ -27,6 +30,38 @@ private:
     std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
 };
 
+constexpr size_t kMaxBytes = (8u << 20) + 1;   // one more than the parser takes, so that it is the one to refuse
+constexpr int kPatienceMs = 5000;
+
+/// Reads a file, pipe or device up to kMaxBytes. Gives the reason if it cannot. A device without an end is cut, and a pipe into which
+/// nobody writes is given up, so that no path makes the compiler hang.
+std::optional<std::string> read_text(const std::filesystem::path& path, std::string* text) {
+    const int file = ::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    if (file < 0) return std::strerror(errno);
+    std::optional<std::string> failure;
+    size_t size = 0;
+    while (size < kMaxBytes) {
+        pollfd ready{file, POLLIN, 0};
+        if (::poll(&ready, 1, kPatienceMs) == 0) {
+            failure = "nothing came from it for five seconds";
+            break;
+        }
+        constexpr size_t kChunk = 1 << 16;
+        text->resize(size + std::min(kChunk, kMaxBytes - size));
+        const ssize_t got = ::read(file, text->data() + size, text->size() - size);
+        if (got == 0) break;
+        if (got > 0) {
+            size += static_cast<size_t>(got);
+        } else if (errno != EAGAIN && errno != EINTR) {
+            failure = std::strerror(errno);
+            break;
+        }
+    }
+    ::close(file);
+    text->resize(size);
+    return failure;
+}
+
 std::string joined(const std::vector<std::string>& names) {
     std::string text;
     for (const auto& name : names) text += (text.empty() ? "`" : ", `") + name + "`";
@@ -44,14 +79,12 @@ bool Session::open(const std::filesystem::path& path) {
         sink.report(diag::Kind::cannot_read, {}, path.string(), "it is a folder");
         return false;
     }
-    std::ifstream file(path, std::ios::binary);
-    if (!file) {
-        sink.report(diag::Kind::cannot_read, {}, path.string(), std::string(std::strerror(errno)));
+    std::string text;
+    if (const auto failure = read_text(path, &text)) {
+        sink.report(diag::Kind::cannot_read, {}, path.string(), *failure);
         return false;
     }
-    std::ostringstream text;
-    text << file.rdbuf();
-    return open_text(path.string(), std::move(text).str());
+    return open_text(path.string(), std::move(text));
 }
 
 bool Session::open_text(std::string name, std::string text) {

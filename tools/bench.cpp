@@ -14,6 +14,7 @@ namespace {
 struct Options {
     InputOptions input;
     ExecuteOptions execute;
+    bool backward = false;
     int repeat = 0;   // 0: as many as fit into about a second
 };
 
@@ -53,6 +54,10 @@ int bench(const Options& options) {
     const bool json = options.input.json;
     if (options.execute.device == "interp") {
         session.sink.report(diag::Kind::no_device, {}, std::string("interp")).help("the interpreter is an oracle and has no speed worth a number: `flexc run` times it");
+        return fail(session, json);
+    }
+    if (options.backward) {
+        session.sink.report(diag::Kind::no_gradients, {}, options.execute.device).help("without `--backward` the forward pass is timed");
         return fail(session, json);
     }
     if (!prepare(options.input, options.execute, &prepared)) return fail(session, json);
@@ -113,6 +118,7 @@ Command add_bench(CLI::App& root) {
     add_file_options(*app, options->input);
     add_value_options(*app, options->input);
     add_execute_options(*app, options->execute);
+    app->add_flag("--backward", options->backward, "time the gradients; no device of this build has them");
     app->add_option("--repeat", options->repeat, "launches that count; as many as fit into a second if absent")->check(CLI::Range(1, 1000000));
     app->add_flag("--json", options->input.json, "one JSON object on stdout");
     app->footer("Example:\n  flexc bench causal.flex --shape H=8,Q=4096,D=64 --dtype f32 --threads 1 --json");

@@ -18,6 +18,8 @@ struct Options {
     std::optional<flex::CpuLevel> level;
     bool print_after_all = false;
     std::string print_after;
+    int head_dim = 0, v_head_dim = 0;
+    std::string dtype;
     std::filesystem::path out;
 };
 
@@ -115,6 +117,9 @@ Command add_build(CLI::App& root) {
         ->capture_default_str();
     app->add_option("--target", options->target, "what to compile for")->capture_default_str();
     add_level_option(*app, options->level);
+    app->add_option("--head-dim", options->head_dim, "D of q and k; code for the CPU serves every one")->check(CLI::Range(1, 512))->type_name("N");
+    app->add_option("--v-head-dim", options->v_head_dim, "D of v, likewise")->check(CLI::Range(1, 512))->type_name("N");
+    app->add_option("--dtype", options->dtype, "element type of q, k, v and o, likewise")->check(CLI::IsMember({"f32", "f16", "bf16"}));
     app->add_option("-o", options->out, "where it goes; text goes to stdout, an object to NAME.o, if absent")->type_name("FILE");
     CLI::Option* all = app->add_flag("--print-after-all", options->print_after_all, "print the IR after lowering and after each pass");
     app->add_option("--print-after", options->print_after, "print the IR after one pass")->type_name("PASS")->excludes(all);

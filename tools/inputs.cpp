@@ -274,7 +274,10 @@ bool Inputs::find_extents(const flex::KernelDesc& desc, Need need, Extents* exte
     for (const auto& [name, ids] : {std::pair{"q", std::array{kB, kH, kQ, kD}}, std::pair{"k", std::array{kB, kHkv, kK, kD}},
                                     std::pair{"v", std::array{kB, kHkv, kK, kDv}}}) {
         const Array* array = given(name);
-        if (!array) continue;
+        if (!array) {
+            if (report_unreadable(name)) return false;
+            continue;
+        }
         if (array->shape.size() != 4) {
             const std::string words = std::string(name) == "q" ? "[B, H, Q, D]" : std::string(name) == "k" ? "[B, HKV, K, D]" : "[B, HKV, K, DV]";
             session_.sink.report(Kind::bad_array, {}, "`" + std::string(name) + "` must be " + words + ", got " + array_type(*array));

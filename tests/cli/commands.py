@@ -41,6 +41,12 @@ class Commands(FlexcTest):
         self.flexc("check", self.folder, code=1)
         self.flexc("check", *sorted(GALLERY.glob("*.flex")))
 
+    def test_sources_that_never_end_or_never_begin(self):
+        self.assertIn("more than 8 MiB", self.flexc("check", "/dev/zero", code=1).stderr)
+        os.mkfifo(self.path("pipe"))
+        self.assertIn("nothing came from it", self.flexc("check", self.path("pipe"), code=1).stderr)
+        self.assertIn("causal", self.flexc("check", "/dev/stdin", input=CAUSAL).stdout)
+
     def test_names(self):
         source = self.source("attention one() {}\nattention two() { mask = q >= k; }\n")
         self.assertEqual(self.fails("run", source, "--shape", "Q=4")["code"], "E0006")
@@ -52,6 +58,16 @@ class Commands(FlexcTest):
         for device in ("cuda", "emulated"):
             error = self.fails("run", self.source(CAUSAL), "--shape", "Q=4", "--device", device, code=3)
             self.assertEqual((error["code"], error["message"]), ("E4020", f"this build has no device `{device}`"))
+
+    def test_gradients_are_not_timed(self):
+        error = self.fails("bench", self.source(CAUSAL), "--shape", "Q=4", "--backward")
+        self.assertEqual(error["code"], "E4021")
+
+    def test_build_takes_the_shape_that_a_target_may_need(self):
+        source = self.source(CAUSAL)
+        self.flexc("build", source, "--target", "cpu", "--head-dim", "64", "--v-head-dim", "32", "--dtype", "bf16", "-o", self.path("x.o"))
+        self.assertTrue((self.folder / "x.o").read_bytes().startswith(b"\x7fELF"))
+        self.flexc("build", source, "--head-dim", "0", code=2)
 
     def test_build(self):
         source = self.source(CAUSAL)

@@ -1,5 +1,6 @@
 """What flexc takes as input: conversions, --set, -D, --shape, and what it says when something is wrong."""
 
+import os
 import unittest
 
 import numpy as np
@@ -153,6 +154,20 @@ class Inputs(FlexcTest):
             self.assertEqual(error["code"], "E0001")
             self.assertIn(name, error["message"])
         self.assertIn("No such file", self.fails("run", source, "--in", self.path("none.npz"))["message"])
+
+    def test_files_without_an_end_or_a_writer(self):
+        source = self.source("attention a() {}\n")
+        for suffix in ("npz", "npy", "safetensors"):
+            (self.folder / f"zero.{suffix}").symlink_to("/dev/zero")
+            os.mkfifo(self.path(f"pipe.{suffix}"))
+            for name in ("zero", "pipe"):
+                self.assertIn("no regular file", self.fails("run", source, "--in", self.path(f"{name}.{suffix}"))["message"])
+
+    def test_an_array_of_an_unknown_type_is_not_taken_for_absent(self):
+        np.savez(self.path("in.npz"), **{**self.arrays, "q": self.arrays["q"].astype(np.complex64)})
+        error = self.fails("run", self.source("attention a() {}\n"), "--in", self.path("in.npz"))
+        self.assertEqual(error["code"], "E0001")
+        self.assertIn("array `q`", error["message"])
 
     def test_outputs_that_cannot_be_written(self):
         source = self.source("attention a() {}\n")

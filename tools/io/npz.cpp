@@ -66,6 +66,8 @@ flex::Status read_member(zip_t* archive, zip_uint64_t index, const zip_stat_t& i
 flex::Status read_npz(const std::filesystem::path& path, Arrays* out, Unreadable* unreadable) {
     std::error_code ignored;
     if (std::filesystem::is_directory(path, ignored)) return invalid("it is a directory");
+    // A device has no end and a pipe may have no writer.
+    if (std::filesystem::exists(path, ignored) && !std::filesystem::is_regular_file(path, ignored)) return invalid("it is no regular file");
     if (access(path.c_str(), R_OK) != 0) return invalid(std::strerror(errno));   // in the words of the other readers
     int code = 0;
     const ArchivePtr archive(zip_open(path.c_str(), ZIP_RDONLY | ZIP_CHECKCONS, &code));
