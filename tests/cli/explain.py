@@ -41,6 +41,16 @@ class Explain(FlexcTest):
         self.assertEqual(loads["t[k]"], {"clause": "score", "text": "t[k]", "access": "contiguous along k", "guards": ["k against N"]})
         self.assertEqual(loads["t[q - k]"]["access"], "contiguous along k, backwards")
 
+    def test_run_and_bench_report_the_tables(self):
+        documents = self.source("attention a(doc: i32[N]) { mask = doc[q] == doc[k]; }\n")
+        values = ",".join(str(i // 20) for i in range(64))
+        for command in ("run", "bench"):
+            report = self.flexc_json(command, documents, "--shape", "Q=64,K=64,D=8", "--set", f"doc={values}")
+            self.assertGreaterEqual(report["mask_bytes"], 2 * 64 * 4)
+            self.assertGreater(report["mask_ms"], 0)
+            causal = self.source("attention a() { mask = q >= k; }\n", "causal.flex")
+            self.assertEqual(self.flexc_json(command, causal, "--shape", "Q=64,K=64,D=8")["mask_bytes"], 0)
+
     def test_clauses_that_the_target_lacks(self):
         source = self.source("attention a() { normalize = sigmoid; mask = q >= k; }\n")
         self.assertEqual(self.flexc_json("explain", source)["unsupported"], ["normalize sigmoid"])
