@@ -382,7 +382,8 @@ private:
             else
                 d.fix(t_.after(before_), " then", "a conditional is written `if c then a else b`");
         } else {
-            expected("`else`").help("an `if` is a value, so it needs both: `if c then a else b`");
+            expected("`else`").help(type() == P::PIPE ? "`|>` binds loosest: put `(score |> f(a))` in parentheses"
+                                                      : "an `if` is a value, so it needs both: `if c then a else b`");
         }
         return true;
     }
@@ -609,6 +610,8 @@ private:
                 d.help("a block ends with an expression, without `;`: `{ let x = 1; x }`");
             else if (type() == P::PLUS)
                 d.help("there is no sign `+`; leave it out");
+            else if (type() == P::DOT && type_before() == P::RANGE)
+                d.fix(t_.span(at_), "", "a range is written `lo..hi`, and `hi` is not in it");
             return true;
         }
         const size_t open = open_.empty() ? kNone : open_.back();
@@ -616,6 +619,8 @@ private:
         if (kind == P::LPAREN || kind == P::LBRACKET) {
             auto& d = expected(fmt::format("`,` or `{}`", closer(kind)));
             d.note("in this bracket", t_.span(open));
+            if (kind == P::LPAREN && type() == P::COLON && is_name(type_before()) && (t_.type(before_ - 1) == P::LPAREN || t_.type(before_ - 1) == P::COMMA))
+                d.fix(t_.span(at_), " =", "an argument is named with `=`: `f(n = 1)`");
         } else if (rule() == P::RuleBlock || (kind == P::LBRACE && type() == P::SEMI)) {
             auto& d = expected("`}`");
             if (type() == P::SEMI) d.fix(t_.span(at_), "", "the last expression of a block has no `;`");
