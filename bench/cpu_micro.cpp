@@ -10,6 +10,7 @@
 #include <cstring>
 #include <vector>
 
+#include "bench/bf16_dot.h"
 #include "runtime/cpu/fma_peak.h"
 #include "runtime/launch.h"
 
@@ -28,6 +29,7 @@ void causal_range(const flex_args* args, int32_t, int32_t, int32_t, int32_t q1, 
     range[0] = 0;
     range[1] = std::min(q1, args->extents[4]);
 }
+int32_t no_summary(int32_t) { return -1; }
 void no_softmax(const flex_block* block) {
     std::fill_n(block->alpha, block->rows, 1.0f);
     std::fill_n(block->l, block->rows, 1.0f);
@@ -42,7 +44,8 @@ struct Case {
 
 void measure(const Case& c, flex::CpuLevel level, int threads, double peak) {
     const flex_cpu_kernel kernel{FLEX_ABI_VERSION, static_cast<uint32_t>(flex::lanes(level)), scale, c.causal ? causal_state : full,
-                                 c.causal ? causal_range : whole, no_softmax, nullptr, nullptr};
+                                 c.causal ? causal_range : whole, no_softmax, nullptr, nullptr,
+                                 no_summary, nullptr};
     const auto make = [&](std::vector<char>& bytes, int heads, int rows) {
         bytes.resize(static_cast<size_t>(c.batch) * static_cast<size_t>(heads) * static_cast<size_t>(rows) * static_cast<size_t>(c.dim) * flex::size_of(c.dtype));
         for (size_t i = 1; i < bytes.size(); i += 2) bytes[i] = static_cast<char>(0x38 + i / 2 % 5);   // 1e-5 .. 1 in each type
@@ -92,6 +95,8 @@ int main(int argc, char** argv) {
     const int n = argc > 2 ? std::atoi(argv[2]) : 4096;
     using flex::CpuLevel;
     using flex::DType;
+    if (flex::host_level() == CpuLevel::Avx512Bf16)
+        std::printf("bf16 dot products: %.2f times the multiply-adds of f32 in the same time\n", flex::bench::bf16_dot_ratio());
     for (const CpuLevel level : {CpuLevel::Generic, CpuLevel::Avx2, CpuLevel::Avx512}) {
         if (level > flex::host_level()) continue;
         const double peak = flex::measure_fma_peak(level, threads);
