@@ -29,7 +29,6 @@ void causal_range(const flex_args* args, int32_t, int32_t, int32_t, int32_t q1, 
     range[0] = 0;
     range[1] = std::min(q1, args->extents[4]);
 }
-int32_t no_summary(int32_t) { return -1; }
 void no_softmax(const flex_block* block) {
     std::fill_n(block->alpha, block->rows, 1.0f);
     std::fill_n(block->l, block->rows, 1.0f);
@@ -44,8 +43,7 @@ struct Case {
 
 void measure(const Case& c, flex::CpuLevel level, int threads, double peak) {
     const flex_cpu_kernel kernel{FLEX_ABI_VERSION, static_cast<uint32_t>(flex::lanes(level)), scale, c.causal ? causal_state : full,
-                                 c.causal ? causal_range : whole, no_softmax, nullptr, nullptr,
-                                 no_summary, nullptr};
+                                 c.causal ? causal_range : whole, no_softmax, nullptr, nullptr, [](int32_t) { return -1; }, nullptr};
     const auto make = [&](std::vector<char>& bytes, int heads, int rows) {
         bytes.resize(static_cast<size_t>(c.batch) * static_cast<size_t>(heads) * static_cast<size_t>(rows) * static_cast<size_t>(c.dim) * flex::size_of(c.dtype));
         for (size_t i = 1; i < bytes.size(); i += 2) bytes[i] = static_cast<char>(0x38 + i / 2 % 5);   // 1e-5 .. 1 in each type

@@ -88,7 +88,9 @@ int bench(const Options& options) {
                         {"cached", session.phases.cached},
                         {"phases", phases_json(session.phases)},
                         {"tiles", {{"visited", measured.stats.tiles_visited}, {"full", measured.stats.tiles_full}}},
-                        {"workspace_bytes", measured.stats.workspace_bytes}});
+                        {"workspace_bytes", measured.stats.workspace_bytes},
+                        {"mask_ms", measured.stats.mask_seconds * 1e3},
+                        {"mask_bytes", measured.stats.mask_bytes}});
     }
     const int code = succeed(session, false);
     const std::string text = fmt::format(

@@ -57,6 +57,23 @@ float MaskRows::scale(int64_t b, int64_t h, int64_t q) const {
     return kernel_->code->table().scale(&packed_.c, static_cast<int32_t>(b), static_cast<int32_t>(h), static_cast<int32_t>(q));
 }
 
+bool MaskRows::prepare_tiles(Session& session, int threads) {
+    const flex::Status status = flex::prepare(kernel_->code->table(), threads, &packed_);
+    if (!status.ok()) report_status(session, status);
+    return status.ok();
+}
+
+int32_t MaskRows::tile_state(int64_t b, int64_t h, int64_t q0, int64_t q1, int64_t k0, int64_t k1) const {
+    return kernel_->code->table().tile_state(&packed_.c, static_cast<int32_t>(b), static_cast<int32_t>(h), static_cast<int32_t>(q0),
+                                             static_cast<int32_t>(q1), static_cast<int32_t>(k0), static_cast<int32_t>(k1));
+}
+
+std::pair<int64_t, int64_t> MaskRows::kv_range(int64_t b, int64_t h, int64_t q0, int64_t q1) const {
+    int32_t range[2] = {};
+    kernel_->code->table().kv_range(&packed_.c, static_cast<int32_t>(b), static_cast<int32_t>(h), static_cast<int32_t>(q0), static_cast<int32_t>(q1), range);
+    return {range[0], range[1]};
+}
+
 int thread_count(int asked) {
     if (asked > 0) return asked;
     cpu_set_t set;
@@ -91,39 +108,43 @@ struct Heads {
     }
 };
 
-enum class State : uint8_t { Skip, Partial, Full };
-
-State tile_state(const MaskRows& rows, int64_t b, int64_t h, int64_t q0, int64_t q1, int64_t k0, int64_t n, std::vector<uint8_t>& row) {
+/// By the mask of each element, as a flex_tile_state_value. `row` has room for n.
+int32_t exact_state(const MaskRows& rows, int64_t b, int64_t h, int64_t q0, int64_t q1, int64_t k0, int64_t n, std::vector<uint8_t>& row) {
     bool kept = false, masked = false;
     for (int64_t q = q0; q < q1; ++q) {
         rows.mask(b, h, q, k0, n, row.data());
         const int64_t sum = std::accumulate(row.begin(), row.begin() + n, int64_t{0});
         kept = kept || sum != 0;
         masked = masked || sum != n;
-        if (kept && masked) return State::Partial;
+        if (kept && masked) return FLEX_TILE_PARTIAL;
     }
-    return kept ? State::Full : State::Skip;
+    return kept ? FLEX_TILE_FULL : FLEX_TILE_SKIP;
 }
 
 }  // namespace
 
-TileCounts count_tiles(const MaskRows& rows, const Launch& launch, int64_t tile_q, int64_t tile_k, int threads) {
+TileCounts count_tiles(const MaskRows& rows, const Launch& launch, int64_t tile_q, int64_t tile_k, CountBy by, int threads) {
     const int64_t queries = launch.extent(ir::ExtentVar::Q), keys = launch.extent(ir::ExtentVar::K);
     const Heads heads(rows, launch);
-    const int64_t strips = (queries + tile_q - 1) / tile_q;
-    std::atomic<int64_t> counts[3] = {};
+    const int64_t strips = (queries + tile_q - 1) / tile_q, columns = (keys + tile_k - 1) / tile_k;
+    if (strips * columns == 0) return {};
+    std::atomic<int64_t> full{0}, partial{0};
     parallel_for(heads.b * heads.h * strips, threads, [&](int64_t i) {
         const int64_t strip = i % strips, h = i / strips % heads.h, b = i / strips / heads.h;
-        std::vector<uint8_t> row(static_cast<size_t>(std::min(tile_k, keys)));
+        const int64_t q0 = strip * tile_q, q1 = std::min(queries, q0 + tile_q);
+        std::vector<uint8_t> row(by == CountBy::Elements ? static_cast<size_t>(std::min(tile_k, keys)) : 0);
+        const auto [from, to] = by == CountBy::Elements ? std::pair<int64_t, int64_t>(0, keys) : rows.kv_range(b, h, q0, q1);
         int64_t here[3] = {};
-        for (int64_t k0 = 0; k0 < keys; k0 += tile_k) {
-            const State state = tile_state(rows, b, h, strip * tile_q, std::min(queries, (strip + 1) * tile_q), k0, std::min(tile_k, keys - k0), row);
-            ++here[static_cast<size_t>(state)];
+        for (int64_t k0 = from / tile_k * tile_k; k0 < to; k0 += tile_k) {
+            const int64_t k1 = std::min(keys, k0 + tile_k);
+            const int32_t state = by == CountBy::Elements ? exact_state(rows, b, h, q0, q1, k0, k1 - k0, row) : rows.tile_state(b, h, q0, q1, k0, k1);
+            ++here[state];
         }
-        for (size_t s = 0; s < 3; ++s) counts[s] += here[s];
+        full += here[FLEX_TILE_FULL];
+        partial += here[FLEX_TILE_PARTIAL];
     });
-    return {counts[static_cast<size_t>(State::Full)] * heads.copies, counts[static_cast<size_t>(State::Partial)] * heads.copies,
-            counts[static_cast<size_t>(State::Skip)] * heads.copies};
+    const int64_t all = heads.b * heads.h * strips * columns;
+    return {full * heads.copies, partial * heads.copies, (all - full - partial) * heads.copies};
 }
 
 int64_t count_kept(const MaskRows& rows, const Launch& launch, int threads) {

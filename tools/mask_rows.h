@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "driver/compiler.h"
 #include "tools/inputs.h"
@@ -28,6 +29,15 @@ public:
     /// The factor of dot(q, k) in this row.
     [[nodiscard]] float scale(int64_t b, int64_t h, int64_t q) const;
 
+    /// Makes what the next two look up, as a launch does. False after a report.
+    bool prepare_tiles(Session& session, int threads);
+    /// What the analysis says of a tile: a flex_tile_state_value.
+    [[nodiscard]] int32_t tile_state(int64_t b, int64_t h, int64_t q0, int64_t q1, int64_t k0, int64_t k1) const;
+    /// The keys [first, second) that rows [q0, q1) may attend to, by the analysis.
+    [[nodiscard]] std::pair<int64_t, int64_t> kv_range(int64_t b, int64_t h, int64_t q0, int64_t q1) const;
+    /// Bytes of the summaries, after prepare_tiles.
+    [[nodiscard]] int64_t mask_bytes() const { return static_cast<int64_t>(packed_.summary_data.size() * sizeof(int32_t)); }
+
     /// Whether the mask differs from b to b, or h to h.
     [[nodiscard]] bool varies_b() const { return varies_b_; }
     [[nodiscard]] bool varies_h() const { return varies_h_; }
@@ -42,8 +52,12 @@ private:
 struct TileCounts {
     int64_t full = 0, partial = 0, skip = 0;
 };
-/// Every tile of every (b, h) by evaluating the mask; equal heads and batches are evaluated once.
-[[nodiscard]] TileCounts count_tiles(const MaskRows& rows, const Launch& launch, int64_t tile_q, int64_t tile_k, int threads);
+enum class CountBy : uint8_t {
+    Analysis,   // what a launch decides from the mask's tile state: never full or skip wrongly; needs prepare_tiles
+    Elements,   // the mask of every element
+};
+/// Every tile of every (b, h), clipped to the problem; equal heads and batches are evaluated once.
+[[nodiscard]] TileCounts count_tiles(const MaskRows& rows, const Launch& launch, int64_t tile_q, int64_t tile_k, CountBy by, int threads);
 /// Elements (b, h, q, k) that are kept.
 [[nodiscard]] int64_t count_kept(const MaskRows& rows, const Launch& launch, int threads);
 /// Elements that count_kept has to evaluate.

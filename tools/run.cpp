@@ -130,6 +130,8 @@ int run(const Options& options) {
             out["threads"] = threads;
             out["tiles"] = {{"visited", result.stats.tiles_visited}, {"full", result.stats.tiles_full}};
             out["workspace_bytes"] = result.stats.workspace_bytes;
+            out["mask_ms"] = result.stats.mask_seconds * 1e3;
+            out["mask_bytes"] = result.stats.mask_bytes;
         }
         if (kept) {
             out["unmasked"] = *kept;

@@ -21,6 +21,7 @@ struct Options {
     std::string what;   // mask, score, or empty: what says more
     std::filesystem::path png, svg;
     std::optional<TileSize> tiles;
+    bool exact = false;
     ElementRange range;
 };
 
@@ -173,15 +174,17 @@ int show(const Options& options) {
     if (!prepare(options, &shown)) return fail(session, json);
     std::string tiles_text;
     if (options.tiles) {
-        const TileCounts counts = count_tiles(*shown.rows, shown.launch, options.tiles->q, options.tiles->k, 0);
+        if (!options.exact && !shown.rows->prepare_tiles(session, 0)) return fail(session, json);
+        const CountBy by = options.exact ? CountBy::Elements : CountBy::Analysis;
+        const TileCounts counts = count_tiles(*shown.rows, shown.launch, options.tiles->q, options.tiles->k, by, 0);
         if (json) {
             // Exactly these keys, for scripts; warnings go to stderr.
             const Json out = {{"tile", {options.tiles->q, options.tiles->k}}, {"full", counts.full}, {"partial", counts.partial}, {"skip", counts.skip}};
             (void)succeed(session, false);
             return print_out(out.dump() + "\n") ? kOk : kInputWrong;
         }
-        tiles_text = fmt::format("tiles {}x{} over all b and h: {} full, {} partial, {} skipped\n", options.tiles->q, options.tiles->k, counts.full,
-                                 counts.partial, counts.skip);
+        tiles_text = fmt::format("tiles {}x{} over all b and h: {} full, {} partial, {} skipped ({})\n", options.tiles->q, options.tiles->k,
+                                 counts.full, counts.partial, counts.skip, options.exact ? "exact, by every element" : "by analysis, as a launch sees them");
     }
     const auto panels = pictures(shown, options);
     if (!panels) return fail(session, json);
@@ -226,14 +229,15 @@ Command add_show(CLI::App& root) {
     app->add_option("--what", options->what, "what to draw; if absent, the mask unless everything is kept")->check(CLI::IsMember({"mask", "score"}));
     app->add_option("--png", options->png, "draw into a PNG file")->type_name("FILE");
     app->add_option("--svg", options->svg, "draw into an SVG file")->type_name("FILE");
-    app->add_option_function<std::string>(
+    CLI::Option* tiles = app->add_option_function<std::string>(
            "--tiles",
            [options](const std::string& text) {
                options->tiles = parse_tile(text);
                if (!options->tiles) throw CLI::ValidationError("--tiles", "expected a tile such as `128x128`, found `" + text + "`");
            },
-           "count the tiles that are full, partial and skipped, and draw their borders")
-        ->type_name("QxK");
+           "count the tiles that the analysis of the mask finds full, partial and skipped, and draw their borders");
+    tiles->type_name("QxK");
+    app->add_flag("--exact", options->exact, "with --tiles: count by evaluating every element, which takes Q x K steps")->needs(tiles);
     app->add_option_function<std::string>(
            "--range",
            [options](const std::string& text) {

@@ -330,6 +330,15 @@ inline Vec sums(Vec (&x)[kLanes]) {
     return x[0];
 }
 
+constexpr int kStreamAhead = 16;   // keys: far enough to hide memory, near enough to stay in the first level
+
+/// Asks for element d of the row `keys` further on; rows past the end of the array cost nothing.
+template <class T>
+inline void fetch_ahead(const T* row, int64_t stride, int d) {
+    const auto at = reinterpret_cast<uintptr_t>(row) + static_cast<uintptr_t>((kStreamAhead * stride + d) * static_cast<int64_t>(sizeof(T)));
+    __builtin_prefetch(reinterpret_cast<const void*>(at));
+}
+
 /// R rows, a power of two: dot products of kLanes pairs at a time, R rows by kLanes / R keys.
 template <int R, class T>
 void stream_scores_of(const float* q, int64_t ldq, int rows, const T* k, int64_t stride, int keys, int depth, float* s, int64_t ld) {
@@ -344,7 +353,10 @@ void stream_scores_of(const float* q, int64_t ldq, int rows, const T* k, int64_t
             Vec acc[kLanes] = {};
             const auto step = [&](auto element, int d) {
                 Vec x[kKeys];
-                for (int i = 0; i < kKeys; ++i) x[i] = element(k_row[i], d);
+                for (int i = 0; i < kKeys; ++i) {
+                    x[i] = element(k_row[i], d);
+                    if (first == 0) fetch_ahead(k_row[i], stride, d);
+                }
                 for (int r = 0; r < kPart; ++r) {
                     const Vec y = element(q_row[r], d);
                     for (int i = 0; i < kKeys; ++i) acc[r * kKeys + i] += y * x[i];
@@ -380,7 +392,10 @@ void stream_add(Weights p, const T* v, int64_t stride, int columns, float* o, in
         for (int i = 0; i < N; ++i) weight[r][i] = p.data[r * p.ld + i];
     for (int c = 0; c < columns; c += kLanes) {
         Vec x[N];
-        for (int i = 0; i < N; ++i) x[i] = load_within(v + i * stride, c, columns);
+        for (int i = 0; i < N; ++i) {
+            x[i] = load_within(v + i * stride, c, columns);
+            fetch_ahead(v + i * stride, stride, c);
+        }
         for (int r = 0; r < R; ++r) {
             Vec acc = load(o + r * ldo + c);
             for (int i = 0; i < N; ++i) acc += weight[r][i] * x[i];
