@@ -1,7 +1,6 @@
 #include "bench/bf16_dot.h"
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 
 namespace flex::bench {
@@ -10,7 +9,8 @@ namespace flex::bench {
 
 namespace {
 
-constexpr long kSteps = 400'000;
+constexpr long kSteps = 20'000;   // short, so that some runs pass between two interruptions
+constexpr int kRuns = 400;
 
 double seconds(void (*loop)(long)) {
     const auto start = std::chrono::steady_clock::now();
@@ -39,13 +39,12 @@ void dot_loop(long steps) {
 }  // namespace
 
 double bf16_dot_ratio() {
-    std::array<double, 15> ratio{};
-    for (double& each : ratio) {
-        const double fma = seconds(fma_loop);
-        each = 2 * fma / seconds(dot_loop);
+    double fma = seconds(fma_loop), dot = seconds(dot_loop);
+    for (int run = 1; run < kRuns; ++run) {
+        fma = std::min(fma, seconds(fma_loop));
+        dot = std::min(dot, seconds(dot_loop));
     }
-    std::sort(ratio.begin(), ratio.end());
-    return ratio[ratio.size() / 2];
+    return 2 * fma / dot;
 }
 
 #else
