@@ -9,7 +9,7 @@ namespace flex::bench {
 
 namespace {
 
-constexpr long kSteps = 20'000;   // short, so that some runs pass between two interruptions
+constexpr long kSteps = 20'000;  // short, so that some runs pass between two interruptions
 constexpr int kRuns = 400;
 
 double seconds(void (*loop)(long)) {

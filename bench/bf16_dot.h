@@ -5,7 +5,7 @@
 namespace flex::bench {
 
 /// Multiply-adds a dot-product instruction does per multiply-add that vfmadd231ps does in the same time, 512-bit vectors in registers: 2
-/// where both take as long. The two loops alternate, and the ratio is the median of the pairs. 0: compiled for another architecture. Only
+/// where both take as long. From the best of many short runs of each, in turn. 0: compiled for another architecture. Only
 /// for machines with CpuLevel::Avx512Bf16.
 double bf16_dot_ratio();
 
