@@ -10,6 +10,7 @@
 #include <cstring>
 #include <vector>
 
+#include "bench/bf16_dot.h"
 #include "runtime/cpu/fma_peak.h"
 #include "runtime/launch.h"
 
@@ -92,6 +93,8 @@ int main(int argc, char** argv) {
     const int n = argc > 2 ? std::atoi(argv[2]) : 4096;
     using flex::CpuLevel;
     using flex::DType;
+    if (flex::host_level() == CpuLevel::Avx512Bf16)
+        std::printf("bf16 dot products: %.2f times the multiply-adds of f32 in the same time\n", flex::bench::bf16_dot_ratio());
     for (const CpuLevel level : {CpuLevel::Generic, CpuLevel::Avx2, CpuLevel::Avx512}) {
         if (level > flex::host_level()) continue;
         const double peak = flex::measure_fma_peak(level, threads);

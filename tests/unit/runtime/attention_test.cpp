@@ -94,6 +94,21 @@ TEST_CASE("every variant, packed and streamed, in every type") {
     }
 }
 
+TEST_CASE("f16 and bf16 at odd sizes, heads in groups") {
+    for (const DType type : {DType::F16, DType::BF16}) {
+        for (const int q : {1, 17, 129}) {
+            for (const int k : {1, 17, 129}) {
+                for (const int d : {1, 17, 129}) {
+                    Problem p = problem(q, k, d, (d + 2 * k) % 131 + 1, kAlibiCausal, type);
+                    p.H = 6;
+                    p.HKV = 2;
+                    check(p);
+                }
+            }
+        }
+    }
+}
+
 TEST_CASE("groups of heads, and one batch of keys for all") {
     for (const int hkv : {1, 2, 4, 8}) {
         for (const int q : {1, 3, 30, 60}) {
@@ -169,30 +184,30 @@ TEST_CASE("the result does not depend on the number of threads") {
 
 TEST_CASE("NaN and inf stay in the rows that attend to them") {
     const float nan = std::numeric_limits<float>::quiet_NaN(), inf = std::numeric_limits<float>::infinity();
-    for (const int q : {4, 100}) {
-        for (const Mode mode : {kCausal, kWindow, kDocument, kHoles, kNone, kInfinite}) {
-            for (const float value : {nan, inf, -inf}) {
-                for (const int key : {0, 17, 66, 99}) {
-                    Data data(problem(q, 100, 20, 33, mode));
-                    set(data.arrays.v, {0, 0, key, 32}, value);
-                    set(data.arrays.v, {0, 0, key, 3}, value);
-                    set(data.arrays.k, {0, 0, (key + 50) % 100, 11}, nan);
-                    set(data.arrays.q, {0, 0, q / 2, 19}, nan);
-                    const Expected want = naive(data);
-                    for (const int n : host_lanes()) {
-                        for (const bool tight : {false, true}) {
-                            CAPTURE(static_cast<int>(mode));
-                            CAPTURE(value);
-                            CAPTURE(key);
-                            CAPTURE(n);
-                            CHECK(launch(data, n, tight).ok());
-                            CHECK(error(data, want) <= 2e-5);
-                        }
-                    }
-                }
+    const auto place = [&](int q, Mode mode, DType type, float value, int key) {
+        Data data(problem(q, 100, 20, 33, mode, type));
+        set(data.arrays.v, {0, 0, key, 32}, value);
+        set(data.arrays.v, {0, 0, key, 3}, value);
+        set(data.arrays.k, {0, 0, (key + 50) % 100, 11}, nan);
+        set(data.arrays.q, {0, 0, q / 2, 19}, nan);
+        const Expected want = naive(data);
+        for (const int n : host_lanes()) {
+            for (const bool tight : {false, true}) {
+                CAPTURE(static_cast<int>(mode));
+                CAPTURE(name(type));
+                CAPTURE(value);
+                CAPTURE(key);
+                CAPTURE(n);
+                CHECK(launch(data, n, tight).ok());
+                CHECK(error(data, want) <= tolerance(type));
             }
         }
-    }
+    };
+    for (const DType type : {DType::F32, DType::F16, DType::BF16})
+        for (const int q : {4, 100})
+            for (const Mode mode : {kCausal, kWindow, kDocument, kHoles, kNone, kInfinite})
+                for (const float value : {nan, inf, -inf})
+                    for (const int key : {0, 17, 66, 99}) place(q, mode, type, value, key);
 }
 
 TEST_CASE("strides: transposed heads, negative, padded, unaligned, shared") {
