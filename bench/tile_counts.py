@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How many tiles the analysis of a mask visits, against the exact count: what a launch skips without looking at elements.
 
-Visited: full and partial tiles of `flexc show --tiles`; exact: the same with `--exact`. Prints a table in Markdown.
+Visited: full and partial tiles of `flexc show --tiles --analysis`; exact: the same with `--exact`. Prints a table in Markdown.
 
     bench/tile_counts.py --flexc build/release/bin/flexc > bench/results/tile_counts.md
 """
@@ -101,7 +101,7 @@ def cases(n, rng):
 
 
 def count(flexc, source, arrays, tile, exact):
-    command = [flexc, "show", source, "--in", arrays, "--tiles", f"{tile}x{tile}", "--json"] + ["--exact"] * exact
+    command = [flexc, "show", source, "--in", arrays, "--tiles", f"{tile}x{tile}", "--json"] + ["--exact" if exact else "--analysis"]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 

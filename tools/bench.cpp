@@ -63,7 +63,7 @@ int bench(const Options& options) {
     if (!prepare(options.input, options.execute, &prepared)) return fail(session, json);
     const auto rows = MaskRows::make(session, *prepared.attention, prepared.launch, *prepared.kernel);
     Measured measured;
-    if (!rows || !measure(prepared, options, &measured)) return fail(session, json);
+    if (!rows || !rows->prepare_tiles(session, options.execute.threads) || !measure(prepared, options, &measured)) return fail(session, json);
 
     using enum ir::ExtentVar;
     const Launch& launch = prepared.launch;

@@ -132,12 +132,13 @@ TileCounts count_tiles(const MaskRows& rows, const Launch& launch, int64_t tile_
     parallel_for(heads.b * heads.h * strips, threads, [&](int64_t i) {
         const int64_t strip = i % strips, h = i / strips % heads.h, b = i / strips / heads.h;
         const int64_t q0 = strip * tile_q, q1 = std::min(queries, q0 + tile_q);
-        std::vector<uint8_t> row(by == CountBy::Elements ? static_cast<size_t>(std::min(tile_k, keys)) : 0);
+        std::vector<uint8_t> row(by != CountBy::Analysis ? static_cast<size_t>(std::min(tile_k, keys)) : 0);
         const auto [from, to] = by == CountBy::Elements ? std::pair<int64_t, int64_t>(0, keys) : rows.kv_range(b, h, q0, q1);
         int64_t here[3] = {};
         for (int64_t k0 = from / tile_k * tile_k; k0 < to; k0 += tile_k) {
             const int64_t k1 = std::min(keys, k0 + tile_k);
-            const int32_t state = by == CountBy::Elements ? exact_state(rows, b, h, q0, q1, k0, k1 - k0, row) : rows.tile_state(b, h, q0, q1, k0, k1);
+            int32_t state = by == CountBy::Elements ? int32_t{FLEX_TILE_PARTIAL} : rows.tile_state(b, h, q0, q1, k0, k1);
+            if (by != CountBy::Analysis && state == FLEX_TILE_PARTIAL) state = exact_state(rows, b, h, q0, q1, k0, k1 - k0, row);
             ++here[state];
         }
         full += here[FLEX_TILE_FULL];
@@ -150,12 +151,27 @@ TileCounts count_tiles(const MaskRows& rows, const Launch& launch, int64_t tile_
 int64_t count_kept(const MaskRows& rows, const Launch& launch, int threads) {
     const int64_t queries = launch.extent(ir::ExtentVar::Q), keys = launch.extent(ir::ExtentVar::K);
     const Heads heads(rows, launch);
+    constexpr int64_t kTile = 128;
+    const int64_t strips = (queries + kTile - 1) / kTile;
+    if (strips * keys == 0) return 0;
     std::atomic<int64_t> kept{0};
-    parallel_for(heads.b * heads.h * queries, threads, [&](int64_t i) {
-        const int64_t q = i % queries, h = i / queries % heads.h, b = i / queries / heads.h;
-        std::vector<uint8_t> row(static_cast<size_t>(keys));
-        rows.mask(b, h, q, 0, keys, row.data());
-        kept += std::accumulate(row.begin(), row.end(), int64_t{0});
+    parallel_for(heads.b * heads.h * strips, threads, [&](int64_t i) {
+        const int64_t strip = i % strips, h = i / strips % heads.h, b = i / strips / heads.h;
+        const int64_t q0 = strip * kTile, q1 = std::min(queries, q0 + kTile);
+        std::vector<uint8_t> row(kTile);
+        const auto [from, to] = rows.kv_range(b, h, q0, q1);
+        int64_t here = 0;
+        for (int64_t k0 = from / kTile * kTile; k0 < to; k0 += kTile) {
+            const int64_t n = std::min(keys, k0 + kTile) - k0;
+            const int32_t state = rows.tile_state(b, h, q0, q1, k0, k0 + n);
+            if (state == FLEX_TILE_FULL) here += (q1 - q0) * n;
+            if (state != FLEX_TILE_PARTIAL) continue;
+            for (int64_t q = q0; q < q1; ++q) {
+                rows.mask(b, h, q, k0, n, row.data());
+                here += std::accumulate(row.begin(), row.begin() + n, int64_t{0});
+            }
+        }
+        kept += here;
     });
     return kept * heads.copies;
 }

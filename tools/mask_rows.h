@@ -54,13 +54,14 @@ struct TileCounts {
 };
 enum class CountBy : uint8_t {
     Analysis,   // what a launch decides from the mask's tile state: never full or skip wrongly; needs prepare_tiles
-    Elements,   // the mask of every element
+    Both,       // the truth: elements are looked at only where the analysis has not decided; needs prepare_tiles
+    Elements,   // the truth, from the mask of every element
 };
 /// Every tile of every (b, h), clipped to the problem; equal heads and batches are evaluated once.
 [[nodiscard]] TileCounts count_tiles(const MaskRows& rows, const Launch& launch, int64_t tile_q, int64_t tile_k, CountBy by, int threads);
-/// Elements (b, h, q, k) that are kept.
+/// Elements (b, h, q, k) that are kept; needs prepare_tiles.
 [[nodiscard]] int64_t count_kept(const MaskRows& rows, const Launch& launch, int threads);
-/// Elements that count_kept has to evaluate.
+/// Elements that count_kept has to evaluate at most.
 [[nodiscard]] double mask_work(const MaskRows& rows, const Launch& launch);
 
 /// fn(i) for i in [0, n), on several threads; 0: all of the machine.

@@ -49,7 +49,7 @@ std::optional<int64_t> cheap_count(const Prepared& prepared, int threads) {
     constexpr double kMostWork = 1 << 26;
     Session scratch;   // the count is an extra: what it cannot do is no fault of the run
     const auto rows = MaskRows::make(scratch, *prepared.attention, prepared.launch, *prepared.kernel);
-    if (!rows || mask_work(*rows, prepared.launch) > kMostWork) return std::nullopt;
+    if (!rows || mask_work(*rows, prepared.launch) > kMostWork || !rows->prepare_tiles(scratch, threads)) return std::nullopt;
     return count_kept(*rows, prepared.launch, threads);
 }
 

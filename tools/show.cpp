@@ -22,6 +22,7 @@ struct Options {
     std::filesystem::path png, svg;
     std::optional<TileSize> tiles;
     bool exact = false;
+    bool analysis = false;
     ElementRange range;
 };
 
@@ -175,7 +176,7 @@ int show(const Options& options) {
     std::string tiles_text;
     if (options.tiles) {
         if (!options.exact && !shown.rows->prepare_tiles(session, 0)) return fail(session, json);
-        const CountBy by = options.exact ? CountBy::Elements : CountBy::Analysis;
+        const CountBy by = options.exact ? CountBy::Elements : options.analysis ? CountBy::Analysis : CountBy::Both;
         const TileCounts counts = count_tiles(*shown.rows, shown.launch, options.tiles->q, options.tiles->k, by, 0);
         if (json) {
             // Exactly these keys, for scripts; warnings go to stderr.
@@ -184,7 +185,7 @@ int show(const Options& options) {
             return print_out(out.dump() + "\n") ? kOk : kInputWrong;
         }
         tiles_text = fmt::format("tiles {}x{} over all b and h: {} full, {} partial, {} skipped ({})\n", options.tiles->q, options.tiles->k,
-                                 counts.full, counts.partial, counts.skip, options.exact ? "exact, by every element" : "by analysis, as a launch sees them");
+                                 counts.full, counts.partial, counts.skip, by == CountBy::Analysis ? "by analysis alone, as a launch sees them" : "exact");
     }
     const auto panels = pictures(shown, options);
     if (!panels) return fail(session, json);
@@ -235,9 +236,10 @@ Command add_show(CLI::App& root) {
                options->tiles = parse_tile(text);
                if (!options->tiles) throw CLI::ValidationError("--tiles", "expected a tile such as `128x128`, found `" + text + "`");
            },
-           "count the tiles that the analysis of the mask finds full, partial and skipped, and draw their borders");
+           "count full, partial and skipped tiles, by the analysis of the mask and, where it does not decide, by elements; draw their borders");
     tiles->type_name("QxK");
-    app->add_flag("--exact", options->exact, "with --tiles: count by evaluating every element, which takes Q x K steps")->needs(tiles);
+    CLI::Option* exact = app->add_flag("--exact", options->exact, "with --tiles: count by evaluating every element, which takes Q x K steps")->needs(tiles);
+    app->add_flag("--analysis", options->analysis, "with --tiles: count what the analysis alone knows, as a launch sees the tiles")->needs(tiles)->excludes(exact);
     app->add_option_function<std::string>(
            "--range",
            [options](const std::string& text) {

@@ -28,7 +28,7 @@ class Explain(FlexcTest):
         source = self.source("attention a(doc: i32[N]) { mask = doc[q] == doc[k] and q >= k; }\n")
         np.savez(self.path("in.npz"), doc=np.sort(np.random.default_rng(0).integers(0, 9, 500)).astype(np.int32), B=1, H=2, HKV=1, Q=500, K=500, D=8)
         mask = self.flexc_json("explain", source, "--in", self.path("in.npz"))["mask"]
-        for key, flags in (("tiles", ()), ("exact", ("--exact",))):
+        for key, flags in (("tiles", ("--analysis",)), ("exact", ("--exact",))):
             shown = json.loads(self.flexc("show", source, "--in", self.path("in.npz"), "--tiles", "128x128", "--json", *flags).stdout)
             self.assertEqual(mask[key], {name: shown[name] for name in ("full", "partial", "skip")})
         self.assertEqual(len(mask["tables"]), 2)
