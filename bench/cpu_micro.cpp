@@ -16,8 +16,12 @@
 
 namespace {
 
-float scale(const flex_args*, int32_t, int32_t, int32_t) { return 0.01f; }
-int32_t full(const flex_args*, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t) { return FLEX_TILE_FULL; }
+float scale(const flex_args*, int32_t, int32_t, int32_t) {
+    return 0.01f;
+}
+int32_t full(const flex_args*, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t) {
+    return FLEX_TILE_FULL;
+}
 void whole(const flex_args* args, int32_t, int32_t, int32_t, int32_t, int32_t* range) {
     range[0] = 0;
     range[1] = args->extents[4];
@@ -42,11 +46,20 @@ struct Case {
 };
 
 void measure(const Case& c, flex::CpuLevel level, int threads, double peak) {
-    const flex_cpu_kernel kernel{FLEX_ABI_VERSION, static_cast<uint32_t>(flex::lanes(level)), scale, c.causal ? causal_state : full,
-                                 c.causal ? causal_range : whole, no_softmax, nullptr, nullptr, [](int32_t) { return -1; }, nullptr};
+    const flex_cpu_kernel kernel{FLEX_ABI_VERSION,
+                                 static_cast<uint32_t>(flex::lanes(level)),
+                                 scale,
+                                 c.causal ? causal_state : full,
+                                 c.causal ? causal_range : whole,
+                                 no_softmax,
+                                 nullptr,
+                                 nullptr,
+                                 [](int32_t) { return -1; },
+                                 nullptr};
     const auto make = [&](std::vector<char>& bytes, int heads, int rows) {
-        bytes.resize(static_cast<size_t>(c.batch) * static_cast<size_t>(heads) * static_cast<size_t>(rows) * static_cast<size_t>(c.dim) * flex::size_of(c.dtype));
-        for (size_t i = 1; i < bytes.size(); i += 2) bytes[i] = static_cast<char>(0x38 + i / 2 % 5);   // 1e-5 .. 1 in each type
+        bytes.resize(static_cast<size_t>(c.batch) * static_cast<size_t>(heads) * static_cast<size_t>(rows) * static_cast<size_t>(c.dim) *
+                     flex::size_of(c.dtype));
+        for (size_t i = 1; i < bytes.size(); i += 2) bytes[i] = static_cast<char>(0x38 + i / 2 % 5);  // 1e-5 .. 1 in each type
         return flex::Tensor::contiguous(bytes.data(), c.dtype, {c.batch, heads, rows, c.dim});
     };
     std::array<std::vector<char>, 4> bytes;
@@ -81,9 +94,9 @@ void measure(const Case& c, flex::CpuLevel level, int threads, double peak) {
     }
     const double gflops = pairs * c.batch * c.heads * 4.0 * c.dim / median * 1e-9;
     const double kv_bytes = 2.0 * c.batch * c.kv_heads * c.keys * c.dim * static_cast<double>(flex::size_of(c.dtype));
-    std::printf("%-8s %-5s B=%d H=%d/%d Q=%-5d K=%-5d D=%-4d %-6s %9.3f ms %8.1f GFLOP/s %5.1f %% of peak %7.1f GB/s of K and V\n", flex::name(level),
-                flex::name(c.dtype), c.batch, c.heads, c.kv_heads, c.queries, c.keys, c.dim, c.causal ? "causal" : "none", median * 1e3, gflops,
-                100 * gflops / peak, kv_bytes / median * 1e-9);
+    std::printf("%-8s %-5s B=%d H=%d/%d Q=%-5d K=%-5d D=%-4d %-6s %9.3f ms %8.1f GFLOP/s %5.1f %% of peak %7.1f GB/s of K and V\n",
+                flex::name(level), flex::name(c.dtype), c.batch, c.heads, c.kv_heads, c.queries, c.keys, c.dim,
+                c.causal ? "causal" : "none", median * 1e3, gflops, 100 * gflops / peak, kv_bytes / median * 1e-9);
 }
 
 }  // namespace

@@ -7,8 +7,8 @@ namespace flexc::diag {
 [[noreturn]] void internal_error(const char* file, int line, const char* condition, const char* message);
 }
 
-#define FLEX_CHECK(condition, message)                                                     \
-    do {                                                                                   \
-        if (!(condition)) [[unlikely]]                                                     \
-            ::flexc::diag::internal_error(__FILE__, __LINE__, #condition, message);        \
+#define FLEX_CHECK(condition, message)                                              \
+    do {                                                                            \
+        if (!(condition)) [[unlikely]]                                              \
+            ::flexc::diag::internal_error(__FILE__, __LINE__, #condition, message); \
     } while (0)

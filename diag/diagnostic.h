@@ -32,10 +32,10 @@ enum class Kind : uint16_t {
 };
 
 struct KindInfo {
-    std::string_view code;      // "E2003"
+    std::string_view code;  // "E2003"
     Level level;
-    std::string_view name;      // "type-mismatch"
-    std::string_view message;   // fmt format string, all arguments strings
+    std::string_view name;     // "type-mismatch"
+    std::string_view message;  // fmt format string, all arguments strings
 };
 
 namespace detail {
@@ -50,7 +50,7 @@ constexpr size_t placeholders(std::string_view message) {
     for (size_t i = 0; i + 1 < message.size(); ++i)
         if (message[i] == '{') {
             if (message[i + 1] == '}') ++count;
-            ++i;   // past `{}` or the escape `{{`
+            ++i;  // past `{}` or the escape `{{`
         }
     return count;
 }
@@ -69,9 +69,9 @@ struct CheckedKind {
 [[nodiscard]] const std::vector<KindInfo>& all_kinds();
 
 struct Note {
-    std::string text;                 // "`window` is declared here", or a suggestion
-    std::optional<Span> span;         // shown with its own source line if present
-    bool is_help = false;             // rendered `help:` instead of `note:`
+    std::string text;          // "`window` is declared here", or a suggestion
+    std::optional<Span> span;  // shown with its own source line if present
+    bool is_help = false;      // rendered `help:` instead of `note:`
 };
 
 /// A replacement of text that mends the fault; editors offer it.
@@ -83,7 +83,7 @@ struct Fix {
 struct Diagnostic {
     Kind kind;
     Level level;
-    std::optional<Span> span;   // absent for faults that have no place in a file (command line, arrays)
+    std::optional<Span> span;  // absent for faults that have no place in a file (command line, arrays)
     std::string message;
     std::vector<Note> notes;
     std::vector<Fix> fixes;
@@ -99,7 +99,7 @@ struct Diagnostic {
 class Sink {
 public:
     static constexpr size_t kMaxErrors = 50;
-    static constexpr size_t kMaxWarnings = 100;   // more are dropped
+    static constexpr size_t kMaxWarnings = 100;  // more are dropped
 
     template <class... Args>
     Diagnostic& report(detail::CheckedKind<sizeof...(Args)> kind, std::optional<Span> span, const Args&... args) {
@@ -115,8 +115,8 @@ public:
 private:
     Diagnostic& add(Kind kind, std::optional<Span> span, std::string message);
 
-    std::deque<Diagnostic> list_;   // a deque: the returned references stay valid
-    Diagnostic discarded_{};        // what reports past the limit are written to
+    std::deque<Diagnostic> list_;  // a deque: the returned references stay valid
+    Diagnostic discarded_{};       // what reports past the limit are written to
     size_t errors_ = 0;
     size_t warnings_ = 0;
 };

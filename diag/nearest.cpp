@@ -8,7 +8,7 @@ namespace flexc::diag {
 
 namespace {
 
-constexpr size_t kLongest = 64;   // longer names are not compared
+constexpr size_t kLongest = 64;  // longer names are not compared
 
 /// Optimal string alignment: insert, delete, replace and the swap of two neighbours cost 1 each.
 size_t edit_distance(std::string_view a, std::string_view b) {
@@ -47,7 +47,7 @@ std::string nearest(std::string_view name, const std::vector<std::string>& candi
         const size_t gap = candidate.size() > name.size() ? candidate.size() - name.size() : name.size() - candidate.size();
         if (gap > limit) continue;
         const size_t distance = edit_distance(wanted, lower(candidate));
-        if (distance >= std::max(name.size(), candidate.size())) continue;   // nothing in common
+        if (distance >= std::max(name.size(), candidate.size())) continue;  // nothing in common
         if (distance < best_distance || (distance == best_distance && !best.empty() && candidate < best)) {
             best = candidate;
             best_distance = distance;

@@ -9,7 +9,7 @@ namespace flexc::diag {
 
 namespace {
 
-constexpr size_t kMaxWidth = 120;   // a longer line is cut around the span
+constexpr size_t kMaxWidth = 120;  // a longer line is cut around the span
 constexpr size_t kTab = 4;
 
 struct Palette {
@@ -20,15 +20,19 @@ constexpr Palette kAnsi{"\x1b[1m", "\x1b[1;31m", "\x1b[1;35m", "\x1b[1;36m", "\x
 
 struct Cell {
     std::string_view shown;
-    size_t byte;    // offset in the line
-    size_t width;   // terminal columns
+    size_t byte;   // offset in the line
+    size_t width;  // terminal columns
 };
 
 /// Length of the well-formed UTF-8 sequence at the start of `text`, and its code point; 0 if malformed.
 size_t decode(std::string_view text, uint32_t& point) {
     const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
     const unsigned char lead = byte(0);
-    const size_t length = lead < 0x80 ? 1 : lead >= 0xF0 && lead < 0xF8 ? 4 : lead >= 0xE0 && lead < 0xF0 ? 3 : lead >= 0xC2 && lead < 0xE0 ? 2 : 0;
+    const size_t length = lead < 0x80                   ? 1
+                          : lead >= 0xF0 && lead < 0xF8 ? 4
+                          : lead >= 0xE0 && lead < 0xF0 ? 3
+                          : lead >= 0xC2 && lead < 0xE0 ? 2
+                                                        : 0;
     if (length == 0 || length > text.size()) return 0;
     point = length == 1 ? lead : lead & (0xFFu >> (length + 1));
     for (size_t i = 1; i < length; ++i) {
@@ -50,8 +54,8 @@ size_t width_of(uint32_t c) {
 
 /// Control characters and those that reorder text would change what the terminal shows.
 bool unsafe(uint32_t c) {
-    return c < 0x20 || (c >= 0x7F && c < 0xA0) || (c >= 0x200B && c <= 0x200F) || (c >= 0x2028 && c <= 0x202E) || (c >= 0x2066 && c <= 0x2069) ||
-           c == 0xFEFF;
+    return c < 0x20 || (c >= 0x7F && c < 0xA0) || (c >= 0x200B && c <= 0x200F) || (c >= 0x2028 && c <= 0x202E) ||
+           (c >= 0x2066 && c <= 0x2069) || c == 0xFEFF;
 }
 
 /// The cells of bytes [from, to) of a line. `from` may fall inside a character.
@@ -110,16 +114,16 @@ public:
             out_ += fmt::format("{}{}:{} {}\n", colours_.note, note.is_help ? "help" : "note", colours_.off, note.text);
             snippet(*note.span, colours_.note);
         } else {
-            out_ += fmt::format("  {:{}} {}={} {}{}:{} {}\n", "", gutter, colours_.gutter, colours_.off, colours_.note, note.is_help ? "help" : "note",
-                                colours_.off, note.text);
+            out_ += fmt::format("  {:{}} {}={} {}{}:{} {}\n", "", gutter, colours_.gutter, colours_.off, colours_.note,
+                                note.is_help ? "help" : "note", colours_.off, note.text);
         }
     }
 
     void diagnostic(const Diagnostic& d) {
         const char* colour = d.level == Level::Error ? colours_.error : colours_.warning;
         if (d.span) location(*d.span);
-        out_ += fmt::format("{}{}[{}]:{} {}{}{}\n", colour, d.level == Level::Error ? "error" : "warning", info(d.kind).code, colours_.off, colours_.bold,
-                            d.message, colours_.off);
+        out_ += fmt::format("{}{}[{}]:{} {}{}{}\n", colour, d.level == Level::Error ? "error" : "warning", info(d.kind).code, colours_.off,
+                            colours_.bold, d.message, colours_.off);
         size_t gutter = 0;
         if (d.span) {
             snippet(*d.span, colour);
@@ -141,7 +145,7 @@ private:
         const size_t start = file.line_begin(number);
         size_t begin = span.begin > start ? std::min(span.begin - start, line.size()) : 0;
         const size_t end = span.end > start ? std::min(span.end - start, line.size()) : 0;
-        if (span.begin < start)   // a later line of the span: its blanks in front are not underlined
+        if (span.begin < start)  // a later line of the span: its blanks in front are not underlined
             begin = std::min(line.find_first_not_of(" \t"), end);
 
         // Only the bytes near the span are looked at, so that a line of a megabyte costs nothing.
@@ -166,7 +170,7 @@ private:
             else if (cell.byte < end || cell.byte == begin)
                 carets.append(std::max<size_t>(cell.width, cell.byte == begin), '^');
         }
-        if (carets.find('^') == std::string::npos) carets += '^';   // at the end of the line
+        if (carets.find('^') == std::string::npos) carets += '^';  // at the end of the line
         if (cut) shown += "…";
         while (shown.ends_with(' ')) shown.pop_back();
         out_ += fmt::format("  {}{:>{}} |{}{}{}\n", colours_.gutter, number, gutter, colours_.off, shown.empty() ? "" : " ", shown);

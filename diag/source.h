@@ -60,7 +60,7 @@ public:
     [[nodiscard]] std::string_view text(Span span) const;
 
 private:
-    std::deque<SourceFile> files_;   // a deque: references stay valid
+    std::deque<SourceFile> files_;  // a deque: references stay valid
 };
 
 }  // namespace flexc::diag

@@ -63,14 +63,16 @@ const std::string& code_identity() {
         Segment segment{reinterpret_cast<const void*>(&visit_object), {}};
         dl_iterate_phdr(visit_object, &segment);
         if (!segment.id.empty()) return segment.id;
-        struct stat info {};
+        struct stat info{};
         if (stat("/proc/self/exe", &info) != 0) return std::string("unknown");
         return fmt::format("{}-{}-{}.{}", info.st_ino, info.st_size, info.st_mtim.tv_sec, info.st_mtim.tv_nsec);
     }();
     return identity;
 }
 
-uint64_t checksum(const char* data, size_t size) { return XXH3_64bits(data, size); }
+uint64_t checksum(const char* data, size_t size) {
+    return XXH3_64bits(data, size);
+}
 
 /// Removes the oldest half of the entries once there are too many.
 void prune(const std::filesystem::path& dir) {
@@ -118,7 +120,8 @@ std::optional<std::vector<char>> cache_read(const std::filesystem::path& dir, co
     if (!file.read(bytes.data(), static_cast<std::streamsize>(size))) return {};
     uint64_t stored = 0;
     std::memcpy(&stored, bytes.data() + kMagic.size(), sizeof stored);
-    const bool sound = std::memcmp(bytes.data(), kMagic.data(), kMagic.size()) == 0 && stored == checksum(bytes.data() + kHeader, size - kHeader);
+    const bool sound =
+        std::memcmp(bytes.data(), kMagic.data(), kMagic.size()) == 0 && stored == checksum(bytes.data() + kHeader, size - kHeader);
     if (!sound) {
         std::error_code ignored;
         std::filesystem::remove(dir / key, ignored);

@@ -30,7 +30,7 @@ private:
     std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
 };
 
-constexpr size_t kMaxBytes = (8u << 20) + 1;   // one more than the parser takes, so that it is the one to refuse
+constexpr size_t kMaxBytes = (8u << 20) + 1;  // one more than the parser takes, so that it is the one to refuse
 constexpr int kPatienceMs = 5000;
 
 /// Reads a file, pipe or device up to kMaxBytes. Gives the reason if it cannot. A device without an end is cut, and a pipe into which

@@ -26,7 +26,7 @@ struct CompileOptions {
     frontend::ConstValues consts;
     flex::CpuLevel level = flex::host_level();
     bool use_cache = true;
-    std::filesystem::path cache_dir;   // empty: $FLEXC_CACHE_DIR, else $XDG_CACHE_HOME/flexc, else ~/.cache/flexc
+    std::filesystem::path cache_dir;  // empty: $FLEXC_CACHE_DIR, else $XDG_CACHE_HOME/flexc, else ~/.cache/flexc
 };
 
 /// A compiled attention, loaded into this process. Immutable and thread-safe.

@@ -20,7 +20,8 @@ std::string_view text(CompareOp op) {
 }
 
 std::string_view text(ClauseKind kind) {
-    static constexpr std::array<std::string_view, 10> kText{"scale", "score", "mask", "normalize", "sink", "blocks", "query", "key", "output", "emit"};
+    static constexpr std::array<std::string_view, 10> kText{"scale",  "score", "mask", "normalize", "sink",
+                                                            "blocks", "query", "key",  "output",    "emit"};
     return kText[static_cast<size_t>(kind)];
 }
 

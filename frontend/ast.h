@@ -16,8 +16,8 @@ namespace flexc::ast {
 
 using diag::Span;
 
-inline constexpr uint32_t kMaxNesting = 256;   // brackets and `if` within each other in the text
-inline constexpr uint32_t kMaxDepth = 512;     // of an expression tree: long chains of operators count as well
+inline constexpr uint32_t kMaxNesting = 256;  // brackets and `if` within each other in the text
+inline constexpr uint32_t kMaxDepth = 512;    // of an expression tree: long chains of operators count as well
 
 struct Expr;
 
@@ -61,25 +61,25 @@ struct Let {
 struct Expr {
     ExprKind kind = ExprKind::Name;
     Span span;
-    Span operator_span;             // Unary, Binary, Pipe, Chain (the first), If (the word); Call, Reduce: the name
+    Span operator_span;  // Unary, Binary, Pipe, Chain (the first), If (the word); Call, Reduce: the name
     std::string text;
-    uint64_t value = 0;             // IntLiteral (saturated at UINT64_MAX), BoolLiteral
+    uint64_t value = 0;  // IntLiteral (saturated at UINT64_MAX), BoolLiteral
     BinaryOp binary = BinaryOp::Add;
     UnaryOp unary = UnaryOp::Neg;
     std::vector<CompareOp> chain;
     std::vector<Expr*> args;
-    std::vector<NamedArg> named;    // Call
-    Identifier variable;            // Reduce
-    std::vector<Let> lets;          // Block
-    bool parenthesised = false;     // the span then includes the parentheses
-    uint32_t depth = 1;             // of the tree below, at most kMaxDepth
+    std::vector<NamedArg> named;  // Call
+    Identifier variable;          // Reduce
+    std::vector<Let> lets;        // Block
+    bool parenthesised = false;   // the span then includes the parentheses
+    uint32_t depth = 1;           // of the tree below, at most kMaxDepth
 };
 
 /// A type as written: `f32`, `mask`, `i32[N + 1, 2]`. The element name is not checked by the parser.
 struct TypeRef {
     Identifier name;
-    std::vector<Expr*> dims;   // empty: scalar
-    bool is_tensor = false;    // brackets were written
+    std::vector<Expr*> dims;  // empty: scalar
+    bool is_tensor = false;   // brackets were written
     Span span;
 };
 
@@ -100,10 +100,10 @@ enum class ClauseKind : uint8_t { Scale, Score, Mask, Normalize, Sink, Blocks, Q
 struct Clause {
     ClauseKind kind = ClauseKind::Score;
     Span keyword;
-    Expr* value = nullptr;        // Blocks: a Name; Normalize: none
-    Identifier normalize;         // Normalize: softmax, sigmoid, none
-    Identifier emit_name;         // Emit
-    Identifier emit_kind;         // Emit
+    Expr* value = nullptr;  // Blocks: a Name; Normalize: none
+    Identifier normalize;   // Normalize: softmax, sigmoid, none
+    Identifier emit_name;   // Emit
+    Identifier emit_kind;   // Emit
     Span span;
 };
 
@@ -118,7 +118,7 @@ struct Decl {
     std::vector<Let> lets;        // Attention, in source order relative to clauses
     std::vector<Clause> clauses;  // Attention
     Span span;
-    bool damaged = false;         // part of it could not be read, and was reported; only the name is certain
+    bool damaged = false;  // part of it could not be read, and was reported; only the name is certain
 };
 
 /// One parsed file.

@@ -141,6 +141,8 @@ private:
 
 }  // namespace
 
-std::string print(const File& file) { return Printer().run(file); }
+std::string print(const File& file) {
+    return Printer().run(file);
+}
 
 }  // namespace flexc::ast

@@ -20,7 +20,7 @@ using diag::Span;
 using P = FlexParser;
 
 bool is_rule(const antlr4::tree::ParseTree* node) {
-    return !node->children.empty();   // a rule that matched nothing does not occur in the grammar
+    return !node->children.empty();  // a rule that matched nothing does not occur in the grammar
 }
 
 const antlr4::Token& token_of(antlr4::tree::ParseTree* node) {
@@ -140,8 +140,7 @@ Expr* Builder::finish(Expr* e) {
 Expr* Builder::expr(antlr4::tree::ParseTree* node) {
     auto* c = static_cast<ParserRuleContext*>(node);
     // Most levels of precedence have nothing to say.
-    while (c->children.size() == 1 && is_rule(c->children[0]))
-        c = static_cast<ParserRuleContext*>(c->children[0]);
+    while (c->children.size() == 1 && is_rule(c->children[0])) c = static_cast<ParserRuleContext*>(c->children[0]);
     switch (c->getRuleIndex()) {
         case P::RuleExpr: return piped(c);
         case P::RuleConditional: {
@@ -158,7 +157,7 @@ Expr* Builder::expr(antlr4::tree::ParseTree* node) {
         case P::RuleIndex:
             if (!is_rule(c->children[0])) return finish(make(ExprKind::Slice, span(c)));
             return expr(c->children[0]);
-        case P::RuleBody:   // an expression or block, then `;`
+        case P::RuleBody:  // an expression or block, then `;`
             return expr(c->children[0]);
         case P::RulePrimary:
         case P::RuleName: return primary(c);
@@ -261,7 +260,7 @@ Expr* Builder::suffixed(Expr* base, ParserRuleContext* suffix) {
 
 void Builder::arguments(Expr* call, ParserRuleContext* c) {
     for (auto* child : c->children) {
-        if (!is_rule(child)) continue;   // a comma
+        if (!is_rule(child)) continue;  // a comma
         if (child->children.size() == 3) {
             auto* name = child->children[0];
             const Identifier id = is_rule(name) ? identifier(static_cast<ParserRuleContext*>(name)) : identifier(token_of(name));
@@ -418,11 +417,11 @@ void Builder::declaration(ParserRuleContext* tree, bool damaged) {
     auto* c = static_cast<ParserRuleContext*>(tree->children[0]);
     if (!is_rule(c)) return;
     static constexpr std::array<std::pair<size_t, ast::DeclKind>, 6> kKinds{{{P::RuleImportDecl, ast::DeclKind::Import},
-                                                                            {P::RuleConstDecl, ast::DeclKind::Const},
-                                                                            {P::RuleFnDecl, ast::DeclKind::Fn},
-                                                                            {P::RuleMaskDecl, ast::DeclKind::Mask},
-                                                                            {P::RuleScoreDecl, ast::DeclKind::Score},
-                                                                            {P::RuleAttentionDecl, ast::DeclKind::Attention}}};
+                                                                             {P::RuleConstDecl, ast::DeclKind::Const},
+                                                                             {P::RuleFnDecl, ast::DeclKind::Fn},
+                                                                             {P::RuleMaskDecl, ast::DeclKind::Mask},
+                                                                             {P::RuleScoreDecl, ast::DeclKind::Score},
+                                                                             {P::RuleAttentionDecl, ast::DeclKind::Attention}}};
     const auto* kind = std::find_if(kKinds.begin(), kKinds.end(), [&](const auto& k) { return k.first == c->getRuleIndex(); });
     FLEX_CHECK(kind != kKinds.end(), "the children of a declaration are the kinds of declarations");
     if (tree->exception || c->exception) {
@@ -491,7 +490,7 @@ void Builder::remains(ast::DeclKind kind, ParserRuleContext* c) {
     auto* name = dynamic_cast<P::NameContext*>(c->children[1]);
     const bool path = terminal && terminal->getSymbol()->getType() == P::STRING;
     if (!path && !(name && !name->exception)) return;
-    if (name && tokens_.type(name->stop->getTokenIndex() + 1) == P::DOT) return;   // `import torch.nn`: not the name
+    if (name && tokens_.type(name->stop->getTokenIndex() + 1) == P::DOT) return;  // `import torch.nn`: not the name
     ast::Decl& decl = file_.decl_arena.emplace_back();
     decl.kind = kind;
     decl.damaged = true;

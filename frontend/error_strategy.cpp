@@ -48,8 +48,12 @@ size_t find_end(const TokenList& tokens, size_t start, size_t minimum, bool decl
 
 }  // namespace
 
-size_t statement_end(const TokenList& tokens, size_t start, size_t minimum) { return find_end(tokens, start, minimum, false); }
-size_t declaration_end(const TokenList& tokens, size_t start, size_t minimum) { return find_end(tokens, start, minimum, true); }
+size_t statement_end(const TokenList& tokens, size_t start, size_t minimum) {
+    return find_end(tokens, start, minimum, false);
+}
+size_t declaration_end(const TokenList& tokens, size_t start, size_t minimum) {
+    return find_end(tokens, start, minimum, true);
+}
 
 void StatementRecovery::skip_to(antlr4::Parser* parser, size_t index) {
     antlr4::TokenStream* stream = parser->getTokenStream();
@@ -67,7 +71,7 @@ void StatementRecovery::explain(antlr4::Parser* parser, size_t offending, size_t
     resume_ = 0;
     if (offending == recovered_) return;
     std::vector<size_t> starts, rules;
-    if (rule != SIZE_MAX) {   // an error that no rule has begun to read
+    if (rule != SIZE_MAX) {  // an error that no rule has begun to read
         rules.push_back(rule);
         starts.push_back(offending);
     }
@@ -115,8 +119,19 @@ void StatementRecovery::sync(antlr4::Parser* parser) {
         const size_t at = stream->index();
         if (starts_declaration(tokens_, at)) return;
         switch (tokens_.type(at)) {
-            case P::LET: case P::SCALE: case P::SCORE: case P::MASK: case P::NORMALIZE: case P::SINK: case P::BLOCKS:
-            case P::QUERY: case P::KEY: case P::OUTPUT: case P::EMIT: case P::RBRACE: case P::EOF: return;
+            case P::LET:
+            case P::SCALE:
+            case P::SCORE:
+            case P::MASK:
+            case P::NORMALIZE:
+            case P::SINK:
+            case P::BLOCKS:
+            case P::QUERY:
+            case P::KEY:
+            case P::OUTPUT:
+            case P::EMIT:
+            case P::RBRACE:
+            case P::EOF: return;
             default: break;
         }
         explain(parser, at, P::RuleItem);

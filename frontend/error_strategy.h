@@ -34,10 +34,10 @@ private:
 
     const TokenList& tokens_;
     diag::Sink& sink_;
-    bool reported_ = false;       // the error on its way up
-    size_t resume_ = 0;           // where the explanation says that a statement begins; 0: not known
+    bool reported_ = false;  // the error on its way up
+    size_t resume_ = 0;      // where the explanation says that a statement begins; 0: not known
     size_t offending_ = 0;
-    size_t recovered_ = SIZE_MAX; // where the last recovery stopped, if within a statement: an error there is a consequence
+    size_t recovered_ = SIZE_MAX;  // where the last recovery stopped, if within a statement: an error there is a consequence
 };
 
 }  // namespace flexc::frontend

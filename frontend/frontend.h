@@ -33,7 +33,7 @@ public:
     struct AttentionInfo {
         std::string name;
         std::string doc;
-        std::vector<std::string> const_params;   // names of the `const` parameters
+        std::vector<std::string> const_params;  // names of the `const` parameters
         diag::Span span;
     };
     /// The attentions declared in the main file (not in imports), in source order.

@@ -48,7 +48,7 @@ LexedFile::LexedFile(diag::FileId file, std::string_view text, size_t max_tokens
     list.source = text;
     ByteStream bytes(text);
     FlexLexer lexer(&bytes);
-    lexer.removeErrorListeners();   // the lexer accepts every byte
+    lexer.removeErrorListeners();  // the lexer accepts every byte
     std::vector<std::unique_ptr<antlr4::Token>> tokens;
     while (true) {
         std::unique_ptr<antlr4::Token> token = lexer.nextToken();

@@ -12,8 +12,8 @@ namespace flexc::frontend {
 namespace {
 
 constexpr size_t kMaxBytes = size_t{8} << 20;
-constexpr size_t kMaxTokens = 1'000'000;            // in a file; about 160 bytes each
-constexpr size_t kMaxDeclarationTokens = 50'000;    // a parse tree takes 1 to 2 KiB a token, and lives for one declaration
+constexpr size_t kMaxTokens = 1'000'000;          // in a file; about 160 bytes each
+constexpr size_t kMaxDeclarationTokens = 50'000;  // a parse tree takes 1 to 2 KiB a token, and lives for one declaration
 
 using diag::Kind;
 using diag::Span;
@@ -31,7 +31,8 @@ size_t find_invalid_utf8(std::string_view text) {
         if (lead < 0xC2 || lead > 0xF4 || i + length > text.size()) return i;
         const auto second = static_cast<unsigned char>(text[i + 1]);
         // Overlong forms, surrogates, and points beyond U+10FFFF.
-        if ((lead == 0xE0 && second < 0xA0) || (lead == 0xED && second > 0x9F) || (lead == 0xF0 && second < 0x90) || (lead == 0xF4 && second > 0x8F))
+        if ((lead == 0xE0 && second < 0xA0) || (lead == 0xED && second > 0x9F) || (lead == 0xF0 && second < 0x90) ||
+            (lead == 0xF4 && second > 0x8F))
             return i;
         for (size_t j = 1; j < length; ++j)
             if ((static_cast<unsigned char>(text[i + j]) & 0xC0) != 0x80) return i;
@@ -43,7 +44,7 @@ size_t find_invalid_utf8(std::string_view text) {
 /// Reports the first bracket or `if` that nests deeper than kMaxNesting. An `if` counts until the next `;` or `,` of its
 /// bracket, which is more than its real extent.
 bool nesting_is_bounded(const TokenList& tokens, diag::Sink& sink) {
-    std::vector<uint32_t> ifs{0};   // for each open bracket
+    std::vector<uint32_t> ifs{0};  // for each open bracket
     size_t open_ifs = 0;
     for (size_t i = 0; i < tokens.size(); ++i) {
         switch (tokens.type(i)) {
@@ -103,7 +104,8 @@ std::unique_ptr<ast::File> parse(const diag::SourceManager& sources, diag::FileI
 
     LexedFile lexed(id, text, kMaxTokens);
     if (lexed.truncated) {
-        sink.report(Kind::file_too_large, Span{id, 0, 0}, fmt::format("{} words and signs", kMaxTokens)).help("split it, and `import` the parts");
+        sink.report(Kind::file_too_large, Span{id, 0, 0}, fmt::format("{} words and signs", kMaxTokens))
+            .help("split it, and `import` the parts");
         return file;
     }
     if (!nesting_is_bounded(lexed.list, sink)) return file;

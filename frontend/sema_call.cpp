@@ -224,7 +224,8 @@ Node* BodyChecker::call_decl(const ast::Expr& e, const Decl& callee, Node* piped
                          size == 0 ? "no arguments" : fmt::format("{} argument{}", size, one ? "" : "s"), std::to_string(e.args.size()));
         d.note(fmt::format("`{}` is declared here", callee.name), callee.syntax->name.span);
         if (callee.kind == ast::DeclKind::Score)
-            d.help(fmt::format("it reads the present score; another is passed by name or by a pipe: `score = x`, `x |> {}(...)`", callee.name));
+            d.help(fmt::format("it reads the present score; another is passed by name or by a pipe: `score = x`, `x |> {}(...)`",
+                               callee.name));
         else if (callee.kind == ast::DeclKind::Mask)
             d.help("other indices are given by name: `q = ..., k = ...`");
         error = true;

@@ -32,8 +32,8 @@ bool is_clause_word(size_t type) {
 }
 
 bool ends_operand(size_t type) {
-    return is_name(type) || type == P::SCORE || type == P::MASK || type == P::INT || type == P::FLOAT || type == P::TRUE || type == P::FALSE ||
-           type == P::RPAREN || type == P::RBRACKET || type == P::RBRACE || type == P::DOT;
+    return is_name(type) || type == P::SCORE || type == P::MASK || type == P::INT || type == P::FLOAT || type == P::TRUE ||
+           type == P::FALSE || type == P::RPAREN || type == P::RBRACKET || type == P::RBRACE || type == P::DOT;
 }
 
 std::string_view closer(size_t open) {
@@ -55,8 +55,9 @@ public:
     }
 
     size_t run() {
-        (void)(lexical() || comment() || dotted() || words() || end_of_input() || declaration_head() || top_level() || item_start() || conditional() ||
-            parameter() || brackets() || missing_semicolon() || equals() || clause_values() || colons() || misspelled() || generic());
+        (void)(lexical() || comment() || dotted() || words() || end_of_input() || declaration_head() || top_level() || item_start() ||
+               conditional() || parameter() || brackets() || missing_semicolon() || equals() || clause_values() || colons() ||
+               misspelled() || generic());
         return resume_;
     }
 
@@ -86,9 +87,7 @@ private:
     Diagnostic& expected(std::string_view what) { return sink_.report(Kind::expected_token, t_.span(at_), what, found(at_)); }
 
     /// The bracket that is open in the present statement, or kNone; a brace opens a new statement.
-    size_t open_in_statement() const {
-        return open_.empty() || t_.type(open_.back()) == P::LBRACE ? kNone : open_.back();
-    }
+    size_t open_in_statement() const { return open_.empty() || t_.type(open_.back()) == P::LBRACE ? kNone : open_.back(); }
 
     bool at_declaration_start() const { return rule() == P::RuleDeclaration && starts_[0] == at_; }
     bool at_item_start() const { return rule() == P::RuleItem && starts_[0] == at_; }
@@ -127,7 +126,8 @@ private:
                 if (inside(P::RuleImportDecl))
                     expected("`std` or a path in double quotes on one line").help("write `import \"masks.flex\";`");
                 else
-                    sink_.report(Kind::unexpected_string, t_.span(at_)).help("only `import \"file.flex\";` takes one; a comment starts with `#`");
+                    sink_.report(Kind::unexpected_string, t_.span(at_))
+                        .help("only `import \"file.flex\";` takes one; a comment starts with `#`");
                 return true;
             case P::FOREIGN: {
                 auto [help, replacement] = help_for_operator(text);
@@ -153,7 +153,8 @@ private:
             while (resume_ + 1 < t_.size() && (close == std::string_view::npos || t_[resume_].begin < close + 2)) ++resume_;
             return true;
         }
-        if (type() == P::FLOORDIV && !(after_operand() && rule() != P::RuleItem && rule() != P::RuleDeclaration && rule() != P::RuleAttentionDecl)) {
+        if (type() == P::FLOORDIV &&
+            !(after_operand() && rule() != P::RuleItem && rule() != P::RuleDeclaration && rule() != P::RuleAttentionDecl)) {
             sink_.report(Kind::wrong_comment, t_.span(at_), "//").help(kHelp);
             if (at_item_start() || at_declaration_start() || rule() == P::RuleAttentionDecl) resume_on_next_line();
             return true;
@@ -170,11 +171,12 @@ private:
 
     bool dotted() {
         size_t dot = type() == P::DOT ? at_ : type_before() == P::DOT ? before_ : kNone;
-        if (dot == kNone || dot == 0 || !(is_name(t_.type(dot - 1)) || ends_operand(t_.type(dot - 1))) || t_.type(dot - 1) == P::INT) return false;
+        if (dot == kNone || dot == 0 || !(is_name(t_.type(dot - 1)) || ends_operand(t_.type(dot - 1))) || t_.type(dot - 1) == P::INT)
+            return false;
         if (!is_name(t_.type(dot + 1)) && !is_keyword(t_.type(dot + 1))) return false;
         size_t first = dot - 1, last = dot + 1;
         while (t_.type(last + 1) == P::DOT && is_name(t_.type(last + 2))) last += 2;
-        if (!is_name(t_.type(first))) first = dot;   // `f(x).y`
+        if (!is_name(t_.type(first))) first = dot;  // `f(x).y`
         const Span span = t_.span(first).to(t_.span(last));
         const std::string_view text = t_.source.substr(span.begin, span.end - span.begin);
         sink_.report(Kind::dotted_name, span, shortened(text)).help(help_for_dotted(text));
@@ -186,9 +188,10 @@ private:
         for (const size_t i : {before_, at_}) {
             if (i == kNone || i < starts_.back() || t_.type(i) != P::NAME || help_for_word(t_.text(i)).empty()) continue;
             const std::string_view word = t_.text(i);
-            if (i == before_ && !(is_name(type()) || is_keyword(type()) || type() == P::COLON || type() == P::INT || type() == P::FLOAT || type() == P::LBRACE))
+            if (i == before_ && !(is_name(type()) || is_keyword(type()) || type() == P::COLON || type() == P::INT || type() == P::FLOAT ||
+                                  type() == P::LBRACE))
                 continue;
-            if (i == at_ && (t_.type(at_ + 1) == P::ASSIGN || t_.type(at_ + 1) == P::COLON)) continue;   // used as a name
+            if (i == at_ && (t_.type(at_ + 1) == P::ASSIGN || t_.type(at_ + 1) == P::COLON)) continue;  // used as a name
             if (i == before_ && (inside(P::RuleParameter) || rule() == P::RuleDeclaration)) continue;
             auto& d = sink_.report(Kind::foreign_word, t_.span(i), word);
             const std::string help(help_for_word(word));
@@ -229,7 +232,7 @@ private:
         const size_t kind = rules_.size() >= 2 ? rules_[rules_.size() - 2] : kNone;
         const size_t head = starts_.back();
         if (rule() == P::RuleName || rule() == P::RuleDeclaredName || rule() == P::RuleItem) return false;
-        if ((kind == P::RuleScoreDecl || kind == P::RuleMaskDecl) && type() == P::ASSIGN && before_ == head) return false;   // top_level
+        if ((kind == P::RuleScoreDecl || kind == P::RuleMaskDecl) && type() == P::ASSIGN && before_ == head) return false;  // top_level
         if (rule() == P::RuleParameters && starts_[0] == at_) {
             auto& d = expected("`(`");
             if (type() == P::ASSIGN || type() == P::ARROW)
@@ -239,7 +242,8 @@ private:
             return true;
         }
         if (rule() == P::RuleConstDecl && type() == P::ASSIGN && is_name(type_before())) {
-            sink_.report(Kind::missing_type, t_.span(before_), "the constant", t_.text(before_)).fix(t_.after(before_), ": i32", "write `: i32`, `: f32` or `: bool` behind the name");
+            sink_.report(Kind::missing_type, t_.span(before_), "the constant", t_.text(before_))
+                .fix(t_.after(before_), ": i32", "write `: i32`, `: f32` or `: bool` behind the name");
             return true;
         }
         if (rule() == P::RuleFnDecl && type_before() == P::RPAREN) {
@@ -251,7 +255,8 @@ private:
             return true;
         }
         if ((rule() == P::RuleMaskDecl || rule() == P::RuleScoreDecl) && (type() == P::ARROW || type() == P::COLON)) {
-            expected("`=`").help(rule() == P::RuleMaskDecl ? "a mask is always `bool`, and names no type" : "a score is always `f32`, and names no type");
+            expected("`=`").help(rule() == P::RuleMaskDecl ? "a mask is always `bool`, and names no type"
+                                                           : "a score is always `f32`, and names no type");
             return true;
         }
         if (rule() == P::RuleMaskDecl || rule() == P::RuleScoreDecl || rule() == P::RuleFnDecl || rule() == P::RuleConstDecl) {
@@ -263,7 +268,8 @@ private:
                 d.help("a body follows `=`");
             return true;
         }
-        if (rule() == P::RuleAttentionDecl && std::find_if(open_.begin(), open_.end(), [&](size_t i) { return t_.type(i) == P::LBRACE; }) == open_.end()) {
+        if (rule() == P::RuleAttentionDecl &&
+            std::find_if(open_.begin(), open_.end(), [&](size_t i) { return t_.type(i) == P::LBRACE; }) == open_.end()) {
             auto& d = expected("`{`");
             if (type() == P::ASSIGN && t_.type(at_ + 1) == P::LBRACE)
                 d.fix(t_.span(at_), "", "leave out the `=`");
@@ -310,13 +316,16 @@ private:
         if (!at_item_start()) return false;
         const std::string name(t_.text(at_));
         if (is_name(type()) && t_.type(at_ + 1) == P::ASSIGN) {
-            static const std::vector<std::string> kClauses{"scale", "score", "mask", "normalize", "sink", "blocks", "query", "key", "output"};
+            static const std::vector<std::string> kClauses{"scale",  "score", "mask", "normalize", "sink",
+                                                           "blocks", "query", "key",  "output"};
             if (const std::string near = diag::nearest(name, kClauses); !near.empty())
                 sink_.report(Kind::unknown_clause, t_.span(at_), name)
                     .fix(t_.span(at_), near, fmt::format("did you mean `{}`? (or `let {} = ...` for a value of your own)", near, name));
             else
                 sink_.report(Kind::missing_let, t_.span(at_), name)
-                    .fix(Span{t_.file, t_[at_].begin, t_[at_].begin}, "let ", fmt::format("write `let {} = ...`; the clauses are `scale score mask normalize sink blocks query key output emit`", name));
+                    .fix(Span{t_.file, t_[at_].begin, t_[at_].begin}, "let ",
+                         fmt::format("write `let {} = ...`; the clauses are `scale score mask normalize sink blocks query key output emit`",
+                                     name));
             return true;
         }
         if (is_name(type()) && t_.type(at_ + 1) == P::FOREIGN) {
@@ -354,11 +363,14 @@ private:
             size_t end = middle + 1;
             while (t_.type(end) != P::SEMI && t_.type(end) != P::EOF && t_.type(end) != P::COMMA && t_.type(end) != P::RPAREN) ++end;
             const auto slice = [&](size_t a, size_t b) { return std::string(t_.source.substr(t_[a].begin, t_[b - 1].end - t_[a].begin)); };
-            const bool simple = t_.type(middle) == P::ELSE && middle > at_ + 1 && end > middle + 1 && first < at_ && t_[end - 1].end - t_[first].begin < 80 &&
-                                t_.same_line(first, end - 1) && std::none_of(t_.tokens.begin() + static_cast<ptrdiff_t>(first), t_.tokens.begin() + static_cast<ptrdiff_t>(end),
-                                                                             [](const Token& k) { return k.type == P::LPAREN || k.type == P::RPAREN; });
+            const bool simple = t_.type(middle) == P::ELSE && middle > at_ + 1 && end > middle + 1 && first < at_ &&
+                                t_[end - 1].end - t_[first].begin < 80 && t_.same_line(first, end - 1) &&
+                                std::none_of(
+                                    t_.tokens.begin() + static_cast<ptrdiff_t>(first), t_.tokens.begin() + static_cast<ptrdiff_t>(end),
+                                    [](const Token& k) { return k.type == P::LPAREN || k.type == P::RPAREN; });
             if (simple) {
-                const std::string text = fmt::format("if {} then {} else {}", slice(at_ + 1, middle), slice(first, at_), slice(middle + 1, end));
+                const std::string text =
+                    fmt::format("if {} then {} else {}", slice(at_ + 1, middle), slice(first, at_), slice(middle + 1, end));
                 d.fix(t_.span(first).to(t_.span(end - 1)), text, fmt::format("write `{}`", text));
             } else {
                 d.help("write `if c then a else b`");
@@ -390,8 +402,9 @@ private:
 
     bool parameter() {
         if (rule() == P::RuleName || rule() == P::RuleDeclaredName) {
-            const size_t parent = rules_.size() > 1 ? (rule() == P::RuleName && rules_[1] == P::RuleDeclaredName ? rules_[2] : rules_[1]) : kNone;
-            const char* what = parent == P::RuleLet           ? "value"
+            const size_t parent =
+                rules_.size() > 1 ? (rule() == P::RuleName && rules_[1] == P::RuleDeclaredName ? rules_[2] : rules_[1]) : kNone;
+            const char* what = parent == P::RuleLet         ? "value"
                                : parent == P::RuleParameter ? "parameter"
                                : parent == P::RuleFnDecl    ? "function"
                                : parent == P::RuleMaskDecl  ? "mask"
@@ -399,7 +412,8 @@ private:
                                : parent == P::RuleConstDecl ? "constant"
                                                             : "thing";
             if (is_keyword(type())) {
-                sink_.report(Kind::reserved_name, t_.span(at_), t_.text(at_), what).help("it is a word of the language; choose another name");
+                sink_.report(Kind::reserved_name, t_.span(at_), t_.text(at_), what)
+                    .help("it is a word of the language; choose another name");
                 return true;
             }
             if (parent == P::RuleItem)
@@ -414,11 +428,13 @@ private:
             return true;
         }
         if (type() == P::CONST) {
-            expected(rule() == P::RuleType || rule() == P::RuleTypeName ? "a type" : "`,` or `)`").help("`const` stands before the name: `const step: i32`");
+            expected(rule() == P::RuleType || rule() == P::RuleTypeName ? "a type" : "`,` or `)`")
+                .help("`const` stands before the name: `const step: i32`");
             return true;
         }
         if (rule() == P::RuleParameter && is_name(type_before()) && (type() == P::COMMA || type() == P::RPAREN || type() == P::ASSIGN)) {
-            sink_.report(Kind::missing_type, t_.span(before_), "the parameter", t_.text(before_)).help(fmt::format("write `{}: i32`, `{}: f32[H]`, `{}: mask`...", t_.text(before_), t_.text(before_), t_.text(before_)));
+            sink_.report(Kind::missing_type, t_.span(before_), "the parameter", t_.text(before_))
+                .help(fmt::format("write `{}: i32`, `{}: f32[H]`, `{}: mask`...", t_.text(before_), t_.text(before_), t_.text(before_)));
             return true;
         }
         if (rule() == P::RuleParameter && is_name(type_before()) && is_name(type())) {
@@ -436,7 +452,8 @@ private:
             return true;
         }
         if (rule() == P::RuleParameters && is_keyword(type()) && t_.type(at_ + 1) == P::COLON) {
-            sink_.report(Kind::reserved_name, t_.span(at_), t_.text(at_), "parameter").help("it is a word of the language; choose another name");
+            sink_.report(Kind::reserved_name, t_.span(at_), t_.text(at_), "parameter")
+                .help("it is a word of the language; choose another name");
             return true;
         }
         if (rule() == P::RuleParameter || rule() == P::RuleParameters) {
@@ -449,7 +466,8 @@ private:
     bool brackets() {
         const size_t open = open_in_statement();
         if (type() == P::SEMI && open != kNone && after_operand()) {
-            sink_.report(Kind::unclosed_bracket, t_.span(open), t_.text(open)).note(fmt::format("`{}` is expected before this", closer(t_.type(open))), t_.span(at_));
+            sink_.report(Kind::unclosed_bracket, t_.span(open), t_.text(open))
+                .note(fmt::format("`{}` is expected before this", closer(t_.type(open))), t_.span(at_));
             return true;
         }
         if (type() != P::RPAREN && type() != P::RBRACKET && type() != P::RBRACE) return false;
@@ -500,12 +518,15 @@ private:
     }
 
     bool equals() {
-        if (type() == P::EQ && (rule() == P::RuleItem || rule() == P::RuleLet || rule() == P::RuleMaskDecl || rule() == P::RuleScoreDecl || rule() == P::RuleFnDecl || rule() == P::RuleConstDecl)) {
-            sink_.report(Kind::equals_confusion, t_.span(at_), "==", "=").fix(t_.span(at_), "=", "a definition is written with `=`, a comparison with `==`");
+        if (type() == P::EQ && (rule() == P::RuleItem || rule() == P::RuleLet || rule() == P::RuleMaskDecl || rule() == P::RuleScoreDecl ||
+                                rule() == P::RuleFnDecl || rule() == P::RuleConstDecl)) {
+            sink_.report(Kind::equals_confusion, t_.span(at_), "==", "=")
+                .fix(t_.span(at_), "=", "a definition is written with `=`, a comparison with `==`");
             return true;
         }
         if (type() == P::COLON && rule() == P::RuleItem) {
-            sink_.report(Kind::equals_confusion, t_.span(at_), ":", "=").fix(t_.span(at_), " =", "a clause is written `name = expression;`");
+            sink_.report(Kind::equals_confusion, t_.span(at_), ":", "=")
+                .fix(t_.span(at_), " =", "a clause is written `name = expression;`");
             return true;
         }
         if (type() == P::COLON && rule() == P::RuleLet) {
@@ -529,13 +550,15 @@ private:
             return true;
         }
         if (rule() == P::RuleEmission && !after_operand()) {
-            expected("`mean(...)` or `column_sum(...)`").help("write `emit entropy = mean(-log(weight));` or `emit map = column_sum(1.0);`");
+            expected("`mean(...)` or `column_sum(...)`")
+                .help("write `emit entropy = mean(-log(weight));` or `emit map = column_sum(1.0);`");
             return true;
         }
         if (rule() == P::RuleEmission || rule() == P::RuleNormalization) return false;
         if (rule() == P::RuleItem) {
             const std::string_view word = t_.text(starts_[0]);
-            if (type() != P::SEMI && (t_.type(starts_[0]) == P::EMIT || t_.type(starts_[0]) == P::NORMALIZE) && after_operand() && type_before() != P::EMIT && t_.type(before_ - 1) != P::EMIT)
+            if (type() != P::SEMI && (t_.type(starts_[0]) == P::EMIT || t_.type(starts_[0]) == P::NORMALIZE) && after_operand() &&
+                type_before() != P::EMIT && t_.type(before_ - 1) != P::EMIT)
                 expected("`;`");
             else
                 expected("`=`").help(fmt::format("a clause is written `{} = ...;`", t_.type(starts_[0]) == P::EMIT ? "emit name" : word));
@@ -619,7 +642,8 @@ private:
         if (kind == P::LPAREN || kind == P::LBRACKET) {
             auto& d = expected(fmt::format("`,` or `{}`", closer(kind)));
             d.note("in this bracket", t_.span(open));
-            if (kind == P::LPAREN && type() == P::COLON && is_name(type_before()) && (t_.type(before_ - 1) == P::LPAREN || t_.type(before_ - 1) == P::COMMA))
+            if (kind == P::LPAREN && type() == P::COLON && is_name(type_before()) &&
+                (t_.type(before_ - 1) == P::LPAREN || t_.type(before_ - 1) == P::COMMA))
                 d.fix(t_.span(at_), " =", "an argument is named with `=`: `f(n = 1)`");
         } else if (rule() == P::RuleBlock || (kind == P::LBRACE && type() == P::SEMI)) {
             auto& d = expected("`}`");
@@ -640,7 +664,7 @@ private:
     const std::vector<size_t>& rules_;
     const std::vector<size_t>& starts_;
     diag::Sink& sink_;
-    std::vector<size_t> open_;   // brackets open at the place, from the start of the declaration
+    std::vector<size_t> open_;  // brackets open at the place, from the start of the declaration
     size_t resume_ = 0;
 };
 

@@ -9,9 +9,9 @@ namespace flexc::frontend {
 
 struct SyntaxError {
     const TokenList& tokens;
-    size_t at;                    // the token that fits nowhere
-    std::vector<size_t> rules;    // FlexParser::Rule..., innermost first
-    std::vector<size_t> starts;   // their first tokens
+    size_t at;                   // the token that fits nowhere
+    std::vector<size_t> rules;   // FlexParser::Rule..., innermost first
+    std::vector<size_t> starts;  // their first tokens
 };
 
 /// Reports exactly one diagnostic. Returns the token at which the next statement begins if that is clear, else 0.

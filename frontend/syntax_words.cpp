@@ -31,7 +31,8 @@ constexpr Word kWords[] = {
     {"inline", kFunction, true},
     {"static", kFunction, true},
     {"template", kFunction, true},
-    {"lambda", "functions have names: declare `fn` or `mask` outside, and pass a mask as an expression such as `causal() and k < 4`", false},
+    {"lambda", "functions have names: declare `fn` or `mask` outside, and pass a mask as an expression such as `causal() and k < 4`",
+     false},
     {"return", kReturn, true},
     {"yield", kReturn, true},
     {"for", kLoop, true},
@@ -89,9 +90,10 @@ struct Lookalike {
     std::string_view ascii;
 };
 constexpr Lookalike kLookalikes[] = {
-    {"×", "*"},  {"·", "*"},  {"÷", "/"},  {"−", "-"},  {"–", "-"},  {"—", "-"},  {"≤", "<="}, {"≥", ">="}, {"≠", "!="}, {"≡", "=="},
-    {"∧", "and"}, {"∨", "or"}, {"¬", "not "}, {"“", "\""}, {"”", "\""}, {"‘", "'"}, {"’", "'"}, {"；", ";"}, {"：", ":"}, {"，", ","},
-    {"（", "("}, {"）", ")"}, {"＝", "="},  {"→", "->"}, {"…", ".."}, {"π", "pi"}, {"∞", "inf"}, {"\xC2\xA0", " "},
+    {"×", "*"},  {"·", "*"},  {"÷", "/"},  {"−", "-"},   {"–", "-"},  {"—", "-"},    {"≤", "<="},
+    {"≥", ">="}, {"≠", "!="}, {"≡", "=="}, {"∧", "and"}, {"∨", "or"}, {"¬", "not "}, {"“", "\""},
+    {"”", "\""}, {"‘", "'"},  {"’", "'"},  {"；", ";"},  {"：", ":"}, {"，", ","},   {"（", "("},
+    {"）", ")"}, {"＝", "="}, {"→", "->"}, {"…", ".."},  {"π", "pi"}, {"∞", "inf"},  {"\xC2\xA0", " "},
 };
 
 }  // namespace
@@ -132,9 +134,9 @@ std::string_view ascii_for(std::string_view utf8) {
 
 std::string help_for_dotted(std::string_view dotted) {
     const std::string_view last = dotted.substr(dotted.rfind('.') + 1);
-    static constexpr std::string_view kSame[] = {"exp",   "exp2", "log", "log2", "sqrt", "rsqrt", "tanh", "sigmoid", "sin", "cos", "tan",
-                                                 "abs",   "min",  "max", "clamp", "pow", "floor", "ceil", "round", "sign", "erf", "sum",
-                                                 "any",   "all",  "dot"};
+    static constexpr std::string_view kSame[] = {"exp",   "exp2", "log", "log2", "sqrt", "rsqrt", "tanh", "sigmoid", "sin",
+                                                 "cos",   "tan",  "abs", "min",  "max",  "clamp", "pow",  "floor",   "ceil",
+                                                 "round", "sign", "erf", "sum",  "any",  "all",   "dot"};
     if (last == "where") return "write `if c then a else b`, or `select(c, a, b)`";
     if (last == "inf" || last == "pi") return fmt::format("write `{}`", last);
     if (last == "minimum" || last == "fmin") return "write `min(a, b)`";

@@ -10,8 +10,8 @@
 namespace flexc::frontend {
 
 struct Token {
-    size_t type;      // FlexLexer::NAME, ...
-    uint32_t begin;   // bytes
+    size_t type;     // FlexLexer::NAME, ...
+    uint32_t begin;  // bytes
     uint32_t end;
 };
 

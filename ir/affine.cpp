@@ -10,8 +10,12 @@ namespace {
 constexpr int64_t kMostExtent = std::numeric_limits<int32_t>::max();
 constexpr int64_t kFar = int64_t{1} << 60;
 
-int64_t saturate(__int128 value) { return static_cast<int64_t>(std::clamp<__int128>(value, -__int128{kFar}, __int128{kFar})); }
-bool is_far(int64_t value) { return value > kFar || value < -kFar; }
+int64_t saturate(__int128 value) {
+    return static_cast<int64_t>(std::clamp<__int128>(value, -__int128{kFar}, __int128{kFar}));
+}
+bool is_far(int64_t value) {
+    return value > kFar || value < -kFar;
+}
 
 }  // namespace
 
@@ -76,14 +80,15 @@ int64_t ExtentFacts::max(const Affine& form) const {
     constexpr auto kH = static_cast<uint32_t>(ExtentVar::H), kHkv = static_cast<uint32_t>(ExtentVar::HKV);
     int64_t heads = 0, kv_heads = 0;
     __int128 sum = form.constant;
-    const auto add_term = [&](uint32_t extent, int64_t factor) {
-        sum += __int128{factor} * (factor > 0 ? kMostExtent : least_[extent]);
-    };
+    const auto add_term = [&](uint32_t extent, int64_t factor) { sum += __int128{factor} * (factor > 0 ? kMostExtent : least_[extent]); };
     for (size_t i = 0; i < form.count; ++i) {
         const Affine::Term& term = form.terms[i];
-        if (term.extent == kH) heads = term.factor;
-        else if (term.extent == kHkv) kv_heads = term.factor;
-        else add_term(term.extent, term.factor);
+        if (term.extent == kH)
+            heads = term.factor;
+        else if (term.extent == kHkv)
+            kv_heads = term.factor;
+        else
+            add_term(term.extent, term.factor);
     }
     if (heads < 0 && kv_heads > 0) {
         const int64_t shared = std::min(-heads, kv_heads);

@@ -16,11 +16,11 @@ struct Affine {
     static constexpr size_t kMaxTerms = 4;
     struct Term {
         uint32_t extent;
-        int64_t factor;   // never 0
+        int64_t factor;  // never 0
         friend bool operator==(const Term&, const Term&) = default;
     };
     int64_t constant = 0;
-    std::array<Term, kMaxTerms> terms{};   // the first `count`, by ascending extent
+    std::array<Term, kMaxTerms> terms{};  // the first `count`, by ascending extent
     uint8_t count = 0;
 
     friend bool operator==(const Affine& a, const Affine& b) {

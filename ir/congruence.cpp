@@ -10,8 +10,8 @@ namespace flexc::ir {
 
 namespace {
 
-constexpr size_t kMaxGraph = 20000;     // nodes; beyond it the copies would not pay
-constexpr int kMaxEqualities = 4;       // used in one conjunction
+constexpr size_t kMaxGraph = 20000;  // nodes; beyond it the copies would not pay
+constexpr int kMaxEqualities = 4;    // used in one conjunction
 
 /// Rebuilds what `root` reaches, operands first. `change` gives the node that stands for an old one, given its new operands.
 template <class Change>
@@ -94,7 +94,9 @@ NodeId without_remainders(Graph& graph, NodeId root, const Quotients& quotients)
 }
 
 NodeId zero_remainders(Graph& graph, NodeId root, NodeId divisor) {
-    return rebuilt(graph, root, [&](NodeId old, NodeId copy) { return graph[old].op == Op::Mod && graph.operand(old, 1) == divisor ? graph.i32(0) : copy; });
+    return rebuilt(graph, root, [&](NodeId old, NodeId copy) {
+        return graph[old].op == Op::Mod && graph.operand(old, 1) == divisor ? graph.i32(0) : copy;
+    });
 }
 
 /// The conjunction with each of its equalities used in the other conjuncts.
@@ -102,7 +104,7 @@ NodeId refined(Graph& graph, NodeId conjunction) {
     std::vector<NodeId> terms = conjuncts(graph, conjunction);
     int used = 0;
     for (size_t i = 0; i < terms.size() && used < kMaxEqualities; ++i) {
-        if (graph[terms[i]].op != Op::Eq || graph.type(graph.operand(terms[i], 0)) == Type::F32) continue;   // -0 == 0
+        if (graph[terms[i]].op != Op::Eq || graph.type(graph.operand(terms[i], 0)) == Type::F32) continue;  // -0 == 0
         NodeId from = graph.operand(terms[i], 0), to = graph.operand(terms[i], 1);
         // Towards what is the same on the whole tile, else towards the smaller id, which cannot contain the other.
         const bool from_varies = varies(graph, from), to_varies = varies(graph, to);
@@ -120,7 +122,8 @@ NodeId refined(Graph& graph, NodeId conjunction) {
             }
             // Where the divisor is 0 a remainder is 0, and not what the quotient leaves.
             const NodeId is_zero = graph.make(Op::Eq, {quotients->divisor, graph.i32(0)});
-            terms[j] = graph.make(Op::Select, {is_zero, substituted(graph, zero_remainders(graph, terms[j], quotients->divisor), from, to), term});
+            terms[j] =
+                graph.make(Op::Select, {is_zero, substituted(graph, zero_remainders(graph, terms[j], quotients->divisor), from, to), term});
         }
     }
     if (used == 0) return conjunction;

@@ -17,17 +17,17 @@ namespace {
 
 union Value {
     double f;
-    int32_t i;   // i32, and bool as 0 or 1
+    int32_t i;  // i32, and bool as 0 or 1
 };
 
 struct Instr {
     Op op = Op::ConstF32;
-    Type type = Type::F32;      // of the result
-    Type operand = Type::F32;   // of the first operand, for select of the second
+    Type type = Type::F32;     // of the result
+    Type operand = Type::F32;  // of the first operand, for select of the second
     uint32_t dst = 0;
-    uint32_t a = 0, b = 0, c = 0;   // value slots
-    uint32_t payload = 0;           // as in Node; reductions: which loop
-    uint32_t first_index = 0, index_count = 0;   // loads: in `indices`
+    uint32_t a = 0, b = 0, c = 0;               // value slots
+    uint32_t payload = 0;                       // as in Node; reductions: which loop
+    uint32_t first_index = 0, index_count = 0;  // loads: in `indices`
 };
 
 struct Loop {
@@ -37,9 +37,13 @@ struct Loop {
 
 constexpr Reads kEverything = ~Reads{0};
 
-int deepest(uint32_t free_loops) { return 31 - std::countl_zero(free_loops); }
+int deepest(uint32_t free_loops) {
+    return 31 - std::countl_zero(free_loops);
+}
 
-bool same_bits(double a, double b) { return std::bit_cast<uint64_t>(a) == std::bit_cast<uint64_t>(b); }
+bool same_bits(double a, double b) {
+    return std::bit_cast<uint64_t>(a) == std::bit_cast<uint64_t>(b);
+}
 
 }  // namespace
 
@@ -50,12 +54,12 @@ struct Evaluator::Impl {
     std::vector<NodeId> roots;
 
     std::vector<Value> values;
-    std::vector<uint32_t> indices;    // slots of the indices of loads
+    std::vector<uint32_t> indices;  // slots of the indices of loads
     std::vector<Loop> loops;
-    std::vector<Instr> closed;        // outside of reductions, in order
+    std::vector<Instr> closed;  // outside of reductions, in order
     std::vector<Reads> closed_reads;
-    std::unordered_map<Reads, std::vector<Instr>> schedules;   // by the coordinates that moved
-    Reads last_moved = 0;   // the schedule of the last call: mostly the same coordinate moves again
+    std::unordered_map<Reads, std::vector<Instr>> schedules;  // by the coordinates that moved
+    Reads last_moved = 0;                                     // the schedule of the last call: mostly the same coordinate moves again
     const std::vector<Instr>* last_schedule = nullptr;
     std::vector<uint32_t> root_slots;
     std::vector<bool> root_is_f32;
@@ -147,7 +151,7 @@ void Evaluator::Impl::build() {
         while (!stack.empty()) {
             const NodeId at{stack.back()};
             stack.pop_back();
-            if (!(graph.free_loops(at) & bit) || seen[at.value] == i) continue;   // not of this loop, or bound by another
+            if (!(graph.free_loops(at) & bit) || seen[at.value] == i) continue;  // not of this loop, or bound by another
             seen[at.value] = i;
             if (deepest(graph.free_loops(at)) == depth && at != variable) members.push_back(at.value);
             for (const NodeId operand : graph.operands(at)) stack.push_back(operand.value);
@@ -201,7 +205,7 @@ const std::vector<Instr>& Evaluator::Impl::schedule(Reads moved_bits) {
         for (size_t i = 0; i < closed.size(); ++i)
             if (closed_reads[i] & moved_bits) entry->second.push_back(closed[i]);
     last_moved = moved_bits;
-    last_schedule = &entry->second;   // stays: an unordered_map does not move its values
+    last_schedule = &entry->second;  // stays: an unordered_map does not move its values
     return entry->second;
 }
 
@@ -245,8 +249,10 @@ Value Evaluator::Impl::load(const Instr& in) const {
     }
     FLEX_CHECK(position < tensor.values.size(), "a bound tensor holds all its elements");
     const double element = tensor.values[position];
-    if (in.type == Type::F32) v.f = element;
-    else v.i = in.type == Type::Bool ? element != 0 : static_cast<int32_t>(element);
+    if (in.type == Type::F32)
+        v.f = element;
+    else
+        v.i = in.type == Type::Bool ? element != 0 : static_cast<int32_t>(element);
     return v;
 }
 
@@ -275,8 +281,10 @@ Value Evaluator::Impl::reduce(const Instr& in) {
         run(loop.code);
         switch (in.op) {
             case Op::ReduceSum:
-                if (f32) sum.f = round ? static_cast<float>(sum.f + body.f) : sum.f + body.f;
-                else sum.i = scalar::add(sum.i, body.i);
+                if (f32)
+                    sum.f = round ? static_cast<float>(sum.f + body.f) : sum.f + body.f;
+                else
+                    sum.i = scalar::add(sum.i, body.i);
                 break;
             case Op::ReduceAny:
                 if (body.i) return body;
@@ -287,7 +295,7 @@ Value Evaluator::Impl::reduce(const Instr& in) {
             case Op::ReduceMin: f32 ? void(sum.f = scalar::min(sum.f, body.f)) : void(sum.i = std::min(sum.i, body.i)); break;
             default: f32 ? void(sum.f = scalar::max(sum.f, body.f)) : void(sum.i = std::max(sum.i, body.i)); break;
         }
-        if (loop.code.empty() && loop.body != loop.variable && in.op != Op::ReduceSum) break;   // the same value each time
+        if (loop.code.empty() && loop.body != loop.variable && in.op != Op::ReduceSum) break;  // the same value each time
     }
     return sum;
 }
@@ -304,8 +312,10 @@ void Evaluator::Impl::step(const Instr& in) {
         case Op::Extent: out.i = bindings.extents[in.payload]; break;
         case Op::Scalar:
             FLEX_CHECK(in.payload < bindings.scalars.size(), "every scalar is bound");
-            if (in.type == Type::F32) out.f = bindings.scalars[in.payload];
-            else out.i = static_cast<int32_t>(bindings.scalars[in.payload]);
+            if (in.type == Type::F32)
+                out.f = bindings.scalars[in.payload];
+            else
+                out.i = static_cast<int32_t>(bindings.scalars[in.payload]);
             break;
         case Op::TileBound: {
             const int32_t bounds[] = {point.q_lo, point.q_hi, point.k_lo, point.k_hi};
@@ -317,7 +327,7 @@ void Evaluator::Impl::step(const Instr& in) {
                     : static_cast<ClauseVar>(in.payload) == ClauseVar::Out ? point.out
                                                                            : point.weight;
             break;
-        case Op::LoopVar: break;   // set by the reduction
+        case Op::LoopVar: break;  // set by the reduction
 
         case Op::Neg: f32 ? void(out.f = -a.f) : void(out.i = scalar::neg(a.i)); break;
         case Op::Abs: f32 ? void(out.f = std::fabs(a.f)) : void(out.i = scalar::abs(a.i)); break;
@@ -388,6 +398,8 @@ void Evaluator::Impl::step(const Instr& in) {
 Evaluator::Evaluator(const Attention& attention, const Bindings& bindings, std::vector<NodeId> roots, Arithmetic arithmetic)
     : impl_(std::make_unique<Impl>(attention, bindings, std::move(roots), arithmetic)) {}
 Evaluator::~Evaluator() = default;
-const std::vector<double>& Evaluator::at(const Point& point) { return impl_->at(point); }
+const std::vector<double>& Evaluator::at(const Point& point) {
+    return impl_->at(point);
+}
 
 }  // namespace flexc::ir

@@ -11,14 +11,26 @@ namespace flexc::ir {
 
 namespace {
 
-float as_float(uint32_t bits) { return std::bit_cast<float>(bits); }
-int32_t as_int(uint32_t bits) { return static_cast<int32_t>(bits); }
+float as_float(uint32_t bits) {
+    return std::bit_cast<float>(bits);
+}
+int32_t as_int(uint32_t bits) {
+    return static_cast<int32_t>(bits);
+}
 
-uint32_t bits_of(float value) { return std::isnan(value) ? 0x7fc00000u : std::bit_cast<uint32_t>(value); }
-uint32_t bits_of(int32_t value) { return static_cast<uint32_t>(value); }
-uint32_t bits_of(bool value) { return value ? 1 : 0; }
+uint32_t bits_of(float value) {
+    return std::isnan(value) ? 0x7fc00000u : std::bit_cast<uint32_t>(value);
+}
+uint32_t bits_of(int32_t value) {
+    return static_cast<uint32_t>(value);
+}
+uint32_t bits_of(bool value) {
+    return value ? 1 : 0;
+}
 
-bool opposite_zeros(float a, float b) { return a == 0 && b == 0 && std::signbit(a) != std::signbit(b); }
+bool opposite_zeros(float a, float b) {
+    return a == 0 && b == 0 && std::signbit(a) != std::signbit(b);
+}
 
 std::optional<uint32_t> fold_f32(Op op, float a, float b, float c) {
     switch (op) {
@@ -92,7 +104,9 @@ std::optional<uint32_t> fold_bool(Op op, bool a, bool b) {
     }
 }
 
-bool is_const(const Node& node) { return node.op == Op::ConstF32 || node.op == Op::ConstI32 || node.op == Op::ConstBool; }
+bool is_const(const Node& node) {
+    return node.op == Op::ConstF32 || node.op == Op::ConstI32 || node.op == Op::ConstBool;
+}
 
 NodeId constant(Graph& graph, Type type, uint32_t bits) {
     switch (type) {
@@ -126,6 +140,8 @@ NodeId fold_node(Graph& out, const Node& node, std::span<const NodeId> operands)
     return result ? constant(out, node.type, *result) : out.like(node, operands);
 }
 
-void fold(Attention& attention) { rewrite(attention, fold_node); }
+void fold(Attention& attention) {
+    rewrite(attention, fold_node);
+}
 
 }  // namespace flexc::ir

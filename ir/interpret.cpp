@@ -112,7 +112,7 @@ private:
     std::vector<double> keys_;       // [K, D], transformed
     std::vector<double> query_row_;  // [D], transformed
     std::vector<bool> region_allowed_;
-    std::vector<Kept> kept_;         // of the current row
+    std::vector<Kept> kept_;  // of the current row
 };
 
 void Interpreter::load_keys(size_t b, size_t h) {
@@ -183,11 +183,11 @@ void Interpreter::collect(Point point, size_t row_number) {
 void Interpreter::weigh(Point point, size_t row_number) {
     double most = -kInf;
     for (const Kept& element : kept_) most = std::isnan(element.score) || std::isnan(most) ? kNaN : std::max(most, element.score);
-    out_.max_score[row_number] = most;
     const bool softmax = attention_.normalize == Normalize::Softmax;
+    out_.max_score[row_number] = softmax && most == kInf ? kNaN : most;
     const double sink = softmax && sink_.present() ? sink_.at(point) : -kInf;
     const double top = std::isnan(sink) ? kNaN : std::max(most, sink);
-    double sum = 0;   // NaN if top is NaN or +inf, and with it lse and the weights
+    double sum = 0;  // NaN if top is NaN or +inf, and with it lse and the weights
     if (top != -kInf) {
         sum = std::exp(sink - top);
         for (const Kept& element : kept_) sum += std::exp(element.score - top);

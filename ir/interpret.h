@@ -3,7 +3,7 @@
 //
 // What LANGUAGE leaves to the clauses:
 //   softmax   weight = exp(s - lse); lse = ln sum over M of exp(s), and `sink` adds exp(sink) to that sum. max_score is the maximum over M, without
-//             the sink; -inf if M is empty. A row with a score of NaN or +inf has o = lse = NaN.
+//             the sink; -inf if M is empty. A row with a score of NaN or +inf is NaN in o, lse and max_score.
 //   sigmoid   weight = 1 / (1 + exp(-s)); none: weight = s. lse keeps its definition (no sink). Rows are not made NaN by +inf.
 //   blocks    [B|1, H|1, R, J]: queries and keys are cut into R regions of ceil(Q / R) and ceil(K / R); a query of region r attends to
 //             the keys of the regions blocks[b, h, r, :] only. Entries outside [0, R) name no region; repeated ones count once.
@@ -27,22 +27,22 @@ namespace flexc::ir {
 /// A captured tensor as the interpreter sees it: element at row-major position, already widened.
 struct InterpTensor {
     std::vector<int32_t> dim;
-    std::vector<double> values;   // floats exactly, integers and bools (0/1) exactly
+    std::vector<double> values;  // floats exactly, integers and bools (0/1) exactly
 };
 
 /// What a launch binds: parameters by index, extents by id.
 struct Bindings {
-    std::vector<int32_t> extents;          // B H HKV Q K D DV, then the free ones
-    std::vector<double> scalars;           // one a parameter
-    std::vector<InterpTensor> tensors;     // one a parameter
+    std::vector<int32_t> extents;       // B H HKV Q K D DV, then the free ones
+    std::vector<double> scalars;        // one a parameter
+    std::vector<InterpTensor> tensors;  // one a parameter
 };
 
 /// A point of evaluation.
 struct Point {
     int32_t b = 0, h = 0, q = 0, k = 0, d = 0;
     double score = 0, out = 0, weight = 0;
-    int32_t q_lo = 0, q_hi = 0, k_lo = 0, k_hi = 0;              // tile bounds
-    std::span<const int32_t> summaries;                          // least and greatest value of each summary on the tile
+    int32_t q_lo = 0, q_hi = 0, k_lo = 0, k_hi = 0;  // tile bounds
+    std::span<const int32_t> summaries;              // least and greatest value of each summary on the tile
     std::span<const double> query_row, key_row;
 };
 
@@ -69,8 +69,8 @@ struct AttentionInput {
     int32_t kv_batch = 1;
 };
 struct AttentionOutput {
-    std::vector<double> o, lse, max_score;              // [B,H,Q,DV], [B,H,Q], [B,H,Q]
-    std::vector<std::pair<std::string, std::vector<double>>> emits;   // mean: [B,H,Q]; column_sum: [B,H,K]
+    std::vector<double> o, lse, max_score;                           // [B,H,Q,DV], [B,H,Q], [B,H,Q]
+    std::vector<std::pair<std::string, std::vector<double>>> emits;  // mean: [B,H,Q]; column_sum: [B,H,K]
 };
 /// The whole attention, every clause, straight from LANGUAGE.md: O(Q K D) per head, one row at a time. `cancelled` is polled once a row.
 [[nodiscard]] AttentionOutput interpret(const Attention& attention, const Bindings& bindings, const AttentionInput& input,

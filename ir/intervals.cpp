@@ -18,7 +18,7 @@ namespace {
 constexpr size_t kMaxForms = 4;
 constexpr int64_t kLow = scalar::kIntMin, kHigh = scalar::kIntMax;
 
-using Forms = std::vector<Affine>;   // [0] is a constant
+using Forms = std::vector<Affine>;  // [0] is a constant
 
 struct Bounds {
     Forms lower, upper;
@@ -26,7 +26,9 @@ struct Bounds {
     [[nodiscard]] int64_t hi() const { return upper[0].constant; }
 };
 
-int64_t floor_div(int64_t a, int64_t b) { return a / b - (a % b != 0 && (a < 0) != (b < 0) ? 1 : 0); }
+int64_t floor_div(int64_t a, int64_t b) {
+    return a / b - (a % b != 0 && (a < 0) != (b < 0) ? 1 : 0);
+}
 
 class Analysis {
 public:
@@ -108,7 +110,7 @@ private:
     const Attention& attention_;
     const Graph& graph_;
     ExtentFacts facts_;
-    std::vector<uint32_t> element_extents_;   // what bounds the index d
+    std::vector<uint32_t> element_extents_;  // what bounds the index d
     std::vector<Bounds> bounds_;
 };
 
@@ -215,7 +217,7 @@ Bounds Analysis::mod(const Bounds& a, const Bounds& b) const {
     Bounds result = between(0, std::max<int64_t>(b.hi() - 1, 0));
     if (a.lo() >= 0)
         for (const Affine& form : a.upper) put_upper(result, form);
-    if (b.lo() >= 1)   // x % 0 is 0, which is not below 0
+    if (b.lo() >= 1)  // x % 0 is 0, which is not below 0
         for (const Affine& form : b.upper) put_upper(result, add(form, affine_constant(-1)));
     return result;
 }
@@ -252,7 +254,7 @@ Bounds Analysis::either(const Bounds& a, const Bounds& b) const {
 
 Bounds Analysis::absolute(const Bounds& a) const {
     if (a.lo() >= 0) return a;
-    if (a.lo() == kLow) return unknown();   // abs(INT_MIN) is negative
+    if (a.lo() == kLow) return unknown();  // abs(INT_MIN) is negative
     Bounds result = larger(a, negated(a));
     put_lower(result, affine_constant(0));
     return result;
@@ -304,7 +306,7 @@ Bounds Analysis::reduction(NodeId id) const {
     switch (graph_[id].op) {
         case Op::ReduceMin: {
             Bounds result = body;
-            result.upper = {affine_constant(kHigh)};   // empty
+            result.upper = {affine_constant(kHigh)};  // empty
             return result;
         }
         case Op::ReduceMax: {
@@ -316,7 +318,7 @@ Bounds Analysis::reduction(NodeId id) const {
     }
     const Bounds& lo = bounds_[graph_.operand(variable, 0).value];
     const Bounds& hi = bounds_[graph_.operand(variable, 1).value];
-    const int64_t trips = std::max<int64_t>(hi.hi() - lo.lo(), 0);   // below 2^32: the products fit an int64
+    const int64_t trips = std::max<int64_t>(hi.hi() - lo.lo(), 0);  // below 2^32: the products fit an int64
     return between(std::min<int64_t>(body.lo() * trips, 0), std::max<int64_t>(body.hi() * trips, 0));
 }
 
@@ -367,7 +369,9 @@ void close_over_operands(const Graph& graph, std::vector<bool>& wanted) {
 }
 
 /// Does an index inside [0, dim) imply that the extent of dim is at least 1? (Of built-in ones it is known.)
-bool is_positive_inside(const Dim& dim) { return dim.extent_id >= kBuiltinExtents && dim.multiplier > 0 && dim.offset <= 0; }
+bool is_positive_inside(const Dim& dim) {
+    return dim.extent_id >= kBuiltinExtents && dim.multiplier > 0 && dim.offset <= 0;
+}
 
 /// The analysis under assumptions, each set of them analysed once; beyond a few sets nothing is assumed.
 class Analyses {

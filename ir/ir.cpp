@@ -28,7 +28,9 @@ uint32_t hash_of(Op op, Type type, uint32_t payload, std::span<const NodeId> ope
     return static_cast<uint32_t>(h >> 32);
 }
 
-uint32_t loop_bit(uint32_t depth) { return uint32_t{1} << depth; }
+uint32_t loop_bit(uint32_t depth) {
+    return uint32_t{1} << depth;
+}
 
 }  // namespace
 
@@ -62,7 +64,7 @@ NodeId Graph::intern(Op op, Type type, uint32_t payload, std::span<const NodeId>
 
     const auto id = static_cast<uint32_t>(nodes_.size());
     uint32_t free = 0;
-    std::array<NodeId, kMaxOperands> copy;   // operand_list may point into operand_pool_, which is about to grow
+    std::array<NodeId, kMaxOperands> copy;  // operand_list may point into operand_pool_, which is about to grow
     for (size_t i = 0; i < operand_list.size(); ++i) {
         copy[i] = operand_list[i];
         FLEX_CHECK(copy[i].value < id, "operands are built before their user");
@@ -93,17 +95,39 @@ NodeId Graph::intern(Op op, Type type, uint32_t payload, std::span<const NodeId>
     return NodeId{id};
 }
 
-NodeId Graph::f32(float value) { return intern(Op::ConstF32, Type::F32, std::bit_cast<uint32_t>(value), {}); }
-NodeId Graph::i32(int32_t value) { return intern(Op::ConstI32, Type::I32, static_cast<uint32_t>(value), {}); }
-NodeId Graph::boolean(bool value) { return intern(Op::ConstBool, Type::Bool, value ? 1 : 0, {}); }
-NodeId Graph::index(IndexVar which) { return intern(Op::Index, Type::I32, static_cast<uint32_t>(which), {}); }
-NodeId Graph::extent(uint32_t extent_id) { return intern(Op::Extent, Type::I32, extent_id, {}); }
-NodeId Graph::scalar(uint32_t param, Type type) { return intern(Op::Scalar, type, param, {}); }
-NodeId Graph::tile_bound(TileBound which) { return intern(Op::TileBound, Type::I32, static_cast<uint32_t>(which), {}); }
-NodeId Graph::tile_summary(uint32_t index, bool upper) { return intern(Op::TileBound, Type::I32, kFirstSummary + 2 * index + upper, {}); }
-NodeId Graph::score() { return intern(Op::ClauseVar, Type::F32, static_cast<uint32_t>(ClauseVar::Score), {}); }
-NodeId Graph::out() { return intern(Op::ClauseVar, Type::F32, static_cast<uint32_t>(ClauseVar::Out), {}); }
-NodeId Graph::weight() { return intern(Op::ClauseVar, Type::F32, static_cast<uint32_t>(ClauseVar::Weight), {}); }
+NodeId Graph::f32(float value) {
+    return intern(Op::ConstF32, Type::F32, std::bit_cast<uint32_t>(value), {});
+}
+NodeId Graph::i32(int32_t value) {
+    return intern(Op::ConstI32, Type::I32, static_cast<uint32_t>(value), {});
+}
+NodeId Graph::boolean(bool value) {
+    return intern(Op::ConstBool, Type::Bool, value ? 1 : 0, {});
+}
+NodeId Graph::index(IndexVar which) {
+    return intern(Op::Index, Type::I32, static_cast<uint32_t>(which), {});
+}
+NodeId Graph::extent(uint32_t extent_id) {
+    return intern(Op::Extent, Type::I32, extent_id, {});
+}
+NodeId Graph::scalar(uint32_t param, Type type) {
+    return intern(Op::Scalar, type, param, {});
+}
+NodeId Graph::tile_bound(TileBound which) {
+    return intern(Op::TileBound, Type::I32, static_cast<uint32_t>(which), {});
+}
+NodeId Graph::tile_summary(uint32_t index, bool upper) {
+    return intern(Op::TileBound, Type::I32, kFirstSummary + 2 * index + upper, {});
+}
+NodeId Graph::score() {
+    return intern(Op::ClauseVar, Type::F32, static_cast<uint32_t>(ClauseVar::Score), {});
+}
+NodeId Graph::out() {
+    return intern(Op::ClauseVar, Type::F32, static_cast<uint32_t>(ClauseVar::Out), {});
+}
+NodeId Graph::weight() {
+    return intern(Op::ClauseVar, Type::F32, static_cast<uint32_t>(ClauseVar::Weight), {});
+}
 
 NodeId Graph::make(Op op, std::initializer_list<NodeId> operand_list) {
     return make(op, std::span<const NodeId>(operand_list.begin(), operand_list.size()));

@@ -45,8 +45,8 @@ enum class OpKind : uint8_t { Leaf, Unary, Binary, Compare, Logic, Select, Math,
 enum class OpResult : uint8_t { F32, I32, Bool, Same, Leaf };
 
 struct OpInfo {
-    std::string_view name;   // as printed: "add"
-    int arity;               // -1: variable (load)
+    std::string_view name;  // as printed: "add"
+    int arity;              // -1: variable (load)
     OpResult result;
     OpKind kind;
 };
@@ -92,8 +92,8 @@ struct Node {
     Op op;
     Type type;
     uint16_t operand_count;
-    uint32_t first_operand;   // into the graph's operand pool
-    uint32_t payload;         // constants: the bits; leaves: which; load: parameter index; loop_var: nesting depth
+    uint32_t first_operand;  // into the graph's operand pool
+    uint32_t payload;        // constants: the bits; leaves: which; load: parameter index; loop_var: nesting depth
 };
 
 class Graph {
@@ -105,13 +105,13 @@ public:
     NodeId i32(int32_t value);
     NodeId boolean(bool value);
     NodeId index(IndexVar which);
-    NodeId extent(uint32_t extent_id);          // i32
-    NodeId scalar(uint32_t param, Type type);   // a scalar parameter
-    NodeId tile_bound(TileBound which);         // i32
-    NodeId tile_summary(uint32_t index, bool upper);   // i32: least or greatest value of a summary on the tile (tile_state.h)
-    NodeId score();                             // f32: scale * dot(q, k) before the score clause
-    NodeId out();                               // f32: o[b, h, q, d] in the `output` clause
-    NodeId weight();                            // f32: the attention weight of (q, k) in an `emit`
+    NodeId extent(uint32_t extent_id);                // i32
+    NodeId scalar(uint32_t param, Type type);         // a scalar parameter
+    NodeId tile_bound(TileBound which);               // i32
+    NodeId tile_summary(uint32_t index, bool upper);  // i32: least or greatest value of a summary on the tile (tile_state.h)
+    NodeId score();                                   // f32: scale * dot(q, k) before the score clause
+    NodeId out();                                     // f32: o[b, h, q, d] in the `output` clause
+    NodeId weight();                                  // f32: the attention weight of (q, k) in an `emit`
 
     /// A generic operation; operand types are checked by FLEX_CHECK against the ops table.
     /// A cast to the type that the operand has already gives the operand.
@@ -144,7 +144,7 @@ public:
     [[nodiscard]] std::optional<bool> as_bool(NodeId id) const;
 
 private:
-    friend struct GraphAccess;   // tests of the verifier damage a graph through it
+    friend struct GraphAccess;  // tests of the verifier damage a graph through it
     NodeId intern(Op op, Type type, uint32_t payload, std::span<const NodeId> operands);
 
     void grow_table();
@@ -152,8 +152,8 @@ private:
     std::vector<Node> nodes_;
     std::vector<NodeId> operand_pool_;
     std::vector<uint32_t> free_loops_;
-    std::vector<uint32_t> hashes_;   // one a node
-    std::vector<uint32_t> table_;    // open addressing, linear probing: id + 1, or 0; a power of two, at most half full
+    std::vector<uint32_t> hashes_;  // one a node
+    std::vector<uint32_t> table_;   // open addressing, linear probing: id + 1, or 0; a power of two, at most half full
 };
 
 inline constexpr uint32_t kMaxLoopDepth = 32;
@@ -169,18 +169,18 @@ struct Dim {
 struct Param {
     std::string name;
     bool is_tensor = false;
-    Type type = Type::F32;            // scalars
-    ElemType elem = ElemType::F32;    // tensors
-    std::vector<Dim> dims;            // tensors; rank 1 to kMaxRank
+    Type type = Type::F32;          // scalars
+    ElemType elem = ElemType::F32;  // tensors
+    std::vector<Dim> dims;          // tensors; rank 1 to kMaxRank
     bool grad = false;
-    std::optional<uint32_t> default_bits;   // scalars: the bits of an f32, i32 or bool (0/1)
+    std::optional<uint32_t> default_bits;  // scalars: the bits of an f32, i32 or bool (0/1)
 };
 inline constexpr size_t kMaxRank = 8;
 
 /// Two extents that must agree at launch, with the words for the message if they do not.
 struct ExtentConstraint {
     Dim left, right;
-    std::string reason;   // "`off` has the extent `N + 1` in `within`"
+    std::string reason;  // "`off` has the extent `N + 1` in `within`"
 };
 
 enum class Normalize : uint8_t { Softmax, Sigmoid, None };
@@ -194,20 +194,20 @@ struct Emit {
 struct Attention {
     std::string name;
     std::string doc;
-    std::vector<Param> params;                 // what a launcher takes, in order; `const` parameters are folded and absent
-    std::vector<std::string> extents;          // names of the free extents; id = kBuiltinExtents + position
+    std::vector<Param> params;         // what a launcher takes, in order; `const` parameters are folded and absent
+    std::vector<std::string> extents;  // names of the free extents; id = kBuiltinExtents + position
     std::vector<ExtentConstraint> constraints;
     Graph graph;
 
-    NodeId scale;     // f32; reads b h q and scalars; invalid: 1 / sqrt(D)
-    NodeId score;     // f32
-    NodeId mask;      // bool
+    NodeId scale;  // f32; reads b h q and scalars; invalid: 1 / sqrt(D)
+    NodeId score;  // f32
+    NodeId mask;   // bool
     Normalize normalize = Normalize::Softmax;
-    NodeId sink;      // f32 or invalid; reads b h q
-    NodeId output;    // f32 or invalid; reads out(), index d, b h q
-    NodeId query;     // f32 or invalid; reads row_load(QueryRow), b h q d
-    NodeId key;       // f32 or invalid; reads row_load(KeyRow), b hkv k d
-    std::optional<uint32_t> blocks;   // the i32 tensor parameter [B|1, H|1, R, J] of `blocks =`
+    NodeId sink;                     // f32 or invalid; reads b h q
+    NodeId output;                   // f32 or invalid; reads out(), index d, b h q
+    NodeId query;                    // f32 or invalid; reads row_load(QueryRow), b h q d
+    NodeId key;                      // f32 or invalid; reads row_load(KeyRow), b hkv k d
+    std::optional<uint32_t> blocks;  // the i32 tensor parameter [B|1, H|1, R, J] of `blocks =`
     std::vector<Emit> emits;
 
     [[nodiscard]] std::string extent_name(uint32_t id) const;

@@ -13,7 +13,9 @@ constexpr std::array<OpInfo, kOpCount> kOps = {{
 #undef FLEX_OP
 }};
 
-bool is_number(Type type) { return type != Type::Bool; }
+bool is_number(Type type) {
+    return type != Type::Bool;
+}
 
 bool takes(Op op, std::span<const Type> t) {
     switch (op) {
@@ -57,14 +59,16 @@ bool takes(Op op, std::span<const Type> t) {
 
         default: break;
     }
-    for (const Type type : t)   // div and the functions of f32
+    for (const Type type : t)  // div and the functions of f32
         if (type != Type::F32) return false;
     return true;
 }
 
 }  // namespace
 
-const OpInfo& info(Op op) { return kOps[static_cast<size_t>(op)]; }
+const OpInfo& info(Op op) {
+    return kOps[static_cast<size_t>(op)];
+}
 
 std::optional<Type> result_type(Op op, std::span<const Type> operands) {
     const OpInfo& op_info = info(op);

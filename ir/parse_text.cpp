@@ -358,11 +358,12 @@ bool Reader::node(Line& line) {
     const auto op = line.word();
     if (!op) return fail("an operation was expected");
     NodeId id;
-    const bool is_leaf = *op == "const" || *op == "index" || *op == "extent" || *op == "param" || *op == "tile_bound" || *op == "clause_var";
-    const bool fine = is_leaf            ? leaf(line, *op, *type, id)
-                      : *op == "loop"    ? loop(line, id)
+    const bool is_leaf =
+        *op == "const" || *op == "index" || *op == "extent" || *op == "param" || *op == "tile_bound" || *op == "clause_var";
+    const bool fine = is_leaf                              ? leaf(line, *op, *type, id)
+                      : *op == "loop"                      ? loop(line, id)
                       : *op == "load" || *op == "row_load" ? load(line, *op == "row_load", id)
-                                         : operation(line, *op, id);
+                                                           : operation(line, *op, id);
     if (!fine) return false;
     if (attention.graph.type(id) != *type)
         return fail(fmt::format("the value is of type {}, not {}", name(attention.graph.type(id)), name(*type)));

@@ -66,8 +66,10 @@ void put_node(Buffer& out, const Attention& attention, NodeId id) {
         case Op::Extent: put(out, "{}", text::quoted_name(attention.extent_name(node.payload))); break;
         case Op::Scalar: put(out, "{}", text::quoted_name(attention.params[node.payload].name)); break;
         case Op::TileBound:
-            if (node.payload < kFirstSummary) put(out, "{}", name(static_cast<TileBound>(node.payload)));
-            else put(out, "summary_{}_{}", (node.payload - kFirstSummary) / 2, (node.payload - kFirstSummary) % 2 ? "hi" : "lo");
+            if (node.payload < kFirstSummary)
+                put(out, "{}", name(static_cast<TileBound>(node.payload)));
+            else
+                put(out, "summary_{}_{}", (node.payload - kFirstSummary) / 2, (node.payload - kFirstSummary) % 2 ? "hi" : "lo");
             break;
         case Op::ClauseVar: put(out, "{}", name(static_cast<ClauseVar>(node.payload))); break;
         case Op::LoopVar: put(out, "{} in %{}..%{}", node.payload, graph.operand(id, 0).value, graph.operand(id, 1).value); break;

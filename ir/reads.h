@@ -11,9 +11,15 @@ namespace flexc::ir {
 
 using Reads = uint32_t;
 
-[[nodiscard]] constexpr Reads reads_bit(IndexVar which) { return Reads{1} << static_cast<uint32_t>(which); }
-[[nodiscard]] constexpr Reads reads_bit(ClauseVar which) { return Reads{1} << (8 + static_cast<uint32_t>(which)); }
-[[nodiscard]] constexpr Reads reads_bit(TileBound which) { return Reads{1} << (16 + static_cast<uint32_t>(which)); }
+[[nodiscard]] constexpr Reads reads_bit(IndexVar which) {
+    return Reads{1} << static_cast<uint32_t>(which);
+}
+[[nodiscard]] constexpr Reads reads_bit(ClauseVar which) {
+    return Reads{1} << (8 + static_cast<uint32_t>(which));
+}
+[[nodiscard]] constexpr Reads reads_bit(TileBound which) {
+    return Reads{1} << (16 + static_cast<uint32_t>(which));
+}
 
 /// One mask a node, indexed by NodeId::value. A reduction reads what its bounds and body read.
 [[nodiscard]] std::vector<Reads> reads(const Graph& graph);

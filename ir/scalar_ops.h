@@ -11,13 +11,27 @@ namespace flexc::ir::scalar {
 inline constexpr int32_t kIntMin = std::numeric_limits<int32_t>::min();
 inline constexpr int32_t kIntMax = std::numeric_limits<int32_t>::max();
 
-[[nodiscard]] constexpr int32_t wrap(int64_t value) { return static_cast<int32_t>(static_cast<uint32_t>(static_cast<uint64_t>(value))); }
-[[nodiscard]] constexpr int32_t add(int32_t a, int32_t b) { return wrap(int64_t{a} + b); }
-[[nodiscard]] constexpr int32_t sub(int32_t a, int32_t b) { return wrap(int64_t{a} - b); }
-[[nodiscard]] constexpr int32_t mul(int32_t a, int32_t b) { return wrap(int64_t{a} * b); }
-[[nodiscard]] constexpr int32_t neg(int32_t a) { return wrap(-int64_t{a}); }
-[[nodiscard]] constexpr int32_t abs(int32_t a) { return a < 0 ? neg(a) : a; }
-[[nodiscard]] constexpr int32_t sign(int32_t a) { return (a > 0) - (a < 0); }
+[[nodiscard]] constexpr int32_t wrap(int64_t value) {
+    return static_cast<int32_t>(static_cast<uint32_t>(static_cast<uint64_t>(value)));
+}
+[[nodiscard]] constexpr int32_t add(int32_t a, int32_t b) {
+    return wrap(int64_t{a} + b);
+}
+[[nodiscard]] constexpr int32_t sub(int32_t a, int32_t b) {
+    return wrap(int64_t{a} - b);
+}
+[[nodiscard]] constexpr int32_t mul(int32_t a, int32_t b) {
+    return wrap(int64_t{a} * b);
+}
+[[nodiscard]] constexpr int32_t neg(int32_t a) {
+    return wrap(-int64_t{a});
+}
+[[nodiscard]] constexpr int32_t abs(int32_t a) {
+    return a < 0 ? neg(a) : a;
+}
+[[nodiscard]] constexpr int32_t sign(int32_t a) {
+    return (a > 0) - (a < 0);
+}
 
 [[nodiscard]] constexpr int32_t floordiv(int32_t a, int32_t b) {
     if (b == 0) return 0;
@@ -33,7 +47,9 @@ inline constexpr int32_t kIntMax = std::numeric_limits<int32_t>::max();
 [[nodiscard]] constexpr int32_t shl(int32_t a, int32_t count) {
     return count < 0 || count > 31 ? 0 : static_cast<int32_t>(static_cast<uint32_t>(a) << count);
 }
-[[nodiscard]] constexpr int32_t shr(int32_t a, int32_t count) { return a >> (count < 0 || count > 31 ? 31 : count); }
+[[nodiscard]] constexpr int32_t shr(int32_t a, int32_t count) {
+    return a >> (count < 0 || count > 31 ? 31 : count);
+}
 
 /// Truncates and saturates; NaN gives 0.
 [[nodiscard]] inline int32_t from_float(double value) {

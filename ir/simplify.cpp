@@ -79,7 +79,7 @@ private:
 
     Graph& graph_;
     const Op op_;
-    Type type_ = Type::F32;   // of the first operand; select: of the second
+    Type type_ = Type::F32;  // of the first operand; select: of the second
     size_t count_;
     std::array<NodeId, 3> args_{};
 };
@@ -92,7 +92,7 @@ NodeId Rules::arithmetic_i32() {
             return {};
         case Op::Abs:
             if (is(a(), Op::Abs)) return a();
-            if (is(a(), Op::Neg)) return make(Op::Abs, {of(a())});   // also of INT_MIN
+            if (is(a(), Op::Neg)) return make(Op::Abs, {of(a())});  // also of INT_MIN
             return {};
         case Op::Sign: return is(a(), Op::Sign) ? a() : NodeId{};
         case Op::BitNot: return is(a(), Op::BitNot) ? of(a()) : NodeId{};
@@ -118,14 +118,14 @@ NodeId Rules::add_i32() {
     if (is(b(), 0)) return a();
     if (is(b(), Op::Neg)) return make(Op::Sub, {a(), of(b())});
     if (is(a(), Op::Neg)) return make(Op::Sub, {b(), of(a())});
-    if (is(b(), Op::Sub) && of(b(), 1) == a()) return of(b(), 0);   // a + (x - a)
+    if (is(b(), Op::Sub) && of(b(), 1) == a()) return of(b(), 0);  // a + (x - a)
     if (is(a(), Op::Sub) && of(a(), 1) == b()) return of(a(), 0);
     if (const auto constant = graph_.as_i32(b())) {
         if (is(a(), Op::Add))
             if (const auto inner = graph_.as_i32(of(a(), 1)))
                 return make(Op::Add, {of(a(), 0), graph_.i32(scalar::add(*inner, *constant))});
         if (is(a(), Op::Sub))
-            if (const auto inner = graph_.as_i32(of(a(), 0)))   // (c - x) + d
+            if (const auto inner = graph_.as_i32(of(a(), 0)))  // (c - x) + d
                 return make(Op::Sub, {graph_.i32(scalar::add(*inner, *constant)), of(a(), 1)});
     }
     return {};
@@ -136,9 +136,9 @@ NodeId Rules::sub_i32() {
     if (is(a(), 0)) return make(Op::Neg, {b()});
     if (is(b(), Op::Neg)) return make(Op::Add, {a(), of(b())});
     if (const auto constant = graph_.as_i32(b())) return make(Op::Add, {a(), graph_.i32(scalar::neg(*constant))});
-    if (is(a(), Op::Add) && of(a(), 0) == b()) return of(a(), 1);   // (b + x) - b
+    if (is(a(), Op::Add) && of(a(), 0) == b()) return of(a(), 1);  // (b + x) - b
     if (is(a(), Op::Add) && of(a(), 1) == b()) return of(a(), 0);
-    if (is(b(), Op::Sub) && of(b(), 0) == a()) return of(b(), 1);   // a - (a - x)
+    if (is(b(), Op::Sub) && of(b(), 0) == a()) return of(b(), 1);  // a - (a - x)
     return {};
 }
 
@@ -148,8 +148,7 @@ NodeId Rules::mul_i32() {
     if (is(b(), 1)) return a();
     if (is(b(), -1)) return make(Op::Neg, {a()});
     if (const auto constant = graph_.as_i32(b()); constant && is(a(), Op::Mul))
-        if (const auto inner = graph_.as_i32(of(a(), 1)))
-            return make(Op::Mul, {of(a(), 0), graph_.i32(scalar::mul(*inner, *constant))});
+        if (const auto inner = graph_.as_i32(of(a(), 1))) return make(Op::Mul, {of(a(), 0), graph_.i32(scalar::mul(*inner, *constant))});
     return {};
 }
 
@@ -192,7 +191,7 @@ NodeId Rules::shift_i32() {
 NodeId Rules::extremum() {
     if (a() == b()) return a();
     for (const auto& [x, y] : {std::pair(a(), b()), std::pair(b(), a())}) {
-        if (is(x, op_) && (of(x, 0) == y || of(x, 1) == y)) return x;   // min(min(x, y), y)
+        if (is(x, op_) && (of(x, 0) == y || of(x, 1) == y)) return x;  // min(min(x, y), y)
         if (type_ != Type::I32) continue;
         if (is(y, op_ == Op::Min ? scalar::kIntMax : scalar::kIntMin)) return x;
         if (is(y, op_ == Op::Min ? scalar::kIntMin : scalar::kIntMax)) return y;
@@ -227,10 +226,11 @@ NodeId Rules::arithmetic_f32() {
         case Op::Div:
             if (is_bits(b(), 1.0f)) return a();
             if (is_bits(b(), -1.0f)) return make(Op::Neg, {a()});
-            if (const auto divisor = graph_.as_f32(b())) {   // by a power of two whose inverse is normal
+            if (const auto divisor = graph_.as_f32(b())) {  // by a power of two whose inverse is normal
                 int exponent = 0;
                 const bool power = std::isfinite(*divisor) && std::fabs(std::frexp(*divisor, &exponent)) == 0.5f;
-                if (power && std::isnormal(*divisor) && std::isnormal(1.0f / *divisor)) return make(Op::Mul, {a(), graph_.f32(1.0f / *divisor)});
+                if (power && std::isnormal(*divisor) && std::isnormal(1.0f / *divisor))
+                    return make(Op::Mul, {a(), graph_.f32(1.0f / *divisor)});
             }
             return {};
         case Op::Min:
@@ -238,7 +238,7 @@ NodeId Rules::arithmetic_f32() {
         case Op::Floor:
         case Op::Ceil:
         case Op::Round:
-            if (is(a(), Op::Floor) || is(a(), Op::Ceil) || is(a(), Op::Round) || is(a(), Op::ToF32)) return a();   // already integral
+            if (is(a(), Op::Floor) || is(a(), Op::Ceil) || is(a(), Op::Round) || is(a(), Op::ToF32)) return a();  // already integral
             return {};
         default: return {};
     }
@@ -249,7 +249,7 @@ NodeId Rules::logic() {
     if (op_ == Op::Or) return and_or(Op::And, false);
     // not
     if (is(a(), Op::Not)) return of(a());
-    if (is(a(), Op::Eq)) return make(Op::Ne, {of(a(), 0), of(a(), 1)});   // also of NaN
+    if (is(a(), Op::Eq)) return make(Op::Ne, {of(a(), 0), of(a(), 1)});  // also of NaN
     if (is(a(), Op::Ne)) return make(Op::Eq, {of(a(), 0), of(a(), 1)});
     const bool is_i32 = !graph_.operands(a()).empty() && graph_.type(of(a())) == Type::I32;
     if (is_i32 && is(a(), Op::Lt)) return make(Op::Le, {of(a(), 1), of(a(), 0)});
@@ -263,8 +263,8 @@ NodeId Rules::and_or(Op dual, bool neutral) {
     for (const auto& [x, y] : {std::pair(a(), b()), std::pair(b(), a())}) {
         if (is_bool(y, neutral)) return x;
         if (is_bool(y, !neutral)) return y;
-        if (is(x, op_) && (of(x, 0) == y || of(x, 1) == y)) return x;     // (x and y) and y
-        if (is(x, dual) && (of(x, 0) == y || of(x, 1) == y)) return y;    // (x or y) and y
+        if (is(x, op_) && (of(x, 0) == y || of(x, 1) == y)) return x;   // (x and y) and y
+        if (is(x, dual) && (of(x, 0) == y || of(x, 1) == y)) return y;  // (x or y) and y
     }
     if (are_opposite(a(), b())) return graph_.boolean(!neutral);
     return {};
@@ -273,7 +273,7 @@ NodeId Rules::and_or(Op dual, bool neutral) {
 NodeId Rules::compare() {
     if (op_ == Op::Eq) return compare_equal(true);
     if (op_ == Op::Ne) return compare_equal(false);
-    if (a() == b() && op_ == Op::Lt) return graph_.boolean(false);   // also of NaN
+    if (a() == b() && op_ == Op::Lt) return graph_.boolean(false);  // also of NaN
     if (type_ != Type::I32) return {};
     if (op_ == Op::Lt) {
         if (is(a(), scalar::kIntMax) || is(b(), scalar::kIntMin)) return graph_.boolean(false);
@@ -298,7 +298,7 @@ NodeId Rules::compare_equal(bool wanted) {
     constant_second();
     const auto constant = graph_.as_i32(b());
     if (!constant) return {};
-    if (is(a(), Op::Add))   // x + c == d: wrapping addition is a bijection
+    if (is(a(), Op::Add))  // x + c == d: wrapping addition is a bijection
         if (const auto inner = graph_.as_i32(of(a(), 1))) return make(op_, {of(a(), 0), graph_.i32(scalar::sub(*constant, *inner))});
     if (is(a(), Op::Sub) && *constant == 0) return make(op_, {of(a(), 0), of(a(), 1)});
     if (is(a(), Op::Neg)) return make(op_, {of(a()), graph_.i32(scalar::neg(*constant))});
@@ -345,8 +345,8 @@ NodeId Rules::reduce() {
         case Op::ReduceAny: return make(Op::And, {make(Op::Lt, {lo, hi}), body});
         case Op::ReduceAll: return make(Op::Or, {make(Op::Le, {hi, lo}), body});
         case Op::ReduceSum:
-            if (is_bits(body, 0.0f) || is_bits(body, -0.0f)) return graph_.f32(0.0f);   // the sum starts at +0
-            if (graph_.type(body) == Type::F32) return {};                              // n times a value is rounded otherwise than n additions
+            if (is_bits(body, 0.0f) || is_bits(body, -0.0f)) return graph_.f32(0.0f);  // the sum starts at +0
+            if (graph_.type(body) == Type::F32) return {};  // n times a value is rounded otherwise than n additions
             return make(Op::Select, {make(Op::Lt, {lo, hi}), make(Op::Mul, {body, make(Op::Sub, {hi, lo})}), graph_.i32(0)});
         default: return make(Op::Select, {make(Op::Lt, {lo, hi}), body, neutral_of_reduction()});
     }
@@ -359,6 +359,8 @@ NodeId simplify_node(Graph& out, const Node& node, std::span<const NodeId> opera
     return simpler.valid() ? simpler : out.like(node, operands);
 }
 
-void simplify(Attention& attention) { rewrite(attention, simplify_node); }
+void simplify(Attention& attention) {
+    rewrite(attention, simplify_node);
+}
 
 }  // namespace flexc::ir

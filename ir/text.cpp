@@ -55,6 +55,8 @@ std::string_view name(Normalize normalize) {
     return "none";
 }
 
-std::string_view name(Emit::Kind kind) { return kind == Emit::Kind::Mean ? "mean" : "column_sum"; }
+std::string_view name(Emit::Kind kind) {
+    return kind == Emit::Kind::Mean ? "mean" : "column_sum";
+}
 
 }  // namespace flexc::ir::text

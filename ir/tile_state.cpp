@@ -168,7 +168,7 @@ Interval TileStateBuilder::times_constant(const Interval& x, int32_t factor) {
     // The least and the largest value whose product fits.
     const auto divided = [&](int64_t n, bool up) {
         const int64_t quotient = n / factor, rest = n % factor;
-        const bool below = rest != 0 && (rest < 0) != (factor < 0);   // truncation rounded up
+        const bool below = rest != 0 && (rest < 0) != (factor < 0);  // truncation rounded up
         return up ? quotient + (rest != 0 && !below ? 1 : 0) : quotient - (below ? 1 : 0);
     };
     const int64_t least = divided(factor > 0 ? kLow : kHigh, true), most = divided(factor > 0 ? kHigh : kLow, false);
@@ -190,7 +190,7 @@ Interval TileStateBuilder::i32_atom(NodeId id) {
             if (static_cast<IndexVar>(node.payload) == IndexVar::Q)
                 return {graph_.tile_bound(TileBound::QLo), graph_.tile_bound(TileBound::QHi), true_};
             return {graph_.tile_bound(TileBound::KLo), graph_.tile_bound(TileBound::KHi), true_};
-        case Op::Add: return plus(operand(0), operand(1));   // a form with too many terms
+        case Op::Add: return plus(operand(0), operand(1));  // a form with too many terms
         case Op::Sub: return plus(operand(0), times_constant(operand(1), -1));
         case Op::Mul:
             for (const size_t i : {0u, 1u})
@@ -203,7 +203,7 @@ Interval TileStateBuilder::i32_atom(NodeId id) {
                 return floordiv(operand(0), constant(int64_t{1} << *count));
             return if_single(id);
         case Op::BitAnd:
-            for (const size_t i : {0u, 1u})   // x & (2^s - 1) is x % 2^s
+            for (const size_t i : {0u, 1u})  // x & (2^s - 1) is x % 2^s
                 if (const auto mask = constant_arg(i); mask && *mask >= 0 && *mask < kHigh && (*mask & (*mask + 1)) == 0)
                     return mod(operand(1 - i), constant(int64_t{*mask} + 1));
             return if_single(id);
@@ -220,7 +220,7 @@ Interval TileStateBuilder::i32_atom(NodeId id) {
             }
             return monotone(id);
         case Op::Load: return loaded(id);
-        case Op::LoopVar: return unknown_i32();   // its bounds differ over the tile
+        case Op::LoopVar: return unknown_i32();  // its bounds differ over the tile
         case Op::ReduceSum:
         case Op::ReduceMin:
         case Op::ReduceMax: return reduced(id);
@@ -257,7 +257,7 @@ Interval TileStateBuilder::mod(const Interval& x, NodeId divisor) {
 
 Interval TileStateBuilder::absolute(const Interval& x) {
     NodeId ok = x.ok;
-    if (ranges_.range(x.lo).lo == kLow) ok = and_(ok, lt(constant(kLow), x.lo));   // abs(INT_MIN) wraps
+    if (ranges_.range(x.lo).lo == kLow) ok = and_(ok, lt(constant(kLow), x.lo));  // abs(INT_MIN) wraps
     const NodeId lo = max(max(x.lo, make(Op::Neg, {x.hi})), constant(0));
     return {lo, max(make(Op::Abs, {x.lo}), make(Op::Abs, {x.hi})), ok};
 }
@@ -281,7 +281,7 @@ Interval TileStateBuilder::chosen(const Truth& condition, const Interval& a, con
 }
 
 std::optional<Elements> TileStateBuilder::enumerated(NodeId id) {
-    constexpr int32_t kMaxSpan = 8;   // indices of one dimension
+    constexpr int32_t kMaxSpan = 8;  // indices of one dimension
     std::vector<NodeId> indices(graph_.operands(id).begin(), graph_.operands(id).end());
     std::vector<NodeId> variables;
     NodeId few = true_;
@@ -289,12 +289,13 @@ std::optional<Elements> TileStateBuilder::enumerated(NodeId id) {
         if (uniform(index)) continue;
         if (variables.size() == 2) return std::nullopt;
         const Interval span = interval(index);
-        const NodeId width = make(Op::Sub, {span.hi, span.lo});   // mod 2^32: small only if the difference is
+        const NodeId width = make(Op::Sub, {span.hi, span.lo});  // mod 2^32: small only if the difference is
         few = and_(few, and_(span.ok, and_(le(constant(0), width), lt(width, constant(kMaxSpan)))));
         // Deeper than any reduction of the user, so that the variable is nobody else's. An end that wraps gives an empty loop and few = false.
         const auto depth = kMaxLoopDepth - 2 + static_cast<uint32_t>(variables.size());
         if (graph_.free_loops(id) >> (kMaxLoopDepth - 2)) return std::nullopt;
-        const NodeId end = make(Op::Add, {span.lo, make(Op::Add, {make(Op::Clamp, {width, constant(0), constant(kMaxSpan - 1)}), constant(1)})});
+        const NodeId end =
+            make(Op::Add, {span.lo, make(Op::Add, {make(Op::Clamp, {width, constant(0), constant(kMaxSpan - 1)}), constant(1)})});
         few = and_(few, lt(span.lo, end));
         variables.push_back(graph_.loop_var(depth, span.lo, end));
         index = variables.back();
@@ -372,6 +373,8 @@ Interval TileStateBuilder::reduced(NodeId id) {
 
 }  // namespace tile_state_detail
 
-TileState tile_state(Attention& attention) { return tile_state_detail::TileStateBuilder(attention).run(); }
+TileState tile_state(Attention& attention) {
+    return tile_state_detail::TileStateBuilder(attention).run();
+}
 
 }  // namespace flexc::ir

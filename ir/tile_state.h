@@ -15,28 +15,28 @@ namespace flexc::ir {
 /// (`doc[q]`, `off[doc[k]]`), a bool made of such, or bit tricks on one index. Before a launch it is evaluated once along its axis, for each b and h it
 /// reads, and range minima and maxima are kept: O(Q + K) work and memory.
 struct Summary {
-    NodeId value;           // i32 or bool (0 or 1); reads q or k but not both
-    bool of_keys = false;   // along k, else along q
+    NodeId value;          // i32 or bool (0 or 1); reads q or k but not both
+    bool of_keys = false;  // along k, else along q
     bool by_b = false, by_h = false;
 };
 
 /// A value whose bounds on a tile may be wider than the values it takes there: why a tile can be called partial that is not.
 struct Loose {
     enum class Why : uint8_t {
-        Unknown,        // nothing is known of it, whatever the tile
-        OneValue,       // known where what it is computed from has one value on the tile
-        FewIndices,     // a load that is read for each index; known where the tile touches few
-        Remainder,      // known within one period; beyond, only that it is a remainder
+        Unknown,     // nothing is known of it, whatever the tile
+        OneValue,    // known where what it is computed from has one value on the tile
+        FewIndices,  // a load that is read for each index; known where the tile touches few
+        Remainder,   // known within one period; beyond, only that it is a remainder
     };
     NodeId value;
     Why why;
 };
 
 struct TileState {
-    NodeId maybe;    // bool: false proves that the tile is empty
-    NodeId always;   // bool: true proves that the tile is full
-    std::vector<Summary> summaries;   // leaves graph.tile_summary(i, upper) of the two conditions
-    std::vector<Loose> loose;         // by ascending value, in the graph of the attention
+    NodeId maybe;                    // bool: false proves that the tile is empty
+    NodeId always;                   // bool: true proves that the tile is full
+    std::vector<Summary> summaries;  // leaves graph.tile_summary(i, upper) of the two conditions
+    std::vector<Loose> loose;        // by ascending value, in the graph of the attention
 };
 
 /// Adds the two conditions to the attention's graph. Sound for every tile; what cannot be decided gives maybe = true, always = false.

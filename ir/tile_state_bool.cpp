@@ -29,10 +29,12 @@ Interval TileStateBuilder::f32_interval(NodeId id) {
             const Interval x = operand(0);
             return {max(max(x.lo, make(Op::Neg, {x.hi})), graph_.f32(0)), max(make(Op::Abs, {x.lo}), make(Op::Abs, {x.hi})), is_number(x)};
         }
-        case Op::Add: return f32_between(make(op, {operand(0).lo, operand(1).lo}), make(op, {operand(0).hi, operand(1).hi}),
-                                         and_(operand(0).ok, operand(1).ok));
-        case Op::Sub: return f32_between(make(op, {operand(0).lo, operand(1).hi}), make(op, {operand(0).hi, operand(1).lo}),
-                                         and_(operand(0).ok, operand(1).ok));
+        case Op::Add:
+            return f32_between(make(op, {operand(0).lo, operand(1).lo}), make(op, {operand(0).hi, operand(1).hi}),
+                               and_(operand(0).ok, operand(1).ok));
+        case Op::Sub:
+            return f32_between(make(op, {operand(0).lo, operand(1).hi}), make(op, {operand(0).hi, operand(1).lo}),
+                               and_(operand(0).ok, operand(1).ok));
         case Op::Mul:
             for (const size_t i : {0u, 1u})
                 if (const NodeId factor = arg(id, i); uniform(factor))
@@ -59,7 +61,7 @@ Interval TileStateBuilder::f32_interval(NodeId id) {
         case Op::Load: note(Loose::Why::OneValue); return at_single_operands(id);
         case Op::ReduceMin:
         case Op::ReduceMax: return reduced(id);
-        default: return unknown_f32();   // functions need not be monotone to the last bit, nor the same in scalars and vectors
+        default: return unknown_f32();  // functions need not be monotone to the last bit, nor the same in scalars and vectors
     }
 }
 
@@ -124,7 +126,8 @@ Truth TileStateBuilder::compared(NodeId id) {
     Truth apart = compared(op, interval(a), interval(b));
     if (graph_.type(a) != Type::I32) return apart;
     for (const bool left : {true, false})
-        if (const auto each = compared_each(op, left ? a : b, left ? b : a, left)) apart = {and_(apart.maybe, each->maybe), or_(apart.always, each->always)};
+        if (const auto each = compared_each(op, left ? a : b, left ? b : a, left))
+            apart = {and_(apart.maybe, each->maybe), or_(apart.always, each->always)};
     const auto gap = difference(a, b);
     if (!gap) return apart;
     const Truth together = compared(op, *gap, exactly(constant(0)));

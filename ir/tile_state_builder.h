@@ -29,8 +29,8 @@ struct Truth {
 
 /// A load at each of the few indices that a tile touches. Where `ok` fails they are too many.
 struct Elements {
-    NodeId element;                   // one of them, under the variables of the loops over the indices
-    std::vector<NodeId> variables;    // outermost first
+    NodeId element;                 // one of them, under the variables of the loops over the indices
+    std::vector<NodeId> variables;  // outermost first
     NodeId ok;
 };
 
@@ -40,18 +40,23 @@ struct Term {
 };
 
 struct Form {
-    std::vector<Term> terms;   // by ascending atom, factors not 0
-    NodeId uniform;            // i32
+    std::vector<Term> terms;  // by ascending atom, factors not 0
+    NodeId uniform;           // i32
 };
 
 class TileStateBuilder {
 public:
     explicit TileStateBuilder(Attention& attention)
-        : attention_(attention), graph_(attention.graph), mask_(use_equalities(graph_, attention.mask)), reads_(reads(graph_)), ranges_(attention),
-          true_(graph_.boolean(true)), false_(graph_.boolean(false)) {}
+        : attention_(attention),
+          graph_(attention.graph),
+          mask_(use_equalities(graph_, attention.mask)),
+          reads_(reads(graph_)),
+          ranges_(attention),
+          true_(graph_.boolean(true)),
+          false_(graph_.boolean(false)) {}
 
     TileState run() {
-        const uint32_t count = mask_.value + 1;   // the graph grows behind it
+        const uint32_t count = mask_.value + 1;  // the graph grows behind it
         find_loads(count);
         std::vector<bool> wanted(count, false);
         summary_.assign(count, -1);
@@ -167,18 +172,18 @@ private:
 
     Attention& attention_;
     Graph& graph_;
-    const NodeId mask_;                 // the attention's, with its equalities used
+    const NodeId mask_;  // the attention's, with its equalities used
     const std::vector<Reads> reads_;
     RangeAnalysis ranges_;
     const NodeId true_, false_;
-    std::vector<Form> forms_;           // of i32 values
-    std::vector<Interval> intervals_;   // of i32 and f32 values
-    std::vector<Truth> truths_;         // of bools
-    std::vector<bool> loads_;           // a load that varies on the tile is in it
-    std::vector<int> summary_;          // which, or -1
+    std::vector<Form> forms_;          // of i32 values
+    std::vector<Interval> intervals_;  // of i32 and f32 values
+    std::vector<Truth> truths_;        // of bools
+    std::vector<bool> loads_;          // a load that varies on the tile is in it
+    std::vector<int> summary_;         // which, or -1
     std::vector<Summary> summaries_;
     std::vector<Loose> loose_;
-    NodeId current_;                    // whose bounds are being made
+    NodeId current_;  // whose bounds are being made
 };
 
 }  // namespace flexc::ir::tile_state_detail

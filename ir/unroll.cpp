@@ -67,12 +67,11 @@ NodeId unroll_node(Graph& out, const Node& node, std::span<const NodeId> operand
     if (!lo || !hi) return out.like(node, operands);
     const int64_t trips = int64_t{*hi} - *lo;
     if (trips < 1 || trips > kMaxTrips) return out.like(node, operands);
-    const auto dependent =
-        dependent_nodes(out, body, uint32_t{1} << out[variable].payload, kMaxCopiedNodes / static_cast<size_t>(trips));
+    const auto dependent = dependent_nodes(out, body, uint32_t{1} << out[variable].payload, kMaxCopiedNodes / static_cast<size_t>(trips));
     if (!dependent) return out.like(node, operands);
 
     NodeId result;
-    if (node.op == Op::ReduceSum && out.type(body) == Type::F32) result = out.f32(0.0f);   // 0 + -0 is +0
+    if (node.op == Op::ReduceSum && out.type(body) == Type::F32) result = out.f32(0.0f);  // 0 + -0 is +0
     for (int64_t trip = 0; trip < trips; ++trip) {
         const NodeId term = with_value(out, body, *dependent, variable, static_cast<int32_t>(*lo + trip));
         result = result.valid() ? joined(out, node.op, result, term) : term;
@@ -82,6 +81,8 @@ NodeId unroll_node(Graph& out, const Node& node, std::span<const NodeId> operand
 
 }  // namespace
 
-void unroll(Attention& attention) { rewrite(attention, unroll_node); }
+void unroll(Attention& attention) {
+    rewrite(attention, unroll_node);
+}
 
 }  // namespace flexc::ir

@@ -68,7 +68,8 @@ private:
             if (!param.is_tensor && !param.dims.empty()) fail("the scalar `{}` has dimensions", param.name);
             if (param.is_tensor && param.default_bits) fail("the tensor `{}` has a default", param.name);
             if (param.grad && !(param.is_tensor && widened(param.elem) == Type::F32)) fail("`{}` is grad but no float tensor", param.name);
-            if (param.default_bits && param.type == Type::Bool && *param.default_bits > 1) fail("the default of `{}` is no bool", param.name);
+            if (param.default_bits && param.type == Type::Bool && *param.default_bits > 1)
+                fail("the default of `{}` is no bool", param.name);
             for (const Dim& d : param.dims) dim(d, param.name);
         }
         for (const ExtentConstraint& rule : attention_.constraints) {
@@ -113,7 +114,8 @@ void Verifier::node(NodeId id) {
         const Param& param = attention_.params[node.payload];
         if (param.dims.size() != operands.size()) return fail("%{}: load of `{}` with {} indices", id.value, param.name, operands.size());
         if (widened(param.elem) != node.type) return fail("%{}: load of `{}` as {}", id.value, param.name, name(node.type));
-        if (std::any_of(types.begin(), types.end(), [](Type t) { return t != Type::I32; })) return fail("%{}: an index is no i32", id.value);
+        if (std::any_of(types.begin(), types.end(), [](Type t) { return t != Type::I32; }))
+            return fail("%{}: an index is no i32", id.value);
         return;
     }
     if (operands.empty()) return leaf(id, node);
@@ -159,7 +161,7 @@ void Verifier::leaf(NodeId id, const Node& node) {
 
 /// A body may have free one variable a depth, that of the reductions around it; and the graph's summary of this must be right.
 void Verifier::loops() {
-    using FreeVars = std::vector<uint32_t>;   // ids of loop variables, sorted
+    using FreeVars = std::vector<uint32_t>;  // ids of loop variables, sorted
     std::vector<FreeVars> free(graph_.size());
     for (uint32_t i = 0; i < graph_.size(); ++i) {
         const NodeId id{i};
@@ -219,6 +221,8 @@ void Verifier::clauses() {
 
 }  // namespace
 
-std::string verify(const Attention& attention) { return Verifier(attention).run(); }
+std::string verify(const Attention& attention) {
+    return Verifier(attention).run();
+}
 
 }  // namespace flexc::ir

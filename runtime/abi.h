@@ -25,16 +25,16 @@ struct flex_tensor {
  * there is one for each b and h that the value depends on. */
 struct flex_summary {
     const int32_t* data;
-    int64_t b_stride, h_stride;   /* from one record to the next; 0 where the value does not depend on it */
+    int64_t b_stride, h_stride; /* from one record to the next; 0 where the value does not depend on it */
     int32_t blocks;
 };
 
 /* What a variant captured, for one launch. */
 struct flex_args {
-    const int32_t* extents;             /* B H HKV Q K D DV, then the free extents in order */
-    const uint32_t* scalars;            /* one 32-bit slot a parameter (f32 bits, i32, bool 0/1); tensors' slots are unused */
-    const struct flex_tensor* tensors;  /* one a parameter; scalars' entries are unused */
-    const struct flex_summary* summaries;   /* one a summary of the kernel; read by tile_state and kv_range only */
+    const int32_t* extents;               /* B H HKV Q K D DV, then the free extents in order */
+    const uint32_t* scalars;              /* one 32-bit slot a parameter (f32 bits, i32, bool 0/1); tensors' slots are unused */
+    const struct flex_tensor* tensors;    /* one a parameter; scalars' entries are unused */
+    const struct flex_summary* summaries; /* one a summary of the kernel; read by tile_state and kv_range only */
 };
 
 enum flex_summary_flag { FLEX_SUMMARY_OF_KEYS = 1, FLEX_SUMMARY_BY_B = 2, FLEX_SUMMARY_BY_H = 4 };
@@ -50,13 +50,13 @@ struct flex_block {
     const struct flex_args* args;
     int32_t b, h, q, nq, rows;
     int32_t k, cols;
-    int32_t full;        /* nonzero: no mask needs evaluating */
-    int32_t mark;        /* nonzero: -0.0f for what does not attend */
-    float* s;            /* scores (scale * dot) in, weights out */
-    int64_t ld;          /* elements from one row of s to the next, a multiple of the vector length */
-    float* m;            /* [rows] running maximum, natural-log domain; -inf at start */
-    float* l;            /* [rows] running sum of weights relative to m */
-    float* alpha;        /* [rows] out: factor by which earlier sums and outputs are to be multiplied */
+    int32_t full; /* nonzero: no mask needs evaluating */
+    int32_t mark; /* nonzero: -0.0f for what does not attend */
+    float* s;     /* scores (scale * dot) in, weights out */
+    int64_t ld;   /* elements from one row of s to the next, a multiple of the vector length */
+    float* m;     /* [rows] running maximum, natural-log domain; -inf at start */
+    float* l;     /* [rows] running sum of weights relative to m */
+    float* alpha; /* [rows] out: factor by which earlier sums and outputs are to be multiplied */
 };
 
 /* scale of one row; the driver folds it into the query while packing it. */
@@ -80,7 +80,7 @@ typedef void (*flex_summary_values_fn)(const struct flex_args*, int32_t index, i
 /* What generated code for one CPU level exports, under the symbol flex_cpu_kernel_<variant name>. */
 struct flex_cpu_kernel {
     uint32_t abi_version;
-    uint32_t lanes;              /* f32 lanes of a vector: 4, 8 or 16 */
+    uint32_t lanes; /* f32 lanes of a vector: 4, 8 or 16 */
     flex_scale_fn scale;
     flex_tile_state_fn tile_state;
     flex_kv_range_fn kv_range;

@@ -11,7 +11,9 @@ constexpr int kBuiltins = 7;
 constexpr const char* kBuiltinNames[kBuiltins] = {"B", "H", "HKV", "Q", "K", "D", "DV"};
 constexpr int64_t kMaxHeadDim = 512;
 
-Status invalid(std::string text) { return Status(Code::InvalidArgument, std::move(text)); }
+Status invalid(std::string text) {
+    return Status(Code::InvalidArgument, std::move(text));
+}
 
 std::string text_of(const Tensor& t) {
     std::string text = name(t.dtype);
@@ -43,7 +45,8 @@ bool is_empty(const Tensor& t) {
 
 /// Checks of a view that need no declaration.
 Status check_view(const std::string& what, const Tensor& t) {
-    if (t.rank < 0 || t.rank > kMaxRank) return invalid(what + " has rank " + std::to_string(t.rank) + "; at most " + std::to_string(kMaxRank) + " is supported");
+    if (t.rank < 0 || t.rank > kMaxRank)
+        return invalid(what + " has rank " + std::to_string(t.rank) + "; at most " + std::to_string(kMaxRank) + " is supported");
     for (int i = 0; i < t.rank; ++i) {
         const int64_t extent = t.shape[static_cast<size_t>(i)];
         if (extent < 0 || extent > std::numeric_limits<int32_t>::max())
@@ -64,7 +67,8 @@ Status check_array(const char* what, const Tensor& t, int rank, const char* shap
 Status check_contiguous(const char* what, const Tensor& t) {
     const auto last = static_cast<size_t>(t.rank - 1);
     if (t.shape[last] > 1 && t.stride[last] != 1)
-        return invalid("`" + std::string(what) + "` must be contiguous in its last dimension, got stride " + std::to_string(t.stride[last]));
+        return invalid("`" + std::string(what) + "` must be contiguous in its last dimension, got stride " +
+                       std::to_string(t.stride[last]));
     return {};
 }
 
@@ -79,14 +83,14 @@ Status check_written(const char* what, const Tensor& t) {
 /// An extent of one array that another has fixed.
 Status check_extent(const char* what, const Tensor& t, size_t dim, const char* extent, int64_t value, const char* source) {
     if (t.shape[dim] == value) return {};
-    return invalid("`" + std::string(what) + "` is " + text_of(t) + ": dimension " + std::to_string(dim) + " must be " + extent + " = " + std::to_string(value) +
-                   " as in `" + source + "`");
+    return invalid("`" + std::string(what) + "` is " + text_of(t) + ": dimension " + std::to_string(dim) + " must be " + extent + " = " +
+                   std::to_string(value) + " as in `" + source + "`");
 }
 
 /// Free extents while they are being solved, and who said so.
 struct Solver {
     const KernelDesc& desc;
-    std::vector<int64_t> values;          // -1: not yet known
+    std::vector<int64_t> values;  // -1: not yet known
     std::vector<std::string> sources;
 
     [[nodiscard]] int64_t value(const DimDesc& dim) const {
@@ -104,8 +108,8 @@ struct Solver {
                 const int64_t rest = given - dim.offset;
                 const int64_t solved = rest / dim.multiplier;
                 if (rest % dim.multiplier != 0 || solved < 0 || solved > std::numeric_limits<int32_t>::max())
-                    return invalid(label + want + ", got " + text_of(t) + ": no " + extent_name(dim.extent) + " gives " + desc.dim_text(dim) + " = " +
-                                   std::to_string(given));
+                    return invalid(label + want + ", got " + text_of(t) + ": no " + extent_name(dim.extent) + " gives " +
+                                   desc.dim_text(dim) + " = " + std::to_string(given));
                 values[static_cast<size_t>(dim.extent)] = solved;
                 sources[static_cast<size_t>(dim.extent)] = param.name;
                 continue;
@@ -147,7 +151,8 @@ Status check_names(const KernelDesc& desc, const std::vector<Argument>& args) {
             names += (names.empty() ? "`" : ", `") + param.name + "`";
         }
         if (known) continue;
-        return invalid("`" + desc.name + "` has no parameter `" + args[i].name + "`; " + (names.empty() ? "it takes none" : "it takes " + names));
+        return invalid("`" + desc.name + "` has no parameter `" + args[i].name + "`; " +
+                       (names.empty() ? "it takes none" : "it takes " + names));
     }
     return {};
 }
@@ -156,8 +161,8 @@ Status check_rules(const Solver& solver) {
     for (const ExtentRule& rule : solver.desc.rules) {
         const int64_t left = solver.value(rule.left), right = solver.value(rule.right);
         if (left == right) continue;
-        std::string text = solver.desc.dim_text(rule.left) + " must equal " + solver.desc.dim_text(rule.right) + ", got " + std::to_string(left) + " and " +
-                           std::to_string(right);
+        std::string text = solver.desc.dim_text(rule.left) + " must equal " + solver.desc.dim_text(rule.right) + ", got " +
+                           std::to_string(left) + " and " + std::to_string(right);
         if (!rule.reason.empty()) text += " (" + rule.reason + ")";
         return invalid(std::move(text));
     }
@@ -168,7 +173,8 @@ Status check_rules(const Solver& solver) {
 
 std::string KernelDesc::dim_text(const DimDesc& dim) const {
     if (dim.extent < 0) return std::to_string(dim.offset);
-    std::string text = dim.extent < kBuiltins ? std::string(kBuiltinNames[dim.extent]) : extents[static_cast<size_t>(dim.extent - kBuiltins)];
+    std::string text =
+        dim.extent < kBuiltins ? std::string(kBuiltinNames[dim.extent]) : extents[static_cast<size_t>(dim.extent - kBuiltins)];
     if (dim.multiplier != 1) text = std::to_string(dim.multiplier) + " * " + text;
     if (dim.offset > 0) text += " + " + std::to_string(dim.offset);
     if (dim.offset < 0) text += " - " + std::to_string(-dim.offset);
@@ -183,14 +189,16 @@ Status bind_args(const KernelDesc& desc, const std::array<int32_t, 7>& builtin, 
     if (kv_heads == 0 ? heads != 0 : heads % kv_heads != 0)
         return invalid("H = " + std::to_string(heads) + " must be a multiple of HKV = " + std::to_string(kv_heads));
 
-    Solver solver{desc, std::vector<int64_t>(kBuiltins + desc.extents.size(), -1), std::vector<std::string>(kBuiltins + desc.extents.size())};
+    Solver solver{desc, std::vector<int64_t>(kBuiltins + desc.extents.size(), -1),
+                  std::vector<std::string>(kBuiltins + desc.extents.size())};
     for (size_t i = 0; i < builtin.size(); ++i) solver.values[i] = builtin[i];
     for (const ParamDesc& param : desc.params) {
         const Argument* arg = find(args, param.name);
         const std::string label = "`" + param.name + "`";
         if (!arg) {
             if (param.has_default) continue;
-            return invalid("`" + desc.name + "` needs " + label + ", a" + (declared(desc, param)[0] == 'i' ? "n " : " ") + declared(desc, param));
+            return invalid("`" + desc.name + "` needs " + label + ", a" + (declared(desc, param)[0] == 'i' ? "n " : " ") +
+                           declared(desc, param));
         }
         if (Status status = check_view(label, arg->value); !status.ok()) return status;
         if (arg->value.dtype != param.dtype || (arg->value.rank == 0) == param.is_tensor)
@@ -214,33 +222,43 @@ Status bind(const KernelDesc& desc, const AttentionArrays& arrays, const std::ve
     for (const Status& status : {check_array("q", q, 4, "[B, H, Q, D]", q.dtype), check_array("k", k, 4, "[B, HKV, K, D]", q.dtype),
                                  check_array("v", v, 4, "[B, HKV, K, DV]", q.dtype), check_array("o", o, 4, "[B, H, Q, DV]", q.dtype)})
         if (!status.ok()) return status;
-    for (const Status& status : {check_contiguous("q", q), check_contiguous("k", k), check_contiguous("v", v), check_contiguous("o", o), check_written("o", o)})
+    for (const Status& status :
+         {check_contiguous("q", q), check_contiguous("k", k), check_contiguous("v", v), check_contiguous("o", o), check_written("o", o)})
         if (!status.ok()) return status;
 
     const auto check_batch = [&](const char* what, const Tensor& t) -> Status {
         if (t.shape[0] == 1 || t.shape[0] == q.shape[0]) return {};
-        return invalid("`" + std::string(what) + "` is " + text_of(t) + ": its batch must be 1 or B = " + std::to_string(q.shape[0]) + " as in `q`");
+        return invalid("`" + std::string(what) + "` is " + text_of(t) + ": its batch must be 1 or B = " + std::to_string(q.shape[0]) +
+                       " as in `q`");
     };
-    for (const Status& status :
-         {check_batch("k", k), check_batch("v", v), check_extent("k", k, 3, "D", q.shape[3], "q"), check_extent("v", v, 1, "HKV", k.shape[1], "k"),
-          check_extent("v", v, 2, "K", k.shape[2], "k"), check_extent("o", o, 0, "B", q.shape[0], "q"), check_extent("o", o, 1, "H", q.shape[1], "q"),
-          check_extent("o", o, 2, "Q", q.shape[2], "q"), check_extent("o", o, 3, "DV", v.shape[3], "v")})
+    for (const Status& status : {check_batch("k", k), check_batch("v", v), check_extent("k", k, 3, "D", q.shape[3], "q"),
+                                 check_extent("v", v, 1, "HKV", k.shape[1], "k"), check_extent("v", v, 2, "K", k.shape[2], "k"),
+                                 check_extent("o", o, 0, "B", q.shape[0], "q"), check_extent("o", o, 1, "H", q.shape[1], "q"),
+                                 check_extent("o", o, 2, "Q", q.shape[2], "q"), check_extent("o", o, 3, "DV", v.shape[3], "v")})
         if (!status.ok()) return status;
 
-    const struct { const char* name; const Tensor& tensor; } statistics[] = {{"lse", arrays.lse}, {"max_score", arrays.max_score}};
+    const struct {
+        const char* name;
+        const Tensor& tensor;
+    } statistics[] = {{"lse", arrays.lse}, {"max_score", arrays.max_score}};
     for (const auto& [what, t] : statistics) {
         if (!t.data) continue;
         for (const Status& status : {check_array(what, t, 3, "[B, H, Q]", DType::F32), check_written(what, t)})
             if (!status.ok()) return status;
-        for (const Status& status :
-             {check_extent(what, t, 0, "B", q.shape[0], "q"), check_extent(what, t, 1, "H", q.shape[1], "q"), check_extent(what, t, 2, "Q", q.shape[2], "q")})
+        for (const Status& status : {check_extent(what, t, 0, "B", q.shape[0], "q"), check_extent(what, t, 1, "H", q.shape[1], "q"),
+                                     check_extent(what, t, 2, "Q", q.shape[2], "q")})
             if (!status.ok()) return status;
     }
 
-    const struct { const char* name; const char* array; int64_t value; } head_dims[] = {{"D", "q", q.shape[3]}, {"DV", "v", v.shape[3]}};
+    const struct {
+        const char* name;
+        const char* array;
+        int64_t value;
+    } head_dims[] = {{"D", "q", q.shape[3]}, {"DV", "v", v.shape[3]}};
     for (const auto& [extent, array, value] : head_dims)
         if (value < 1 || value > kMaxHeadDim)
-            return Status(Code::Unsupported, std::string("the head dimension ") + extent + " = " + std::to_string(value) + " of `" + array + "` is not in [1, 512]");
+            return Status(Code::Unsupported, std::string("the head dimension ") + extent + " = " + std::to_string(value) + " of `" + array +
+                                                 "` is not in [1, 512]");
 
     std::array<int32_t, 7> builtin{};
     const int64_t values[] = {q.shape[0], q.shape[1], k.shape[1], q.shape[2], k.shape[2], q.shape[3], v.shape[3]};

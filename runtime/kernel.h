@@ -21,8 +21,8 @@ struct DimDesc {
 struct ParamDesc {
     std::string name;
     bool is_tensor = false;
-    DType dtype = DType::F32;         // scalars: F32, I32 or Bool
-    std::vector<DimDesc> dims;        // tensors
+    DType dtype = DType::F32;   // scalars: F32, I32 or Bool
+    std::vector<DimDesc> dims;  // tensors
     bool grad = false;
     bool has_default = false;
     uint32_t default_bits = 0;
@@ -36,7 +36,7 @@ struct ExtentRule {
 struct KernelDesc {
     std::string name;
     std::vector<ParamDesc> params;
-    std::vector<std::string> extents;     // the free extents; id = 7 + position. 0..6 are B H HKV Q K D DV
+    std::vector<std::string> extents;  // the free extents; id = 7 + position. 0..6 are B H HKV Q K D DV
     std::vector<ExtentRule> rules;
 
     /// "N + 1", "2 * K", "128"

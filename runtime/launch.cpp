@@ -10,11 +10,11 @@ namespace flex {
 Status launch_cpu(const KernelDesc& desc, const flex_cpu_kernel& kernel, const AttentionArrays& arrays, const std::vector<Argument>& args,
                   const CpuOptions& options, CpuStats* stats) {
     if (kernel.abi_version != FLEX_ABI_VERSION)
-        return Status(Code::Unsupported, "`" + desc.name + "` was compiled for ABI " + std::to_string(kernel.abi_version) + ", this runtime has " +
-                                             std::to_string(FLEX_ABI_VERSION));
+        return Status(Code::Unsupported, "`" + desc.name + "` was compiled for ABI " + std::to_string(kernel.abi_version) +
+                                             ", this runtime has " + std::to_string(FLEX_ABI_VERSION));
     if (static_cast<int>(kernel.lanes) > lanes(host_level()))
-        return Status(Code::Unsupported, "`" + desc.name + "` was compiled for vectors of " + std::to_string(kernel.lanes) + " lanes, this machine has " +
-                                             std::to_string(lanes(host_level())));
+        return Status(Code::Unsupported, "`" + desc.name + "` was compiled for vectors of " + std::to_string(kernel.lanes) +
+                                             " lanes, this machine has " + std::to_string(lanes(host_level())));
     try {
         BoundExtents extents;
         if (Status status = bind(desc, arrays, args, &extents); !status.ok()) return status;

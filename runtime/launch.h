@@ -61,7 +61,7 @@ Status pack(const KernelDesc& desc, const BoundExtents& extents, const std::vect
 Status prepare(const flex_cpu_kernel& kernel, int threads, PackedArgs* args);
 
 struct CpuOptions {
-    int threads = 0;   // 0: all that the process may use
+    int threads = 0;  // 0: all that the process may use
 };
 
 struct CpuStats {
@@ -78,7 +78,7 @@ Status launch_cpu(const KernelDesc& desc, const flex_cpu_kernel& kernel, const A
 
 /// Vector levels of the CPU target, in rising order. `Generic` is 128-bit vectors without FMA.
 enum class CpuLevel : uint8_t { Generic, Avx2, Avx512, Avx512Bf16 };
-[[nodiscard]] const char* name(CpuLevel level);   // "generic", "avx2", "avx512", "avx512-bf16"
+[[nodiscard]] const char* name(CpuLevel level);  // "generic", "avx2", "avx512", "avx512-bf16"
 /// The highest level this machine can execute.
 [[nodiscard]] CpuLevel host_level();
 [[nodiscard]] int lanes(CpuLevel level);

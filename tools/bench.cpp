@@ -15,11 +15,11 @@ struct Options {
     InputOptions input;
     ExecuteOptions execute;
     bool backward = false;
-    int repeat = 0;   // 0: as many as fit into about a second
+    int repeat = 0;  // 0: as many as fit into about a second
 };
 
 struct Measured {
-    std::vector<double> ms;      // launches, sorted
+    std::vector<double> ms;  // launches, sorted
     double peak_gflops = 0;
     flex::CpuStats stats;
 };
@@ -53,7 +53,8 @@ int bench(const Options& options) {
     Session& session = prepared.session;
     const bool json = options.input.json;
     if (options.execute.device == "interp") {
-        session.sink.report(diag::Kind::no_device, {}, std::string("interp")).help("the interpreter is an oracle and has no speed worth a number: `flexc run` times it");
+        session.sink.report(diag::Kind::no_device, {}, std::string("interp"))
+            .help("the interpreter is an oracle and has no speed worth a number: `flexc run` times it");
         return fail(session, json);
     }
     if (options.backward) {
@@ -63,7 +64,8 @@ int bench(const Options& options) {
     if (!prepare(options.input, options.execute, &prepared)) return fail(session, json);
     const auto rows = MaskRows::make(session, *prepared.attention, prepared.launch, *prepared.kernel);
     Measured measured;
-    if (!rows || !rows->prepare_tiles(session, options.execute.threads) || !measure(prepared, options, &measured)) return fail(session, json);
+    if (!rows || !rows->prepare_tiles(session, options.execute.threads) || !measure(prepared, options, &measured))
+        return fail(session, json);
 
     using enum ir::ExtentVar;
     const Launch& launch = prepared.launch;
@@ -103,8 +105,8 @@ int bench(const Options& options) {
         "median {:.4g} ms of {} launches ({:.4g} to {:.4g})\n"
         "{:.4g} GFLOP/s, {:.1f} % of the {:.4g} that this machine's multiply-adds reach\n"
         "{} elements kept, {} bytes of workspace, compiled in {:.1f} ms\n",
-        prepared.attention->name, flex::name(prepared.compile.level), threads, threads == 1 ? "" : "s", flex::name(launch.dtype), median_ms, n,
-        measured.ms.front(), measured.ms.back(), gflops, 100 * share, measured.peak_gflops, unmasked, measured.stats.workspace_bytes,
+        prepared.attention->name, flex::name(prepared.compile.level), threads, threads == 1 ? "" : "s", flex::name(launch.dtype), median_ms,
+        n, measured.ms.front(), measured.ms.back(), gflops, 100 * share, measured.peak_gflops, unmasked, measured.stats.workspace_bytes,
         session.phases.total());
     return print_out(text) ? code : kInputWrong;
 }
@@ -113,13 +115,14 @@ int bench(const Options& options) {
 
 Command add_bench(CLI::App& root) {
     auto options = std::make_shared<Options>();
-    options->execute.no_cache = true;   // compile_ms is the time of a compilation
+    options->execute.no_cache = true;  // compile_ms is the time of a compilation
     CLI::App* app = root.add_subcommand("bench", "Times an attention on random or given arrays");
     add_file_options(*app, options->input);
     add_value_options(*app, options->input);
     add_execute_options(*app, options->execute);
     app->add_flag("--backward", options->backward, "time the gradients; no device of this build has them");
-    app->add_option("--repeat", options->repeat, "launches that count; as many as fit into a second if absent")->check(CLI::Range(1, 1000000));
+    app->add_option("--repeat", options->repeat, "launches that count; as many as fit into a second if absent")
+        ->check(CLI::Range(1, 1000000));
     app->add_flag("--json", options->input.json, "one JSON object on stdout");
     app->footer("Example:\n  flexc bench causal.flex --shape H=8,Q=4096,D=64 --dtype f32 --threads 1 --json");
     return {app, [options] { return bench(*options); }};

@@ -24,7 +24,8 @@ struct Options {
 };
 
 /// IR after each pass, under a heading, when it changed.
-std::optional<ir::Attention> lower(Session& session, const Options& options, const std::string& name, const frontend::ConstValues& consts, std::string* dumps) {
+std::optional<ir::Attention> lower(Session& session, const Options& options, const std::string& name, const frontend::ConstValues& consts,
+                                   std::string* dumps) {
     if (!options.print_after_all && options.print_after.empty()) return session.lower(name, consts);
     auto attention = frontend::lower(session.program(), name, consts, session.sink);
     if (!attention) return std::nullopt;
@@ -59,7 +60,7 @@ std::optional<std::string> emit(Session& session, const Options& options, std::s
     }
     if (!check_pass(session, options.print_after) || !session.open(options.input.file)) return std::nullopt;
     if (options.emit == "ast") {
-        diag::Sink again;   // the same file parsed a second time reports nothing new
+        diag::Sink again;  // the same file parsed a second time reports nothing new
         return ast::print(*frontend::parse(session.sources, 0, again));
     }
     const auto name = session.choose(options.input.name);
@@ -117,7 +118,9 @@ Command add_build(CLI::App& root) {
         ->capture_default_str();
     app->add_option("--target", options->target, "what to compile for")->capture_default_str();
     add_level_option(*app, options->level);
-    app->add_option("--head-dim", options->head_dim, "D of q and k; code for the CPU serves every one")->check(CLI::Range(1, 512))->type_name("N");
+    app->add_option("--head-dim", options->head_dim, "D of q and k; code for the CPU serves every one")
+        ->check(CLI::Range(1, 512))
+        ->type_name("N");
     app->add_option("--v-head-dim", options->v_head_dim, "D of v, likewise")->check(CLI::Range(1, 512))->type_name("N");
     app->add_option("--dtype", options->dtype, "element type of q, k, v and o, likewise")->check(CLI::IsMember({"f32", "f16", "bf16"}));
     app->add_option("-o", options->out, "where it goes; text goes to stdout, an object to NAME.o, if absent")->type_name("FILE");

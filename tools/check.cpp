@@ -45,8 +45,9 @@ int check(const Options& options) {
         const std::string prefix = options.files.size() > 1 ? path.string() + ": " : "";
         if (!print_out(prefix + "ok: " + count + list + "\n")) return kInputWrong;
     }
-    if (options.json &&
-        !print_out(Json{{"ok", code == kOk}, {"files", files}, {"diagnostics", diagnostics}}.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n"))
+    if (options.json && !print_out(Json{{"ok", code == kOk}, {"files", files}, {"diagnostics", diagnostics}}.dump(
+                                       -1, ' ', false, Json::error_handler_t::replace) +
+                                   "\n"))
         return kInputWrong;
     return code;
 }

@@ -21,7 +21,8 @@ bool parse_interval(std::string_view text, std::optional<int64_t>* begin, std::o
     return (left.empty() || *begin) && (right.empty() || *end);
 }
 
-void add_assignments(CLI::App& app, const std::string& flag, std::vector<Assignment>& out, const std::string& help, const std::string& type_name) {
+void add_assignments(CLI::App& app, const std::string& flag, std::vector<Assignment>& out, const std::string& help,
+                     const std::string& type_name) {
     app.add_option_function<std::vector<std::string>>(
            flag,
            [&out, flag](const std::vector<std::string>& texts) {
@@ -70,7 +71,8 @@ std::optional<ElementRange> parse_range(const std::string& text) {
     const size_t comma = text.find(',');
     if (comma == std::string::npos) return std::nullopt;
     const std::string_view view = text;
-    if (!parse_interval(view.substr(0, comma), &out.q_begin, &out.q_end) || !parse_interval(view.substr(comma + 1), &out.k_begin, &out.k_end))
+    if (!parse_interval(view.substr(0, comma), &out.q_begin, &out.q_end) ||
+        !parse_interval(view.substr(comma + 1), &out.k_begin, &out.k_end))
         return std::nullopt;
     return out;
 }
@@ -82,7 +84,8 @@ void add_file_options(CLI::App& app, InputOptions& options) {
 }
 
 void add_value_options(CLI::App& app, InputOptions& options) {
-    app.add_option("--in", options.in, "arrays: q, k, v and one for each parameter, by name (.npz, .npy or .safetensors)")->type_name("FILE");
+    app.add_option("--in", options.in, "arrays: q, k, v and one for each parameter, by name (.npz, .npy or .safetensors)")
+        ->type_name("FILE");
     add_assignments(app, "--set", options.sets, "value of a parameter, before --in: a number, numbers with commas, or an array file",
                     "NAME=VALUE|FILE");
     app.add_option_function<std::string>(

@@ -15,7 +15,8 @@ bool make_output(Session& session, io::FileType type, std::vector<int64_t> shape
     }
     out->type = type;
     out->shape = std::move(shape);
-    out->bytes.resize(std::max<size_t>(static_cast<size_t>(out->count()) * io::size_of(type), 1));   // never null, which would mean "not wanted"
+    out->bytes.resize(
+        std::max<size_t>(static_cast<size_t>(out->count()) * io::size_of(type), 1));  // never null, which would mean "not wanted"
     view->data = out->bytes.data();
     view->rank = static_cast<int>(out->shape.size());
     int64_t stride = 1;
@@ -42,8 +43,9 @@ void add_execute_options(CLI::App& app, ExecuteOptions& options) {
 std::optional<flex::CpuLevel> usable_level(Session& session, std::optional<flex::CpuLevel> asked) {
     const flex::CpuLevel host = flex::host_level();
     if (!asked || *asked <= host) return asked.value_or(host);
-    session.sink.report(diag::Kind::cannot_launch, {},
-                        fmt::format("this machine cannot execute the level `{}`: its highest is `{}`", flex::name(*asked), flex::name(host)));
+    session.sink.report(
+        diag::Kind::cannot_launch, {},
+        fmt::format("this machine cannot execute the level `{}`: its highest is `{}`", flex::name(*asked), flex::name(host)));
     return std::nullopt;
 }
 

@@ -22,7 +22,7 @@ struct Prepared {
     Session session;
     std::optional<Inputs> inputs;
     std::optional<ir::Attention> attention;
-    std::unique_ptr<CpuKernel> kernel;   // null on the device interp
+    std::unique_ptr<CpuKernel> kernel;  // null on the device interp
     flex::KernelDesc desc;
     Launch launch;
     CompileOptions compile;
@@ -41,7 +41,8 @@ struct Outputs {
 /// False after a report if they are too large.
 bool allocate_outputs(Session& session, const Launch& launch, Outputs* out);
 /// One launch; milliseconds. Nothing after a report.
-std::optional<double> launch_once(Session& session, const CpuKernel& kernel, const Launch& launch, const Outputs& outputs, int threads, flex::CpuStats* stats);
+std::optional<double> launch_once(Session& session, const CpuKernel& kernel, const Launch& launch, const Outputs& outputs, int threads,
+                                  flex::CpuStats* stats);
 
 /// {"B": 1, ...}, free extents included.
 [[nodiscard]] Json extents_json(const flex::KernelDesc& desc, const Launch& launch);

@@ -61,8 +61,7 @@ bool count(Session& session, const ir::Attention& attention, Inputs& inputs, con
     out->extents = fmt::format("B = {}, H = {}, Q = {}, K = {}", launch.extent(B), launch.extent(H), launch.extent(Q), launch.extent(K));
     out->table_bytes = rows->mask_bytes();
     out->analysis = count_tiles(*rows, launch, options.tile.q, options.tile.k, CountBy::Analysis, 0);
-    if (mask_work(*rows, launch) <= kExactWork)
-        out->exact = count_tiles(*rows, launch, options.tile.q, options.tile.k, CountBy::Both, 0);
+    if (mask_work(*rows, launch) <= kExactWork) out->exact = count_tiles(*rows, launch, options.tile.q, options.tile.k, CountBy::Both, 0);
     return true;
 }
 

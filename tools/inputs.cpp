@@ -42,7 +42,9 @@ flex::Tensor view(Array& array, flex::DType type) {
     return out;
 }
 
-bool is_file_name(const std::string& text) { return text.ends_with(".npy") || text.ends_with(".npz") || text.ends_with(".safetensors"); }
+bool is_file_name(const std::string& text) {
+    return text.ends_with(".npy") || text.ends_with(".npz") || text.ends_with(".safetensors");
+}
 
 std::string joined(const std::vector<std::string>& names) {
     std::string out;
@@ -91,7 +93,9 @@ std::string declared_type(const flex::KernelDesc& desc, const flex::ParamDesc& p
     return text + "]";
 }
 
-std::string array_type(const Array& array) { return std::string(io::name(array.type)) + (array.shape.empty() ? "" : io::shape_text(array.shape)); }
+std::string array_type(const Array& array) {
+    return std::string(io::name(array.type)) + (array.shape.empty() ? "" : io::shape_text(array.shape));
+}
 
 std::optional<Array> parse_scalar(const std::string& text, flex::DType type) {
     Array out;
@@ -251,13 +255,15 @@ bool Inputs::check_names(const flex::KernelDesc& desc, const std::string& device
     std::string hint;
     for (const auto& [name, array] : from_file_) {
         static const std::set<std::string> kExpected = {"q", "k", "v", "o", "lse", "max_score", "do", "dlse"};
-        const bool extent = array.shape.empty() && std::find(std::begin(kBuiltinNames), std::end(kBuiltinNames), name) != std::end(kBuiltinNames);
+        const bool extent =
+            array.shape.empty() && std::find(std::begin(kBuiltinNames), std::end(kBuiltinNames), name) != std::end(kBuiltinNames);
         if (known(name) || kExpected.contains(name) || extent) continue;
         unused.push_back(name);
         std::vector<std::string> open;
         for (const std::string& each : names)
             if (!given(each) && !set_texts_.contains(each)) open.push_back(each);
-        if (const std::string near = diag::nearest(name, open); hint.empty() && !near.empty()) hint = "is `" + name + "` meant to be `" + near + "`?";
+        if (const std::string near = diag::nearest(name, open); hint.empty() && !near.empty())
+            hint = "is `" + name + "` meant to be `" + near + "`?";
     }
     if (!unused.empty()) {
         auto& report = session_.sink.report(Kind::unused_array, {}, joined(unused), options_.in.string());
@@ -279,7 +285,9 @@ bool Inputs::find_extents(const flex::KernelDesc& desc, Need need, Extents* exte
             continue;
         }
         if (array->shape.size() != 4) {
-            const std::string words = std::string(name) == "q" ? "[B, H, Q, D]" : std::string(name) == "k" ? "[B, HKV, K, D]" : "[B, HKV, K, DV]";
+            const std::string words = std::string(name) == "q"   ? "[B, H, Q, D]"
+                                      : std::string(name) == "k" ? "[B, HKV, K, D]"
+                                                                 : "[B, HKV, K, DV]";
             session_.sink.report(Kind::bad_array, {}, "`" + std::string(name) + "` must be " + words + ", got " + array_type(*array));
             return false;
         }
@@ -346,14 +354,14 @@ Array Inputs::random(const std::string& name, std::vector<int64_t> shape) const 
     out.bytes.resize(static_cast<size_t>(out.count()) * sizeof(float));
     uint64_t state = options_.seed * 0x9e3779b97f4a7c15U + 0x1234567;
     for (char c : name) state = (state ^ static_cast<unsigned char>(c)) * 0x100000001b3U;
-    const auto uniform = [&] {   // splitmix64, to (0, 1]
+    const auto uniform = [&] {  // splitmix64, to (0, 1]
         uint64_t z = state += 0x9e3779b97f4a7c15U;
         z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9U;
         z = (z ^ (z >> 27)) * 0x94d049bb133111ebU;
         return (static_cast<double>((z ^ (z >> 31)) >> 11) + 1) * 0x1p-53;
     };
     const auto count = static_cast<size_t>(out.count());
-    for (size_t i = 0; i < count; i += 2) {   // Box and Muller give two at a time
+    for (size_t i = 0; i < count; i += 2) {  // Box and Muller give two at a time
         const double radius = std::sqrt(-2 * std::log(uniform())), angle = 2 * std::numbers::pi * uniform();
         const float pair[2] = {static_cast<float>(radius * std::cos(angle)), static_cast<float>(radius * std::sin(angle))};
         std::memcpy(out.bytes.data() + i * sizeof(float), pair, std::min<size_t>(2, count - i) * sizeof(float));
@@ -388,10 +396,13 @@ bool Inputs::bind_qkv(Need need, const Extents& e, std::optional<flex::DType> dt
             return false;
         }
         if (dtype || array->type == FileType::F64) continue;
-        const flex::DType here = array->type == FileType::F16 ? flex::DType::F16 : array->type == FileType::BF16 ? flex::DType::BF16 : flex::DType::F32;
+        const flex::DType here = array->type == FileType::F16    ? flex::DType::F16
+                                 : array->type == FileType::BF16 ? flex::DType::BF16
+                                                                 : flex::DType::F32;
         if (type && *type != here) {
             session_.sink
-                .report(Kind::bad_array, {}, "`" + std::string(name) + "` is " + flex::name(here) + ", and the arrays before it are " + flex::name(*type))
+                .report(Kind::bad_array, {},
+                        "`" + std::string(name) + "` is " + flex::name(here) + ", and the arrays before it are " + flex::name(*type))
                 .help(std::string("round all of them to one type with `--dtype ") + flex::name(*type) + "`");
             return false;
         }
@@ -405,7 +416,9 @@ bool Inputs::bind_qkv(Need need, const Extents& e, std::optional<flex::DType> dt
         if (!array && !random_all) {
             if (report_unreadable(name)) return false;
             session_.sink.report(Kind::missing_array, {}, std::string("an attention"), std::string(name),
-                                 std::string(name) == "q" ? "[B, H, Q, D]" : std::string(name) == "k" ? "[B, HKV, K, D]" : "[B, HKV, K, DV]");
+                                 std::string(name) == "q"   ? "[B, H, Q, D]"
+                                 : std::string(name) == "k" ? "[B, HKV, K, D]"
+                                                            : "[B, HKV, K, DV]");
             return false;
         }
         Array made;
@@ -425,7 +438,8 @@ bool Inputs::bind_qkv(Need need, const Extents& e, std::optional<flex::DType> dt
     return true;
 }
 
-bool Inputs::bind_param(const flex::KernelDesc& desc, uint32_t index, bool needed, bool may_be_random, const Extents& extents, Launch* out) {
+bool Inputs::bind_param(const flex::KernelDesc& desc, uint32_t index, bool needed, bool may_be_random, const Extents& extents,
+                        Launch* out) {
     const flex::ParamDesc& param = desc.params[index];
     const FileType wanted = io::file_type(param.dtype);
     Array made;
@@ -438,7 +452,8 @@ bool Inputs::bind_param(const flex::KernelDesc& desc, uint32_t index, bool neede
         made = std::move(*value);
     } else if (const Array* array = given(param.name)) {
         if (array->shape.size() > flex::kMaxRank) {
-            session_.sink.report(Kind::bad_array, {}, "`" + param.name + "` must be " + declared_type(desc, param) + ", got " + array_type(*array));
+            session_.sink.report(Kind::bad_array, {},
+                                 "`" + param.name + "` must be " + declared_type(desc, param) + ", got " + array_type(*array));
             return false;
         }
         const io::ConvertFault fault = io::convert_exact(*array, wanted, &made);
@@ -452,15 +467,15 @@ bool Inputs::bind_param(const flex::KernelDesc& desc, uint32_t index, bool neede
         }
         if (fault.kind == io::ConvertFault::Kind::Inexact) {
             const std::string element = param.name + io::index_text(array->shape, fault.at);
-            auto& report = session_.sink.report(Kind::inexact_value, {}, element, io::element_text(*array, fault.at), std::string(flex::name(param.dtype)),
-                                                array_type(*array));
+            auto& report = session_.sink.report(Kind::inexact_value, {}, element, io::element_text(*array, fault.at),
+                                                std::string(flex::name(param.dtype)), array_type(*array));
             if (io::is_float(wanted))
                 report.help(std::string("round it where it is made, so that the rounding is yours: `x.astype(numpy.") +
                             (wanted == FileType::F16 ? "float16" : "float32") + ")`");
             return false;
         }
     } else if (param.has_default) {
-        return true;   // the runtime knows it
+        return true;  // the runtime knows it
     } else if (needed && !(may_be_random && param.is_tensor && io::is_float(wanted))) {
         if (report_unreadable(param.name)) return false;
         if (may_be_random && param.is_tensor) {
@@ -480,7 +495,7 @@ bool Inputs::bind_param(const flex::KernelDesc& desc, uint32_t index, bool neede
                 report_open_extent(extent_name(desc, static_cast<size_t>(dim.extent)));
                 return false;
             }
-            shape.push_back(std::max<int64_t>(0, dim.multiplier * value.value_or(1) + dim.offset));   // not needed: any extent serves
+            shape.push_back(std::max<int64_t>(0, dim.multiplier * value.value_or(1) + dim.offset));  // not needed: any extent serves
         }
         if (!fits_in_memory(shape, sizeof(float))) {
             session_.sink.report(Kind::out_of_memory, {});
@@ -499,13 +514,15 @@ bool Inputs::bind_param(const flex::KernelDesc& desc, uint32_t index, bool neede
     return true;
 }
 
-bool Inputs::bind(const flex::KernelDesc& desc, Need need, const Reach& reached, std::optional<flex::DType> dtype, const std::string& device, Launch* out) {
+bool Inputs::bind(const flex::KernelDesc& desc, Need need, const Reach& reached, std::optional<flex::DType> dtype,
+                  const std::string& device, Launch* out) {
     Extents extents;
     if (!check_names(desc, device) || !find_extents(desc, need, &extents) || !bind_qkv(need, extents, dtype, out)) return false;
     for (size_t i = 0; i < out->builtin.size(); ++i) out->builtin[i] = static_cast<int32_t>(std::min<int64_t>(*extents[i], INT32_MAX));
     const bool may_be_random = need == Need::Attention && !has_attention_arrays();
     bool ok = true;
-    for (uint32_t i = 0; i < desc.params.size(); ++i) ok = bind_param(desc, i, reached.params.contains(i), may_be_random, extents, out) && ok;
+    for (uint32_t i = 0; i < desc.params.size(); ++i)
+        ok = bind_param(desc, i, reached.params.contains(i), may_be_random, extents, out) && ok;
     for (uint32_t id : reached.extents) {
         if (extents[id]) continue;
         report_open_extent(extent_name(desc, id));

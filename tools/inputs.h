@@ -21,10 +21,10 @@ struct Launch {
 
     flex::DType dtype = flex::DType::F32;
     std::deque<io::Array> storage;
-    flex::Tensor q, k, v;               // data == nullptr where bind() was not asked for them
+    flex::Tensor q, k, v;  // data == nullptr where bind() was not asked for them
     std::vector<flex::Argument> args;
-    std::array<int32_t, 7> builtin{};   // B H HKV Q K D DV
-    std::vector<int32_t> extents;       // builtin, then the free ones
+    std::array<int32_t, 7> builtin{};  // B H HKV Q K D DV
+    std::vector<int32_t> extents;      // builtin, then the free ones
 
     [[nodiscard]] int64_t extent(ir::ExtentVar which) const { return builtin[static_cast<size_t>(which)]; }
 };
@@ -36,8 +36,8 @@ struct Reach {
 [[nodiscard]] Reach reach(const ir::Attention& attention, const std::vector<ir::NodeId>& roots);
 
 enum class Need : uint8_t {
-    Attention,   // q, k, v and every parameter that is reached: for run and bench. Without any of q, k, v: random ones of --shape, and random float tensors
-    Pictures,    // extents and the parameters that are reached; q and k if they are there. Extents have defaults
+    Attention,  // q, k, v and every parameter that is reached: for run and bench. Without any of q, k, v: random ones of --shape, and random float tensors
+    Pictures,  // extents and the parameters that are reached; q and k if they are there. Extents have defaults
 };
 
 class Inputs {
@@ -49,7 +49,8 @@ public:
     /// Values of the `const` parameters: -D, --set, --in.
     [[nodiscard]] std::optional<frontend::ConstValues> consts(const frontend::Program::AttentionInfo& attention);
     /// `reached`: what the values matter of; other parameters may be absent. `device` is for messages.
-    bool bind(const flex::KernelDesc& desc, Need need, const Reach& reached, std::optional<flex::DType> dtype, const std::string& device, Launch* out);
+    bool bind(const flex::KernelDesc& desc, Need need, const Reach& reached, std::optional<flex::DType> dtype, const std::string& device,
+              Launch* out);
 
 private:
     bool check_names(const flex::KernelDesc& desc, const std::string& device);
@@ -69,7 +70,7 @@ private:
     const InputOptions& options_;
     io::Arrays from_file_, from_sets_;
     io::Unreadable unreadable_;
-    std::map<std::string, std::string> set_texts_;   // --set values that name no file
+    std::map<std::string, std::string> set_texts_;  // --set values that name no file
     std::set<std::string> consts_;
 };
 

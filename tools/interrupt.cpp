@@ -14,7 +14,7 @@ namespace {
 // Only async-signal-safe calls below.
 extern "C" void on_interrupt(int signal) {
     io::remove_temporaries();
-    _exit(128 + signal);   // 130 for Ctrl-C, as shells say it
+    _exit(128 + signal);  // 130 for Ctrl-C, as shells say it
 }
 
 #if !defined(__SANITIZE_ADDRESS__) && !__has_feature(address_sanitizer) && !__has_feature(thread_sanitizer)
@@ -33,19 +33,19 @@ void catch_crashes() {
     stack.ss_sp = stack_memory;
     stack.ss_size = sizeof stack_memory;
     sigaltstack(&stack, nullptr);
-    struct sigaction action {};
+    struct sigaction action{};
     action.sa_handler = on_crash;
     action.sa_flags = SA_ONSTACK;
     for (int signal : {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT}) sigaction(signal, &action, nullptr);
 }
 #else
-void catch_crashes() {}   // the sanitizer's own report says more
+void catch_crashes() {}  // the sanitizer's own report says more
 #endif
 
 }  // namespace
 
 void install_signal_handlers() {
-    struct sigaction action {};
+    struct sigaction action{};
     action.sa_handler = on_interrupt;
     sigaction(SIGINT, &action, nullptr);
     sigaction(SIGTERM, &action, nullptr);

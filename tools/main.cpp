@@ -24,7 +24,9 @@ int run_main(int argc, char** argv) {
     CLI::App app("A compiler for attention variants: a few lines of .flex in, a fused attention kernel out.", "flexc");
     app.set_version_flag("--version", std::string("flexc ") + FLEXC_VERSION);
     app.require_subcommand(1);
-    app.footer("Examples:\n  flexc check causal.flex\n  flexc run causal.flex --in x.npz --out y.npz\n`flexc COMMAND --help` tells more about each.");
+    app.footer(
+        "Examples:\n  flexc check causal.flex\n  flexc run causal.flex --in x.npz --out y.npz\n`flexc COMMAND --help` tells more about "
+        "each.");
     const std::vector<Command> commands = {add_check(app), add_run(app), add_show(app), add_explain(app), add_build(app), add_bench(app)};
 
     if (argc > 1 && argv[1][0] != '-') {
@@ -33,7 +35,8 @@ int run_main(int argc, char** argv) {
         const std::string given = argv[1];
         if (std::find(names.begin(), names.end(), given) == names.end()) {
             const std::string near = diag::nearest(given, names);
-            return usage_error("there is no command `" + given + "`" + (near.empty() ? "; `flexc --help` lists them" : "; did you mean `" + near + "`?"));
+            return usage_error("there is no command `" + given + "`" +
+                               (near.empty() ? "; `flexc --help` lists them" : "; did you mean `" + near + "`?"));
         }
     }
     if (argc == 1) {
@@ -66,7 +69,8 @@ int main(int argc, char** argv) {
         session.sink.report(diag::Kind::out_of_memory, {});
         return fail(session, std::any_of(argv, argv + argc, [](const char* argument) { return std::string_view(argument) == "--json"; }));
     } catch (const std::exception& error) {
-        std::fprintf(stderr, "internal compiler error: %s\nthis is a bug in flexc, not in your program; please report it with the input\n", error.what());
+        std::fprintf(stderr, "internal compiler error: %s\nthis is a bug in flexc, not in your program; please report it with the input\n",
+                     error.what());
         return kBug;
     }
 }

@@ -22,7 +22,8 @@ std::optional<ir::Attention> mask_and_score(Session& session, const ir::Attentio
     return out;
 }
 
-std::unique_ptr<MaskRows> MaskRows::make(Session& session, const ir::Attention& attention, const Launch& launch, const CompileOptions& options) {
+std::unique_ptr<MaskRows> MaskRows::make(Session& session, const ir::Attention& attention, const Launch& launch,
+                                         const CompileOptions& options) {
     auto kernel = session.compile_cpu(attention, options);
     if (!kernel) return nullptr;
     auto rows = make(session, attention, launch, *kernel);
@@ -44,13 +45,13 @@ std::unique_ptr<MaskRows> MaskRows::make(Session& session, const ir::Attention& 
 }
 
 void MaskRows::mask(int64_t b, int64_t h, int64_t q, int64_t k, int64_t n, uint8_t* out) const {
-    kernel_->code->table().mask_row(&packed_.c, static_cast<int32_t>(b), static_cast<int32_t>(h), static_cast<int32_t>(q), static_cast<int32_t>(k),
-                                    static_cast<int32_t>(n), out);
+    kernel_->code->table().mask_row(&packed_.c, static_cast<int32_t>(b), static_cast<int32_t>(h), static_cast<int32_t>(q),
+                                    static_cast<int32_t>(k), static_cast<int32_t>(n), out);
 }
 
 void MaskRows::score(int64_t b, int64_t h, int64_t q, int64_t k, int64_t n, float* values) const {
-    kernel_->code->table().score_row(&packed_.c, static_cast<int32_t>(b), static_cast<int32_t>(h), static_cast<int32_t>(q), static_cast<int32_t>(k),
-                                     static_cast<int32_t>(n), values);
+    kernel_->code->table().score_row(&packed_.c, static_cast<int32_t>(b), static_cast<int32_t>(h), static_cast<int32_t>(q),
+                                     static_cast<int32_t>(k), static_cast<int32_t>(n), values);
 }
 
 float MaskRows::scale(int64_t b, int64_t h, int64_t q) const {
@@ -70,7 +71,8 @@ int32_t MaskRows::tile_state(int64_t b, int64_t h, int64_t q0, int64_t q1, int64
 
 std::pair<int64_t, int64_t> MaskRows::kv_range(int64_t b, int64_t h, int64_t q0, int64_t q1) const {
     int32_t range[2] = {};
-    kernel_->code->table().kv_range(&packed_.c, static_cast<int32_t>(b), static_cast<int32_t>(h), static_cast<int32_t>(q0), static_cast<int32_t>(q1), range);
+    kernel_->code->table().kv_range(&packed_.c, static_cast<int32_t>(b), static_cast<int32_t>(h), static_cast<int32_t>(q0),
+                                    static_cast<int32_t>(q1), range);
     return {range[0], range[1]};
 }
 

@@ -18,7 +18,8 @@ namespace flexc::tools {
 class MaskRows {
 public:
     /// Null after a report. `launch`, and the kernel of the second form, must outlive it.
-    static std::unique_ptr<MaskRows> make(Session& session, const ir::Attention& attention, const Launch& launch, const CompileOptions& options);
+    static std::unique_ptr<MaskRows> make(Session& session, const ir::Attention& attention, const Launch& launch,
+                                          const CompileOptions& options);
     static std::unique_ptr<MaskRows> make(Session& session, const ir::Attention& attention, const Launch& launch, const CpuKernel& kernel);
 
     /// out[i] = mask(b, h, q, k + i), 0 or 1.
@@ -53,9 +54,9 @@ struct TileCounts {
     int64_t full = 0, partial = 0, skip = 0;
 };
 enum class CountBy : uint8_t {
-    Analysis,   // what a launch decides from the mask's tile state: never full or skip wrongly; needs prepare_tiles
-    Both,       // the truth: elements are looked at only where the analysis has not decided; needs prepare_tiles
-    Elements,   // the truth, from the mask of every element
+    Analysis,  // what a launch decides from the mask's tile state: never full or skip wrongly; needs prepare_tiles
+    Both,      // the truth: elements are looked at only where the analysis has not decided; needs prepare_tiles
+    Elements,  // the truth, from the mask of every element
 };
 /// Every tile of every (b, h), clipped to the problem; equal heads and batches are evaluated once.
 [[nodiscard]] TileCounts count_tiles(const MaskRows& rows, const Launch& launch, int64_t tile_q, int64_t tile_k, CountBy by, int threads);

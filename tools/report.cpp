@@ -23,7 +23,9 @@ void print_diagnostics(const Session& session) {
 }
 
 /// Names and messages may quote bytes of the user's file that are no UTF-8.
-std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n"; }
+std::string dump(const Json& json) {
+    return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
 
 bool machine_cannot(diag::Kind kind) {
     using diag::Kind;

@@ -26,7 +26,8 @@ double median(std::vector<double> values) {
 }
 
 /// The names to write: those asked for, else o, lse and the emits.
-std::optional<std::vector<std::string>> chosen_outputs(Session& session, const ir::Attention& attention, const std::vector<std::string>& asked) {
+std::optional<std::vector<std::string>> chosen_outputs(Session& session, const ir::Attention& attention,
+                                                       const std::vector<std::string>& asked) {
     std::vector<std::string> all = {"o", "lse", "max_score"};
     for (const ir::Emit& emit : attention.emits) all.push_back(emit.name);
     if (asked.empty()) {
@@ -38,7 +39,8 @@ std::optional<std::vector<std::string>> chosen_outputs(Session& session, const i
         std::string list;
         for (const std::string& each : all) list += (list.empty() ? "`" : ", `") + each + "`";
         const std::string near = diag::nearest(name, all);
-        session.sink.report(diag::Kind::unknown_output, {}, attention.name, name).help(near.empty() ? "it has " + list : "did you mean `" + near + "`?");
+        session.sink.report(diag::Kind::unknown_output, {}, attention.name, name)
+            .help(near.empty() ? "it has " + list : "did you mean `" + near + "`?");
         return std::nullopt;
     }
     return asked;
@@ -47,7 +49,7 @@ std::optional<std::vector<std::string>> chosen_outputs(Session& session, const i
 /// Kept elements, where counting them is short beside the launch itself; else nothing.
 std::optional<int64_t> cheap_count(const Prepared& prepared, int threads) {
     constexpr double kMostWork = 1 << 26;
-    Session scratch;   // the count is an extra: what it cannot do is no fault of the run
+    Session scratch;  // the count is an extra: what it cannot do is no fault of the run
     const auto rows = MaskRows::make(scratch, *prepared.attention, prepared.launch, *prepared.kernel);
     if (!rows || mask_work(*rows, prepared.launch) > kMostWork || !rows->prepare_tiles(scratch, threads)) return std::nullopt;
     return count_kept(*rows, prepared.launch, threads);
@@ -116,15 +118,22 @@ int run(const Options& options) {
     const int threads = thread_count(options.execute.threads);
     const Launch& launch = prepared.launch;
     const auto kept = cpu ? cheap_count(prepared, options.execute.threads) : std::nullopt;
-    const double flop = kept ? static_cast<double>(*kept) * 2 * static_cast<double>(launch.extent(ir::ExtentVar::D) + launch.extent(ir::ExtentVar::DV)) : 0;
+    const double flop =
+        kept ? static_cast<double>(*kept) * 2 * static_cast<double>(launch.extent(ir::ExtentVar::D) + launch.extent(ir::ExtentVar::DV)) : 0;
     const double gflops = result.median_ms > 0 ? flop / result.median_ms / 1e6 : 0;
 
     if (json) {
         Json phases = phases_json(session.phases);
         phases["run"] = result.median_ms;
-        Json out = {{"attention", prepared.attention->name}, {"device", options.execute.device}, {"dtype", flex::name(launch.dtype)},
-                    {"shape", extents_json(prepared.desc, launch)}, {"repeat", options.repeat}, {"median_ms", result.median_ms}, {"phases", phases},
-                    {"compile_ms", session.phases.total()}, {"cached", session.phases.cached}};
+        Json out = {{"attention", prepared.attention->name},
+                    {"device", options.execute.device},
+                    {"dtype", flex::name(launch.dtype)},
+                    {"shape", extents_json(prepared.desc, launch)},
+                    {"repeat", options.repeat},
+                    {"median_ms", result.median_ms},
+                    {"phases", phases},
+                    {"compile_ms", session.phases.total()},
+                    {"cached", session.phases.cached}};
         if (cpu) {
             out["level"] = flex::name(prepared.compile.level);
             out["threads"] = threads;
@@ -145,8 +154,10 @@ int run(const Options& options) {
     }
     std::string text = fmt::format("{}  on {}", prepared.attention->name, options.execute.device);
     if (cpu) text += fmt::format(" ({}, {} thread{})", flex::name(prepared.compile.level), threads, threads == 1 ? "" : "s");
-    text += fmt::format("\n{}  q {}  k {}  v {}\n", flex::name(launch.dtype), tensor_text(launch.q), tensor_text(launch.k), tensor_text(launch.v));
-    text += fmt::format("compiled in {:.1f} ms{}, ran in {:.3g} ms", session.phases.total(), session.phases.cached ? " (cached)" : "", result.median_ms);
+    text += fmt::format("\n{}  q {}  k {}  v {}\n", flex::name(launch.dtype), tensor_text(launch.q), tensor_text(launch.k),
+                        tensor_text(launch.v));
+    text += fmt::format("compiled in {:.1f} ms{}, ran in {:.3g} ms", session.phases.total(), session.phases.cached ? " (cached)" : "",
+                        result.median_ms);
     if (options.repeat > 1) text += fmt::format(" (median of {})", options.repeat);
     if (kept && gflops > 0) text += fmt::format(", {:.4g} GFLOP/s", gflops);
     text += "\n";
@@ -169,8 +180,10 @@ Command add_run(CLI::App& root) {
     CLI::App* app = root.add_subcommand("run", "Compiles an attention and runs it on arrays");
     add_file_options(*app, options->input);
     add_value_options(*app, options->input);
-    app->add_option("--out", options->out, "where the outputs go (.npz or .safetensors); bf16 becomes f32 in .npz, which has no bf16")->type_name("FILE");
-    app->add_option("--outputs", options->outputs, "which: o, lse, max_score and the names of `emit`; o, lse and every emit if absent")->delimiter(',');
+    app->add_option("--out", options->out, "where the outputs go (.npz or .safetensors); bf16 becomes f32 in .npz, which has no bf16")
+        ->type_name("FILE");
+    app->add_option("--outputs", options->outputs, "which: o, lse, max_score and the names of `emit`; o, lse and every emit if absent")
+        ->delimiter(',');
     add_execute_options(*app, options->execute);
     app->add_option("--repeat", options->repeat, "launches; the time is their median")->check(CLI::Range(1, 1000000));
     app->add_flag("--json", options->input.json, "one JSON object on stdout: shapes, times by phase, diagnostics");

@@ -12,13 +12,13 @@
 namespace flexc::tools {
 namespace {
 
-constexpr int kMaxCells = 512;   // a side of a picture
+constexpr int kMaxCells = 512;  // a side of a picture
 
 struct Options {
     InputOptions input;
     int64_t b = 0;
     std::vector<int64_t> heads = {0};
-    std::string what;   // mask, score, or empty: what says more
+    std::string what;  // mask, score, or empty: what says more
     std::filesystem::path png, svg;
     std::optional<TileSize> tiles;
     bool exact = false;
@@ -28,13 +28,15 @@ struct Options {
 
 struct Shown {
     Session session;
-    ir::Attention attention;   // scale, score and mask alone
+    ir::Attention attention;  // scale, score and mask alone
     Launch launch;
     std::unique_ptr<MaskRows> rows;
     bool is_score = false;
 };
 
-bool is_true(const ir::Attention& attention) { return !attention.mask.valid() || attention.graph.as_bool(attention.mask) == true; }
+bool is_true(const ir::Attention& attention) {
+    return !attention.mask.valid() || attention.graph.as_bool(attention.mask) == true;
+}
 
 bool is_plain_score(const ir::Attention& attention) {
     return !attention.score.valid() || attention.graph[attention.score].op == ir::Op::ClauseVar;
@@ -61,7 +63,8 @@ bool prepare(const Options& options, Shown* out) {
 
     std::vector<ir::NodeId> roots = {out->attention.mask};
     if (out->is_score) roots.insert(roots.end(), {out->attention.score, out->attention.scale});
-    if (!inputs.bind(cpu::describe(out->attention), Need::Pictures, reach(out->attention, roots), std::nullopt, "show", &out->launch)) return false;
+    if (!inputs.bind(cpu::describe(out->attention), Need::Pictures, reach(out->attention, roots), std::nullopt, "show", &out->launch))
+        return false;
     if (out->is_score && out->launch.q.data && (whole->query.valid() || whole->key.valid())) {
         session.sink.report(diag::Kind::unsupported_clause, {}, std::string("`query` or `key`"), *name, std::string("show"))
             .help("leave q and k out, and the score clause is drawn for a score of 0");
@@ -80,7 +83,8 @@ std::vector<float> matrix(const flex::Tensor& tensor, int64_t b, int64_t head) {
     one.shape = {tensor.shape[2], tensor.shape[3]};
     const int64_t batch = tensor.shape[0] == 1 ? 0 : b;
     const size_t size = io::size_of(one.type);
-    const auto* begin = static_cast<const std::byte*>(tensor.data) + static_cast<size_t>(batch * tensor.stride[0] + head * tensor.stride[1]) * size;
+    const auto* begin =
+        static_cast<const std::byte*>(tensor.data) + static_cast<size_t>(batch * tensor.stride[0] + head * tensor.stride[1]) * size;
     one.bytes.assign(begin, begin + static_cast<size_t>(one.count()) * size);
     std::vector<float> out(static_cast<size_t>(one.count()));
     for (size_t i = 0; i < out.size(); ++i) out[i] = static_cast<float>(io::element(one, static_cast<int64_t>(i)));
@@ -107,7 +111,8 @@ picture::Picture draw(const Shown& shown, const Options& options, int64_t h, pic
                     const float scale = shown.rows->scale(b, h, q);
                     for (int64_t k = 0; k < n; ++k) {
                         float sum = 0;
-                        for (int64_t i = 0; i < d; ++i) sum += queries[static_cast<size_t>(q * d + i)] * keys[static_cast<size_t>((p.k_begin + k) * d + i)];
+                        for (int64_t i = 0; i < d; ++i)
+                            sum += queries[static_cast<size_t>(q * d + i)] * keys[static_cast<size_t>((p.k_begin + k) * d + i)];
                         score[static_cast<size_t>(k)] = scale * sum;
                     }
                 }
@@ -141,8 +146,9 @@ std::optional<std::vector<picture::Picture>> pictures(Shown& shown, const Option
     const int64_t q0 = options.range.q_begin.value_or(0), q1 = std::min(options.range.q_end.value_or(launch.extent(Q)), launch.extent(Q));
     const int64_t k0 = options.range.k_begin.value_or(0), k1 = std::min(options.range.k_end.value_or(launch.extent(K)), launch.extent(K));
     if (q0 >= q1 || k0 >= k1) {
-        session.sink.report(diag::Kind::empty_picture, {},
-                            fmt::format("queries [{}, {}) of {} and keys [{}, {}) of {}", q0, q1, launch.extent(Q), k0, k1, launch.extent(K)));
+        session.sink.report(
+            diag::Kind::empty_picture, {},
+            fmt::format("queries [{}, {}) of {} and keys [{}, {}) of {}", q0, q1, launch.extent(Q), k0, k1, launch.extent(K)));
         return std::nullopt;
     }
     if (!inside(session, "--b", options.b, launch.extent(B), "B")) return std::nullopt;
@@ -180,19 +186,22 @@ int show(const Options& options) {
         const TileCounts counts = count_tiles(*shown.rows, shown.launch, options.tiles->q, options.tiles->k, by, 0);
         if (json) {
             // Exactly these keys, for scripts; warnings go to stderr.
-            const Json out = {{"tile", {options.tiles->q, options.tiles->k}}, {"full", counts.full}, {"partial", counts.partial}, {"skip", counts.skip}};
+            const Json out = {
+                {"tile", {options.tiles->q, options.tiles->k}}, {"full", counts.full}, {"partial", counts.partial}, {"skip", counts.skip}};
             (void)succeed(session, false);
             return print_out(out.dump() + "\n") ? kOk : kInputWrong;
         }
         tiles_text = fmt::format("tiles {}x{} over all b and h: {} full, {} partial, {} skipped ({})\n", options.tiles->q, options.tiles->k,
-                                 counts.full, counts.partial, counts.skip, by == CountBy::Analysis ? "by analysis alone, as a launch sees them" : "exact");
+                                 counts.full, counts.partial, counts.skip,
+                                 by == CountBy::Analysis ? "by analysis alone, as a launch sees them" : "exact");
     }
     const auto panels = pictures(shown, options);
     if (!panels) return fail(session, json);
     Json files = Json::array();
     std::string text;
     using Writer = flex::Status (*)(const std::filesystem::path&, const std::vector<picture::Picture>&);
-    for (const auto& [path, write] : {std::pair<std::filesystem::path, Writer>{options.png, picture::write_png}, {options.svg, picture::write_svg}}) {
+    for (const auto& [path, write] :
+         {std::pair<std::filesystem::path, Writer>{options.png, picture::write_png}, {options.svg, picture::write_svg}}) {
         if (path.empty()) continue;
         if (const flex::Status status = write(path, *panels); !status.ok()) {
             session.sink.report(diag::Kind::cannot_write, {}, path.string(), status.text());
@@ -207,10 +216,15 @@ int show(const Options& options) {
             const picture::Picture& p = (*panels)[i];
             double kept = 0;
             for (double each : p.kept) kept += each;
-            list.push_back({{"b", options.b}, {"h", options.heads[i]}, {"q", {p.q_begin, p.q_end}}, {"k", {p.k_begin, p.k_end}},
+            list.push_back({{"b", options.b},
+                            {"h", options.heads[i]},
+                            {"q", {p.q_begin, p.q_end}},
+                            {"k", {p.k_begin, p.k_end}},
                             {"kept", static_cast<int64_t>(kept)}});
         }
-        return succeed(session, true, {{"attention", shown.attention.name}, {"what", shown.is_score ? "score" : "mask"}, {"pictures", list}, {"files", files}});
+        return succeed(
+            session, true,
+            {{"attention", shown.attention.name}, {"what", shown.is_score ? "score" : "mask"}, {"pictures", list}, {"files", files}});
     }
     (void)succeed(session, false);
     if (text.empty()) text = picture::to_terminal(*panels, picture::terminal());
@@ -226,20 +240,28 @@ Command add_show(CLI::App& root) {
     add_value_options(*app, options->input);
     app->add_option("--b", options->b, "which batch element")->check(CLI::NonNegativeNumber);
     CLI::Option* head = app->add_option("--head", options->heads, "which head")->expected(1)->check(CLI::NonNegativeNumber);
-    app->add_option("--heads", options->heads, "several heads, side by side: 0,1,2")->delimiter(',')->check(CLI::NonNegativeNumber)->excludes(head);
-    app->add_option("--what", options->what, "what to draw; if absent, the mask unless everything is kept")->check(CLI::IsMember({"mask", "score"}));
+    app->add_option("--heads", options->heads, "several heads, side by side: 0,1,2")
+        ->delimiter(',')
+        ->check(CLI::NonNegativeNumber)
+        ->excludes(head);
+    app->add_option("--what", options->what, "what to draw; if absent, the mask unless everything is kept")
+        ->check(CLI::IsMember({"mask", "score"}));
     app->add_option("--png", options->png, "draw into a PNG file")->type_name("FILE");
     app->add_option("--svg", options->svg, "draw into an SVG file")->type_name("FILE");
     CLI::Option* tiles = app->add_option_function<std::string>(
-           "--tiles",
-           [options](const std::string& text) {
-               options->tiles = parse_tile(text);
-               if (!options->tiles) throw CLI::ValidationError("--tiles", "expected a tile such as `128x128`, found `" + text + "`");
-           },
-           "count full, partial and skipped tiles, by the analysis of the mask and, where it does not decide, by elements; draw their borders");
+        "--tiles",
+        [options](const std::string& text) {
+            options->tiles = parse_tile(text);
+            if (!options->tiles) throw CLI::ValidationError("--tiles", "expected a tile such as `128x128`, found `" + text + "`");
+        },
+        "count full, partial and skipped tiles, by the analysis of the mask and, where it does not decide, by elements; draw their "
+        "borders");
     tiles->type_name("QxK");
-    CLI::Option* exact = app->add_flag("--exact", options->exact, "with --tiles: count by evaluating every element, which takes Q x K steps")->needs(tiles);
-    app->add_flag("--analysis", options->analysis, "with --tiles: count what the analysis alone knows, as a launch sees the tiles")->needs(tiles)->excludes(exact);
+    CLI::Option* exact =
+        app->add_flag("--exact", options->exact, "with --tiles: count by evaluating every element, which takes Q x K steps")->needs(tiles);
+    app->add_flag("--analysis", options->analysis, "with --tiles: count what the analysis alone knows, as a launch sees the tiles")
+        ->needs(tiles)
+        ->excludes(exact);
     app->add_option_function<std::string>(
            "--range",
            [options](const std::string& text) {

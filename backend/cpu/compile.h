@@ -18,7 +18,7 @@ struct Options {
 
 /// Seconds by phase.
 struct Timings {
-    double lower = 0;      // IR -> LLVM IR, skeleton linked
+    double lower = 0;  // IR -> LLVM IR, skeleton linked
     double optimise = 0;
     double codegen = 0;
 };

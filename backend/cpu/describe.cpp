@@ -27,7 +27,9 @@ flex::DType dtype(ir::Type type) {
     return flex::DType::F32;
 }
 
-flex::DimDesc dim(const ir::Dim& d) { return {d.multiplier, d.extent_id, d.offset}; }
+flex::DimDesc dim(const ir::Dim& d) {
+    return {d.multiplier, d.extent_id, d.offset};
+}
 
 }  // namespace
 

@@ -11,7 +11,7 @@ using llvm::Value;
 
 namespace {
 
-constexpr int kRowSlots = 128;   // of RowState in backend/skeletons/cpu/hooks.h
+constexpr int kRowSlots = 128;  // of RowState in backend/skeletons/cpu/hooks.h
 
 llvm::Function* hook(llvm::Module& module, const char* name) {
     llvm::Function* function = module.getFunction(name);
@@ -103,15 +103,15 @@ void lower_scale(const Facts& facts, const VectorTarget& target, llvm::Module& m
 void lower_tile_state(const Facts& facts, const ir::TileState& state, const VectorTarget& target, llvm::Module& module) {
     llvm::Function* function = hook(module, "flex_hook_tile_state");
     Lowering::Inputs inputs = common_inputs(function, 1);
-    for (unsigned i = 0; i < ir::kFirstSummary; i++) inputs.bounds.push_back(function->getArg(3 + i));   // QLo QHi KLo KHi
+    for (unsigned i = 0; i < ir::kFirstSummary; i++) inputs.bounds.push_back(function->getArg(3 + i));  // QLo QHi KLo KHi
     Lowering lowering(facts, target, function, inputs, nullptr);
     llvm::IRBuilder<>& builder = lowering.builder();
     llvm::Function* query = module.getFunction("flex_summary_range");
     FLEX_CHECK(query, "the skeleton has the query of summaries");
     for (uint32_t i = 0; i < state.summaries.size(); i++) {
         const unsigned axis = state.summaries[i].of_keys ? 2 : 0;
-        Value* range = builder.CreateCall(
-            query, {inputs.args, builder.getInt32(i), inputs.b, inputs.h, inputs.bounds[axis], inputs.bounds[axis + 1]});
+        Value* range =
+            builder.CreateCall(query, {inputs.args, builder.getInt32(i), inputs.b, inputs.h, inputs.bounds[axis], inputs.bounds[axis + 1]});
         lowering.add_bound(builder.CreateTrunc(range, builder.getInt32Ty()));
         lowering.add_bound(builder.CreateTrunc(builder.CreateLShr(range, 32), builder.getInt32Ty()));
     }
@@ -123,9 +123,10 @@ void lower_tile_state(const Facts& facts, const ir::TileState& state, const Vect
 }
 
 /// The value of one summary: (args, b, h, q) -> i32, or (args, b, h, k, active) -> a vector.
-llvm::Function* lower_summary(const Facts& facts, const ir::Summary& summary, llvm::FunctionType* type, const VectorTarget& target, llvm::Module& module) {
+llvm::Function* lower_summary(const Facts& facts, const ir::Summary& summary, llvm::FunctionType* type, const VectorTarget& target,
+                              llvm::Module& module) {
     auto* function = llvm::Function::Create(type, llvm::GlobalValue::InternalLinkage, "flex_summary", module);
-    const llvm::AttributeList features = module.getFunction("flex_cpu_tile_state")->getAttributes();   // target-cpu and the like
+    const llvm::AttributeList features = module.getFunction("flex_cpu_tile_state")->getAttributes();  // target-cpu and the like
     function->addFnAttrs(llvm::AttrBuilder(module.getContext(), features.getFnAttrs()));
     Lowering::Inputs inputs = common_inputs(function, 1);
     if (summary.of_keys) {
@@ -165,7 +166,8 @@ void lower_summaries(const Facts& facts, const ir::TileState& state, const Vecto
             choice->addCase(builder.getInt32(i), block);
             builder.SetInsertPoint(block);
             if (function == flags) {
-                const int value = (summary.of_keys ? FLEX_SUMMARY_OF_KEYS : 0) | (summary.by_b ? FLEX_SUMMARY_BY_B : 0) | (summary.by_h ? FLEX_SUMMARY_BY_H : 0);
+                const int value = (summary.of_keys ? FLEX_SUMMARY_OF_KEYS : 0) | (summary.by_b ? FLEX_SUMMARY_BY_B : 0) |
+                                  (summary.by_h ? FLEX_SUMMARY_BY_H : 0);
                 builder.CreateRet(builder.getInt32(uint32_t(value)));
                 continue;
             }

@@ -47,7 +47,7 @@ private:
     const flex_cpu_kernel* table_;
 };
 
-constexpr size_t kMaxImage = size_t{1} << 30;   // PC-relative references reach 2 GiB
+constexpr size_t kMaxImage = size_t{1} << 30;  // PC-relative references reach 2 GiB
 
 class Loader {
 public:
@@ -65,7 +65,8 @@ public:
             if (section.sh_type == SHT_RELA && !relocate(section)) return nullptr;
         const flex_cpu_kernel* table = find_table("flex_cpu_kernel_" + kernel_name);
         if (!table) return nullptr;
-        if (text_size_ && mprotect(image_, text_size_, PROT_READ | PROT_EXEC) != 0) return fail("the system refuses executable memory"), nullptr;
+        if (text_size_ && mprotect(image_, text_size_, PROT_READ | PROT_EXEC) != 0)
+            return fail("the system refuses executable memory"), nullptr;
         if (image_size_ > text_size_ && mprotect(image_ + text_size_, image_size_ - text_size_, PROT_READ) != 0)
             return fail("the system refuses read-only memory"), nullptr;
         return std::make_unique<Loaded>(std::move(pages), table);
@@ -89,8 +90,9 @@ private:
     bool read_sections() {
         if (file_.size() < sizeof(Elf64_Ehdr)) return fail("the object is truncated");
         const auto header = read<Elf64_Ehdr>(0);
-        if (std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 || header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_ident[EI_DATA] != ELFDATA2LSB ||
-            header.e_type != ET_REL || header.e_machine != EM_X86_64 || header.e_shentsize != sizeof(Elf64_Shdr))
+        if (std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 || header.e_ident[EI_CLASS] != ELFCLASS64 ||
+            header.e_ident[EI_DATA] != ELFDATA2LSB || header.e_type != ET_REL || header.e_machine != EM_X86_64 ||
+            header.e_shentsize != sizeof(Elf64_Shdr))
             return fail("the file is not an object for x86-64");
         if (!in_file(header.e_shoff, uint64_t{header.e_shnum} * sizeof(Elf64_Shdr))) return fail("the object is truncated");
         for (uint16_t i = 0; i < header.e_shnum; i++) sections_.push_back(read<Elf64_Shdr>(header.e_shoff + i * sizeof(Elf64_Shdr)));
@@ -144,7 +146,7 @@ private:
 
     bool relocate(const Elf64_Shdr& section) {
         if (section.sh_info >= sections_.size()) return fail("a relocation of the object has no section");
-        if (!placed(section.sh_info)) return true;   // debug information and the like
+        if (!placed(section.sh_info)) return true;  // debug information and the like
         const Elf64_Shdr& target = sections_[section.sh_info];
         for (uint64_t at = 0; at + sizeof(Elf64_Rela) <= section.sh_size; at += sizeof(Elf64_Rela)) {
             const auto rela = read<Elf64_Rela>(section.sh_offset + at);
@@ -153,7 +155,8 @@ private:
             if (!offset) return fail("the object needs a symbol from outside");
             const uint32_t type = ELF64_R_TYPE(rela.r_info);
             const size_t size = type == R_X86_64_64 || type == R_X86_64_PC64 ? 8 : 4;
-            if (rela.r_offset > target.sh_size || size > target.sh_size - rela.r_offset) return fail("a relocation of the object is out of range");
+            if (rela.r_offset > target.sh_size || size > target.sh_size - rela.r_offset)
+                return fail("a relocation of the object is out of range");
             char* place = image_ + address_[section.sh_info] + rela.r_offset;
             const uint64_t value = reinterpret_cast<uint64_t>(image_) + *offset + uint64_t(rela.r_addend);
             const uint64_t relative = value - reinterpret_cast<uint64_t>(place);
@@ -188,7 +191,8 @@ private:
                 return reinterpret_cast<uint64_t>(function) - reinterpret_cast<uint64_t>(image_) < text_size_;
             };
             if (!in_text(table->scale) || !in_text(table->tile_state) || !in_text(table->kv_range) || !in_text(table->softmax) ||
-                !in_text(table->mask_row) || !in_text(table->score_row) || !in_text(table->summary_flags) || !in_text(table->summary_values))
+                !in_text(table->mask_row) || !in_text(table->score_row) || !in_text(table->summary_flags) ||
+                !in_text(table->summary_values))
                 break;
             return table;
         }
@@ -200,7 +204,7 @@ private:
     std::string& error_;
     std::vector<Elf64_Shdr> sections_;
     std::optional<size_t> symtab_;
-    std::vector<size_t> address_;   // by section, within the image
+    std::vector<size_t> address_;  // by section, within the image
     char* image_ = nullptr;
     size_t text_size_ = 0, image_size_ = 0;
 };

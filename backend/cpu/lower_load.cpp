@@ -44,16 +44,21 @@ unsigned bytes_of(ElemType elem) {
 
 }  // namespace
 
-llvm::Type* Lowering::raw_type(ElemType elem) { return builder_.getIntNTy(8 * bytes_of(elem)); }
+llvm::Type* Lowering::raw_type(ElemType elem) {
+    return builder_.getIntNTy(8 * bytes_of(elem));
+}
 
 llvm::Constant* Lowering::zero_bytes() {
     if (llvm::GlobalVariable* zero = module_->getNamedGlobal("flex_zero")) return zero;
-    auto* zero = new llvm::GlobalVariable(*module_, builder_.getInt64Ty(), true, llvm::GlobalValue::InternalLinkage, builder_.getInt64(0), "flex_zero");
+    auto* zero = new llvm::GlobalVariable(*module_, builder_.getInt64Ty(), true, llvm::GlobalValue::InternalLinkage, builder_.getInt64(0),
+                                          "flex_zero");
     zero->setAlignment(llvm::Align(8));
     return zero;
 }
 
-bool Lowering::needs_guard(NodeId load, size_t dim) const { return !(facts_.proven[load.value] >> dim & 1); }
+bool Lowering::needs_guard(NodeId load, size_t dim) const {
+    return !(facts_.proven[load.value] >> dim & 1);
+}
 
 const Lowering::TensorFields& Lowering::tensor(uint32_t param) {
     TensorFields& fields = tensors_[param];
@@ -131,7 +136,8 @@ Value* Lowering::emit_vector_load(NodeId id) {
         if (base_inside) can = builder_.CreateAnd(can, base_inside);
         if (needs_guard(id, varying_dim)) {
             Value* end = builder_.CreateSub(builder_.CreateSExt(t.dim[varying_dim], i64), builder_.getInt64(lanes));
-            can = builder_.CreateAnd(can, builder_.CreateAnd(builder_.CreateICmpSGE(lowest, builder_.getInt64(0)), builder_.CreateICmpSLE(lowest, end)));
+            can = builder_.CreateAnd(
+                can, builder_.CreateAnd(builder_.CreateICmpSGE(lowest, builder_.getInt64(0)), builder_.CreateICmpSLE(lowest, end)));
         }
         contiguous = llvm::BasicBlock::Create(builder_.getContext(), "contiguous", function_);
         llvm::BasicBlock* scattered = llvm::BasicBlock::Create(builder_.getContext(), "scattered", function_);

@@ -18,7 +18,9 @@ namespace Intrinsic = llvm::Intrinsic;
 
 namespace {
 
-bool is_float(Value* v) { return v->getType()->isFPOrFPVectorTy(); }
+bool is_float(Value* v) {
+    return v->getType()->isFPOrFPVectorTy();
+}
 
 const char* math_name(Op op) {
     switch (op) {
@@ -61,7 +63,8 @@ Value* Lowering::emit_node(NodeId id) {
         case Op::Clamp: return emit_min(emit_max(operand[0], operand[1]), operand[2]);
         case Op::FloorDiv:
         case Op::Mod:
-            if (const auto divisor = graph_.as_i32(graph_.operand(id, 1))) return emit_divide_constant(node.op == Op::Mod, operand[0], *divisor);
+            if (const auto divisor = graph_.as_i32(graph_.operand(id, 1)))
+                return emit_divide_constant(node.op == Op::Mod, operand[0], *divisor);
             return emit_divide(node.op == Op::Mod, operand[0], operand[1]);
         case Op::Pow: return call_math("pow", {operand[0], operand[1]});
         default: break;
@@ -176,8 +179,12 @@ Value* Lowering::emit_arithmetic(NodeId id, Value* a, Value* b) {
 }
 
 // IEEE 754-2019 minimum and maximum: NaN if either is, -0 below +0.
-Value* Lowering::emit_min(Value* a, Value* b) { return builder_.CreateBinaryIntrinsic(is_float(a) ? Intrinsic::minimum : Intrinsic::smin, a, b); }
-Value* Lowering::emit_max(Value* a, Value* b) { return builder_.CreateBinaryIntrinsic(is_float(a) ? Intrinsic::maximum : Intrinsic::smax, a, b); }
+Value* Lowering::emit_min(Value* a, Value* b) {
+    return builder_.CreateBinaryIntrinsic(is_float(a) ? Intrinsic::minimum : Intrinsic::smin, a, b);
+}
+Value* Lowering::emit_max(Value* a, Value* b) {
+    return builder_.CreateBinaryIntrinsic(is_float(a) ? Intrinsic::maximum : Intrinsic::smax, a, b);
+}
 
 Value* Lowering::emit_to_i32(Value* x) {
     llvm::Type* type = type_of(ir::Type::I32, x->getType()->isVectorTy());
@@ -186,7 +193,8 @@ Value* Lowering::emit_to_i32(Value* x) {
     Value* truncated = builder_.CreateFPToSI(builder_.CreateSelect(in_range, x, zero), type);
     Value* high = builder_.CreateSelect(builder_.CreateFCmpOGT(x, zero), llvm::ConstantInt::get(type, uint64_t(INT32_MAX)),
                                         llvm::ConstantInt::get(type, 0));
-    Value* saturated = builder_.CreateSelect(builder_.CreateFCmpOLT(x, zero), llvm::ConstantInt::get(type, uint64_t(INT32_MIN), true), high);
+    Value* saturated =
+        builder_.CreateSelect(builder_.CreateFCmpOLT(x, zero), llvm::ConstantInt::get(type, uint64_t(INT32_MIN), true), high);
     return builder_.CreateSelect(in_range, truncated, saturated);
 }
 
@@ -197,7 +205,7 @@ Value* Lowering::emit_divide(bool modulo, Value* a, Value* b) {
     Value* zero = integer_like(a, 0);
     Value* by_zero = f.CreateICmpEQ(b, zero);
     Value* overflow = f.CreateAnd(f.CreateICmpEQ(a, integer_like(a, INT32_MIN)), f.CreateICmpEQ(b, integer_like(b, -1)));
-    Value* divisor = f.CreateSelect(f.CreateOr(by_zero, overflow), integer_like(b, 1), b);   // INT_MIN / 1 is the wrapped quotient
+    Value* divisor = f.CreateSelect(f.CreateOr(by_zero, overflow), integer_like(b, 1), b);  // INT_MIN / 1 is the wrapped quotient
     Value* quotient;
     if (a->getType()->isVectorTy()) {
         llvm::Type* wide = llvm::FixedVectorType::get(f.getDoubleTy(), unsigned(target_.lanes));
@@ -222,7 +230,7 @@ Value* Lowering::emit_divide_constant(bool modulo, Value* a, int32_t divisor) {
         return f.CreateAShr(a, integer_like(a, std::countr_zero(uint32_t(divisor))));
     }
     Value* b = integer_like(a, divisor);
-    Value* quotient = f.CreateSDiv(a, b);   // a multiplication in the end
+    Value* quotient = f.CreateSDiv(a, b);  // a multiplication in the end
     Value* rest = f.CreateSub(a, f.CreateMul(quotient, b));
     Value* adjust = divisor > 0 ? f.CreateICmpSLT(rest, zero) : f.CreateICmpSGT(rest, zero);
     if (modulo) return f.CreateSelect(adjust, f.CreateAdd(rest, b), rest);

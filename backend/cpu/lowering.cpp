@@ -87,9 +87,13 @@ Lowering::Lowering(const Facts& facts, const VectorTarget& target, llvm::Functio
     all_active_ = entry_.CreateICmpEQ(inputs_.active, entry_.getInt32(uint32_t(target.lanes)), "all_active");
 }
 
-void Lowering::finish() { entry_.CreateBr(body_); }
+void Lowering::finish() {
+    entry_.CreateBr(body_);
+}
 
-void Lowering::emit(std::span<const NodeId> roots) { emit_scope(roots, 0); }
+void Lowering::emit(std::span<const NodeId> roots) {
+    emit_scope(roots, 0);
+}
 
 void Lowering::set(NodeId id, Value* v) {
     values_[id.value] = v;
@@ -233,7 +237,7 @@ void Lowering::emit_reduce(NodeId id, uint32_t bound_loops) {
     Value* more = builder_.CreateICmpSLT(next, hi);
     llvm::BasicBlock* latch = builder_.GetInsertBlock();
     if (by_lane) {
-        more = builder_.CreateAnd(mask, more);   // `next` may have wrapped in lanes that are done
+        more = builder_.CreateAnd(mask, more);  // `next` may have wrapped in lanes that are done
         mask->addIncoming(more, latch);
         more = builder_.CreateOrReduce(more);
     }
@@ -265,9 +269,13 @@ Value* Lowering::default_scale() {
     return builder_.CreateFPTrunc(builder_.CreateFDiv(llvm::ConstantFP::get(builder_.getDoubleTy(), 1.0), root), builder_.getFloatTy());
 }
 
-Value* Lowering::splat(Value* scalar) { return builder_.CreateVectorSplat(unsigned(target_.lanes), scalar); }
+Value* Lowering::splat(Value* scalar) {
+    return builder_.CreateVectorSplat(unsigned(target_.lanes), scalar);
+}
 
-Value* Lowering::as_vector(Value* v) { return v->getType()->isVectorTy() ? v : splat(v); }
+Value* Lowering::as_vector(Value* v) {
+    return v->getType()->isVectorTy() ? v : splat(v);
+}
 
 llvm::Type* Lowering::type_of(ir::Type type, bool vector) {
     llvm::Type* scalar = type == ir::Type::F32   ? builder_.getFloatTy()
@@ -276,8 +284,14 @@ llvm::Type* Lowering::type_of(ir::Type type, bool vector) {
     return vector ? llvm::FixedVectorType::get(scalar, unsigned(target_.lanes)) : scalar;
 }
 
-llvm::Constant* Lowering::constant_like(Value* v, double f) { return llvm::ConstantFP::get(v->getType(), f); }
-llvm::Constant* Lowering::integer_like(Value* v, int64_t i) { return llvm::ConstantInt::get(v->getType(), uint64_t(i), true); }
-Value* Lowering::unary(llvm::Intrinsic::ID id, Value* a) { return builder_.CreateUnaryIntrinsic(id, a); }
+llvm::Constant* Lowering::constant_like(Value* v, double f) {
+    return llvm::ConstantFP::get(v->getType(), f);
+}
+llvm::Constant* Lowering::integer_like(Value* v, int64_t i) {
+    return llvm::ConstantInt::get(v->getType(), uint64_t(i), true);
+}
+Value* Lowering::unary(llvm::Intrinsic::ID id, Value* a) {
+    return builder_.CreateUnaryIntrinsic(id, a);
+}
 
 }  // namespace flexc::cpu

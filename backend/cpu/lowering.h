@@ -24,7 +24,7 @@ struct Facts {
 
     const ir::Attention& attention;
     std::vector<ir::Variance> variance;
-    std::vector<uint8_t> proven;   // ir::proven_dims
+    std::vector<uint8_t> proven;  // ir::proven_dims
     /// For i32 values: the difference from one key to the next, where that is the constant 1 or -1 (mod 2^32); else 0.
     std::vector<int8_t> step;
 
@@ -42,14 +42,14 @@ public:
 private:
     int capacity_;
     std::vector<ir::NodeId> nodes_;
-    std::vector<std::pair<uint32_t, int>> by_id_;   // sorted
+    std::vector<std::pair<uint32_t, int>> by_id_;  // sorted
 };
 
 /// The level as far as code is shaped by it.
 struct VectorTarget {
     int lanes = 4;
-    bool gather = false;   // a hardware gather of 32-bit elements exists
-    bool f16c = false;     // conversions between f16 and f32 exist
+    bool gather = false;  // a hardware gather of 32-bit elements exists
+    bool f16c = false;    // conversions between f16 and f32 exist
 };
 
 /// Emits one hook: give it the arguments, ask for values, and return.
@@ -58,10 +58,10 @@ public:
     struct Inputs {
         llvm::Value* args = nullptr;
         llvm::Value *b = nullptr, *h = nullptr, *q = nullptr;
-        llvm::Value *k = nullptr, *active = nullptr;   // vector hooks
-        llvm::Value* score = nullptr;                  // <lanes x float>
-        llvm::Value* row = nullptr;                    // where slots are read from
-        std::vector<llvm::Value*> bounds;              // tile state: by the payload of Op::TileBound
+        llvm::Value *k = nullptr, *active = nullptr;  // vector hooks
+        llvm::Value* score = nullptr;                 // <lanes x float>
+        llvm::Value* row = nullptr;                   // where slots are read from
+        std::vector<llvm::Value*> bounds;             // tile state: by the payload of Op::TileBound
     };
 
     /// `function` must have no body. With `slots`, values of a row are taken from (and asked of) the slots.
@@ -85,7 +85,7 @@ public:
 private:
     struct TensorFields {
         llvm::Value* data = nullptr;
-        std::vector<llvm::Value*> stride, dim;   // i64, i32
+        std::vector<llvm::Value*> stride, dim;  // i64, i32
     };
 
     // lowering.cpp
@@ -128,7 +128,7 @@ private:
     llvm::Value* as_vector(llvm::Value* v);
     llvm::Value* splat(llvm::Value* scalar);
     llvm::Type* type_of(ir::Type type, bool vector);
-    llvm::Constant* constant_like(llvm::Value* v, double f);       // of v's element type and lane count
+    llvm::Constant* constant_like(llvm::Value* v, double f);  // of v's element type and lane count
     llvm::Constant* integer_like(llvm::Value* v, int64_t i);
     llvm::Value* unary(llvm::Intrinsic::ID id, llvm::Value* a);
 
@@ -139,14 +139,14 @@ private:
     llvm::Module* module_;
     Inputs inputs_;
     RowSlots* slots_;
-    llvm::IRBuilder<> builder_, entry_;       // entry_: at the end of the entry block, for what holds in the whole hook
+    llvm::IRBuilder<> builder_, entry_;  // entry_: at the end of the entry block, for what holds in the whole hook
     llvm::BasicBlock* body_;
-    std::vector<llvm::Value*> values_;        // by NodeId
-    std::vector<llvm::Value*> lane0_;         // by NodeId: value of the first key, for values with a step
-    std::vector<llvm::Value**> trail_;        // entries of the two above that are set, in order; a loop clears its own
-    std::vector<TensorFields> tensors_;       // by parameter
-    llvm::Value* active_ = nullptr;           // <lanes x i1>: lanes that may read memory
-    llvm::Value* all_active_ = nullptr;       // i1
+    std::vector<llvm::Value*> values_;   // by NodeId
+    std::vector<llvm::Value*> lane0_;    // by NodeId: value of the first key, for values with a step
+    std::vector<llvm::Value**> trail_;   // entries of the two above that are set, in order; a loop clears its own
+    std::vector<TensorFields> tensors_;  // by parameter
+    llvm::Value* active_ = nullptr;      // <lanes x i1>: lanes that may read memory
+    llvm::Value* all_active_ = nullptr;  // i1
     llvm::Value* hkv_ = nullptr;
 };
 

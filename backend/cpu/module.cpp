@@ -8,8 +8,8 @@
 #include "ir/tile_state.h"
 
 #include <llvm/Bitcode/BitcodeReader.h>
-#include <llvm/IR/Constants.h>
 #include <llvm/Config/llvm-config.h>
+#include <llvm/IR/Constants.h>
 #include <llvm/MC/TargetRegistry.h>
 #include <llvm/Support/TargetSelect.h>
 #include <llvm/Support/xxhash.h>
@@ -76,7 +76,8 @@ void keep_reachable(llvm::Module& module) {
 std::string target_identity(const Options& options) {
     const std::string_view bitcode = skeleton_bitcode(options.level);
     const uint64_t hash = llvm::xxh3_64bits(llvm::ArrayRef(reinterpret_cast<const uint8_t*>(bitcode.data()), bitcode.size()));
-    return std::string(kTriple) + " " + flex::name(options.level) + " " + tuned_for(options.level) + " " LLVM_VERSION_STRING " " + std::to_string(hash);
+    return std::string(kTriple) + " " + flex::name(options.level) + " " + tuned_for(options.level) + " " LLVM_VERSION_STRING " " +
+           std::to_string(hash);
 }
 
 Unit build_unit(const ir::Attention& attention_in, flex::CpuLevel level) {

@@ -64,7 +64,7 @@ struct Analyses {
         functions.registerPass([] { return llvm::ScalarEvolutionAnalysis(); });
         functions.registerPass([] {
             llvm::TargetLibraryInfoImpl none;
-            none.disableAllFunctions();   // no pass may make a call of a library function
+            none.disableAllFunctions();  // no pass may make a call of a library function
             return llvm::TargetLibraryAnalysis(none);
         });
         functions.registerPass([&] { return machine.getTargetIRAnalysis(); });

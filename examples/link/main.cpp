@@ -8,7 +8,7 @@
 
 #include "runtime/launch.h"
 
-extern "C" const flex_cpu_kernel flex_cpu_kernel_sliding_window;   // in sliding_window.o
+extern "C" const flex_cpu_kernel flex_cpu_kernel_sliding_window;  // in sliding_window.o
 
 namespace {
 
@@ -23,7 +23,9 @@ std::vector<float> random_array(uint32_t seed) {
     return out;
 }
 
-flex::Tensor view(std::vector<float>& array) { return flex::Tensor::contiguous(array.data(), flex::DType::F32, {1, kHeads, kLength, kDim}); }
+flex::Tensor view(std::vector<float>& array) {
+    return flex::Tensor::contiguous(array.data(), flex::DType::F32, {1, kHeads, kLength, kDim});
+}
 
 /// o[0, h, row, 0] from the definition.
 double expected(const std::vector<float>& q, const std::vector<float>& k, const std::vector<float>& v, int64_t h, int64_t row) {

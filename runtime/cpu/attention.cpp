@@ -47,21 +47,25 @@ namespace {
 
 constexpr int kSubRows = 48;
 constexpr int kItemRows = 1152;
-constexpr int64_t kItemBytes = 1280 * 1024;     // of queries and outputs
-constexpr int kChunk = 64;                      // a multiple of every panel width
-constexpr int kMaxTile = 256;                   // keys
+constexpr int64_t kItemBytes = 1280 * 1024;  // of queries and outputs
+constexpr int kChunk = 64;                   // a multiple of every panel width
+constexpr int kMaxTile = 256;                // keys
 constexpr int64_t kPackedBytes = 256 * 1024;
-constexpr int kSplitKeys = 1024;                // at least, in one split
-constexpr int32_t kMaxLength = 1 << 30;          // so that the end of a tile is an int32_t
-constexpr int kSplitBelow = 64;                 // sub-tiles
+constexpr int kSplitKeys = 1024;         // at least, in one split
+constexpr int32_t kMaxLength = 1 << 30;  // so that the end of a tile is an int32_t
+constexpr int kSplitBelow = 64;          // sub-tiles
 
-int round_up(int value, int unit) { return (value + unit - 1) / unit * unit; }
-int divide_up(int value, int unit) { return (value + unit - 1) / unit; }
+int round_up(int value, int unit) {
+    return (value + unit - 1) / unit * unit;
+}
+int divide_up(int value, int unit) {
+    return (value + unit - 1) / unit;
+}
 
 struct SubTile {
-    int h, heads;     // query heads [h, h + heads)
-    int q, nq;        // queries [q, q + nq) of each
-    int lo, hi;       // keys that the mask may leave
+    int h, heads;  // query heads [h, h + heads)
+    int q, nq;     // queries [q, q + nq) of each
+    int lo, hi;    // keys that the mask may leave
     [[nodiscard]] int rows() const { return heads * nq; }
 };
 
@@ -73,7 +77,7 @@ struct Run {
 
 struct Item {
     int32_t b, hkv;
-    int32_t first, last;    // sub-tiles
+    int32_t first, last;  // sub-tiles
     int32_t split;
     int64_t cost;
 };
@@ -137,7 +141,7 @@ public:
         const int64_t fits = kPackedBytes / (static_cast<int64_t>(depth_ + ldo_) * 4);
         tile_ = static_cast<int>(std::clamp<int64_t>(fits / kChunk * kChunk, kChunk, kMaxTile));
         tile_ = std::min(tile_, std::max(round_up(keys_, kChunk), kChunk));
-        lds_ = tile_ + 16;   // not a power of two, so that rows do not compete for one cache set
+        lds_ = tile_ + 16;  // not a power of two, so that rows do not compete for one cache set
 
         const int64_t all_subs = static_cast<int64_t>(batch_) * kv_heads_ * sub_count_;
         const int64_t splits = std::min<int64_t>(keys_ / kSplitKeys, (kSplitBelow + all_subs - 1) / all_subs);
@@ -174,16 +178,16 @@ private:
     const AttentionArrays& arrays_;
     const MicroKernels& micro_;
     int batch_, heads_, kv_heads_, group_, queries_, keys_, depth_, columns_;
-    int ldo_, lds_;                // floats from one row of o and s to the next
+    int ldo_, lds_;  // floats from one row of o and s to the next
     bool streams_;
-    int sub_queries_, sub_heads_, head_blocks_, sub_count_;   // sub-tiles of one KV head
+    int sub_queries_, sub_heads_, head_blocks_, sub_count_;  // sub-tiles of one KV head
     int tile_, split_keys_, splits_;
-    int item_subs_ = 1;            // sub-tiles of one work item, at most
+    int item_subs_ = 1;  // sub-tiles of one work item, at most
     size_t scratch_bytes_ = 0;
     struct Free {
         void operator()(float* p) const { ::operator delete[](p, std::align_val_t{64}); }
     };
-    std::unique_ptr<float[], Free> partials_;   // [split][row][o, then m, l]
+    std::unique_ptr<float[], Free> partials_;  // [split][row][o, then m, l]
     std::atomic<bool> no_memory_{false};
     std::atomic<int64_t> visited_{0}, full_{0};
 };
@@ -253,7 +257,8 @@ std::vector<Item> Attention::deal(int threads) {
     const int per_head = divide_up(sub_count_, item_subs_);
 
     std::vector<Item> items;
-    items.reserve(static_cast<size_t>(batch_) * static_cast<size_t>(kv_heads_) * static_cast<size_t>(per_head) * static_cast<size_t>(splits_));
+    items.reserve(static_cast<size_t>(batch_) * static_cast<size_t>(kv_heads_) * static_cast<size_t>(per_head) *
+                  static_cast<size_t>(splits_));
     for (int b = 0; b < batch_; ++b) {
         for (int hkv = 0; hkv < kv_heads_; ++hkv) {
             for (int first = 0; first < sub_count_; first += item_subs_) {
@@ -388,8 +393,10 @@ void Attention::run_item(const Item& item) {
                     packed = true;
                     const int skipped = std::max(lo - t0, 0) / width * width;
                     const int keys = std::min(hi, t1) - t0 - skipped;
-                    micro_.pack_keys(rows_of(arrays_.k, item.b, item.hkv, t0 + skipped), keys, depth_, w.k + static_cast<int64_t>(skipped) * depth_);
-                    exact = micro_.pack_values(rows_of(arrays_.v, item.b, item.hkv, t0 + skipped), keys, columns_, w.v, static_cast<int64_t>(tile_) * width, skipped);
+                    micro_.pack_keys(rows_of(arrays_.k, item.b, item.hkv, t0 + skipped), keys, depth_,
+                                     w.k + static_cast<int64_t>(skipped) * depth_);
+                    exact = micro_.pack_values(rows_of(arrays_.v, item.b, item.hkv, t0 + skipped), keys, columns_, w.v,
+                                               static_cast<int64_t>(tile_) * width, skipped);
                 }
                 visit(item, sub, w, i * sub_rows, t0, run, exact, next);
                 ++visited;
@@ -442,7 +449,8 @@ NextTile Attention::next_tile(const Item& item, int visits, int from, int to) co
 }
 
 /// One run of keys of the tile that starts at t0, for one sub-tile whose first row of the item is `row`.
-void Attention::visit(const Item& item, const SubTile& sub, const Workspace& w, int row, int t0, const Run& run, bool exact, NextTile& next) const {
+void Attention::visit(const Item& item, const SubTile& sub, const Workspace& w, int row, int t0, const Run& run, bool exact,
+                      NextTile& next) const {
     const int rows = sub.rows();
     const int k0 = run.k0, keys = run.k1 - run.k0;
     const int width = micro_.lanes * micro_.vectors;
@@ -480,8 +488,10 @@ void Attention::visit(const Item& item, const SubTile& sub, const Workspace& w, 
         micro_.stream_accumulate(p, rows, rows_of(arrays_.v, item.b, item.hkv, k0), keys, columns_, o, ldo_);
     } else {
         const ValuePanels v{w.v, static_cast<int64_t>(tile_) * width, k0 - t0};
-        if (exact) micro_.accumulate_exact(p, rows, keys, v, columns_, o, ldo_);
-        else micro_.accumulate(p, rows, keys, v, columns_, o, ldo_, next.v);
+        if (exact)
+            micro_.accumulate_exact(p, rows, keys, v, columns_, o, ldo_);
+        else
+            micro_.accumulate(p, rows, keys, v, columns_, o, ldo_, next.v);
     }
 }
 
@@ -492,7 +502,8 @@ void Attention::finish_row(int b, int h, int q, const float* o, float m, float l
         return static_cast<char*>(t.data) + offset * static_cast<int64_t>(size_of(t.dtype));
     };
     micro_.store_row(o, columns_, l == 0.0f ? 1.0f : l, arrays_.o.dtype, at(arrays_.o));
-    if (arrays_.lse.data) *reinterpret_cast<float*>(at(arrays_.lse)) = l == 0.0f ? -std::numeric_limits<float>::infinity() : m + std::log(l);
+    if (arrays_.lse.data)
+        *reinterpret_cast<float*>(at(arrays_.lse)) = l == 0.0f ? -std::numeric_limits<float>::infinity() : m + std::log(l);
     if (arrays_.max_score.data) *reinterpret_cast<float*>(at(arrays_.max_score)) = std::isnan(l) ? nan : m;
 }
 
@@ -520,11 +531,13 @@ void Attention::combine(int64_t row) const {
 
 }  // namespace
 
-Status run_attention(const flex_cpu_kernel& kernel, const flex_args& args, const AttentionArrays& arrays, const CpuOptions& options, CpuStats* stats) {
+Status run_attention(const flex_cpu_kernel& kernel, const flex_args& args, const AttentionArrays& arrays, const CpuOptions& options,
+                     CpuStats* stats) {
     if (stats) *stats = {};
     if (args.extents[0] == 0 || args.extents[1] == 0 || args.extents[3] == 0) return {};
     if (std::max(args.extents[3], args.extents[4]) > kMaxLength)
-        return Status(Code::Unsupported, "Q = " + std::to_string(args.extents[3]) + " and K = " + std::to_string(args.extents[4]) + ": at most 2^30 is supported");
+        return Status(Code::Unsupported, "Q = " + std::to_string(args.extents[3]) + " and K = " + std::to_string(args.extents[4]) +
+                                             ": at most 2^30 is supported");
     Attention attention(kernel, args, arrays);
     return attention.run(options.threads > 0 ? options.threads : available_threads(), stats);
 }

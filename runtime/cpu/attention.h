@@ -9,6 +9,7 @@ namespace flex::cpu {
 
 /// `arrays` have passed bind(), `packed` comes from pack(), and this machine can execute vectors of kernel.lanes.
 /// The result does not depend on options.threads. Fails for want of memory, and for lengths above 2^30.
-Status run_attention(const flex_cpu_kernel& kernel, const flex_args& args, const AttentionArrays& arrays, const CpuOptions& options, CpuStats* stats);
+Status run_attention(const flex_cpu_kernel& kernel, const flex_args& args, const AttentionArrays& arrays, const CpuOptions& options,
+                     CpuStats* stats);
 
 }  // namespace flex::cpu

@@ -22,7 +22,9 @@ namespace flex {
     return x;
 }
 
-[[maybe_unused]] static inline float bf16_to_f32(uint16_t h) { return bits_float(static_cast<uint32_t>(h) << 16); }
+[[maybe_unused]] static inline float bf16_to_f32(uint16_t h) {
+    return bits_float(static_cast<uint32_t>(h) << 16);
+}
 
 [[maybe_unused]] static inline uint16_t f32_to_bf16(float x) {
     const uint32_t bits = float_bits(x);
@@ -37,7 +39,7 @@ namespace flex {
     if (exponent == 0x1fu) return bits_float(sign | 0x7f800000u | (mantissa << 13));
     if (exponent != 0) return bits_float(sign | ((exponent + 112u) << 23) | (mantissa << 13));
     if (mantissa == 0) return bits_float(sign);
-    uint32_t shifted = 113;   // subnormal: normalise
+    uint32_t shifted = 113;  // subnormal: normalise
     while ((mantissa & 0x400u) == 0) {
         mantissa <<= 1;
         --shifted;
@@ -50,12 +52,12 @@ namespace flex {
     const uint32_t sign = (bits >> 16) & 0x8000u;
     const uint32_t magnitude = bits & 0x7fffffffu;
     if (magnitude > 0x7f800000u) return static_cast<uint16_t>(sign | 0x7e00u | ((magnitude >> 13) & 0x3ffu));
-    if (magnitude >= 0x477ff000u) return static_cast<uint16_t>(sign | 0x7c00u);   // 65520 and above round to inf
-    if (magnitude >= 0x38800000u) {                                                // normal in f16
+    if (magnitude >= 0x477ff000u) return static_cast<uint16_t>(sign | 0x7c00u);  // 65520 and above round to inf
+    if (magnitude >= 0x38800000u) {                                              // normal in f16
         const uint32_t rounded = magnitude + 0xfffu + ((magnitude >> 13) & 1u);
         return static_cast<uint16_t>(sign | ((rounded - 0x38000000u) >> 13));
     }
-    if (magnitude < 0x33000000u) return static_cast<uint16_t>(sign);               // below 2^-25
+    if (magnitude < 0x33000000u) return static_cast<uint16_t>(sign);  // below 2^-25
     // Subnormal: the mantissa with its hidden bit, shifted so that one unit is 2^-24.
     const uint32_t shift = 126u - (magnitude >> 23);
     const uint32_t mantissa = (magnitude & 0x7fffffu) | 0x800000u;

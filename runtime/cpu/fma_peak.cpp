@@ -14,14 +14,15 @@ double measure_fma_peak(CpuLevel level, int threads) {
     if (threads <= 0) threads = cpu::available_threads();
     constexpr int64_t kSteps = 500'000;
     constexpr int kRuns = 8;
-    std::atomic<float> sink{0.0f};   // keeps the loop from being removed
+    std::atomic<float> sink{0.0f};  // keeps the loop from being removed
     double best = 0;
     for (int run = 0; run < kRuns; ++run) {
         // Every thread waits for the others, so that all of them share the machine for the whole time.
         std::atomic<int> waiting{threads};
         auto burn = [&](int64_t) {
             waiting.fetch_sub(1);
-            for (int spins = 0; waiting.load() > 0 && spins < 10'000'000; ++spins) {}
+            for (int spins = 0; waiting.load() > 0 && spins < 10'000'000; ++spins) {
+            }
             sink.store(micro.fma_loop(kSteps, 0.999f, 0.001f), std::memory_order_relaxed);
         };
         const auto start = std::chrono::steady_clock::now();

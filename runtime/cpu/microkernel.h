@@ -37,18 +37,38 @@ typedef int32_t IntVec __attribute__((vector_size(kLanes * 4)));
 typedef uint32_t UintVec __attribute__((vector_size(kLanes * 4)));
 typedef uint16_t HalfVec __attribute__((vector_size(kLanes * 2)));
 
-struct F16 { uint16_t bits; };
-struct BF16 { uint16_t bits; };
+struct F16 {
+    uint16_t bits;
+};
+struct BF16 {
+    uint16_t bits;
+};
 
-float widen(float x) { return x; }
-float widen(F16 x) { return f16_to_f32(x.bits); }
-float widen(BF16 x) { return bf16_to_f32(x.bits); }
-void narrow(float x, float* out) { *out = x; }
-void narrow(float x, F16* out) { out->bits = f32_to_f16(x); }
-void narrow(float x, BF16* out) { out->bits = f32_to_bf16(x); }
+float widen(float x) {
+    return x;
+}
+float widen(F16 x) {
+    return f16_to_f32(x.bits);
+}
+float widen(BF16 x) {
+    return bf16_to_f32(x.bits);
+}
+void narrow(float x, float* out) {
+    *out = x;
+}
+void narrow(float x, F16* out) {
+    out->bits = f32_to_f16(x);
+}
+void narrow(float x, BF16* out) {
+    out->bits = f32_to_bf16(x);
+}
 
-Vec load(const float* p) { return *reinterpret_cast<const VecUnaligned*>(p); }
-void store(float* p, Vec x) { *reinterpret_cast<VecUnaligned*>(p) = x; }
+Vec load(const float* p) {
+    return *reinterpret_cast<const VecUnaligned*>(p);
+}
+void store(float* p, Vec x) {
+    *reinterpret_cast<VecUnaligned*>(p) = x;
+}
 
 Vec load(const BF16* p) {
     HalfVec h;
@@ -145,8 +165,10 @@ void pack_keys_of(const T* k, int64_t stride, int keys, int depth, float* panels
                 Vec x[kLanes];
                 for (int i = 0; i < kLanes; ++i) {
                     const T* row = k + (first + i) * stride + d;
-                    if (i >= count) x[i] = Vec{};
-                    else x[i] = columns == kLanes ? load(row) : load_tail(row, columns);
+                    if (i >= count)
+                        x[i] = Vec{};
+                    else
+                        x[i] = columns == kLanes ? load(row) : load_tail(row, columns);
                 }
                 transpose(x);
                 for (int i = 0; i < columns; ++i) store(out + static_cast<int64_t>(d + i) * kWidth, x[i]);
@@ -193,7 +215,8 @@ bool pack_values_of(const T* v, int64_t stride, int keys, int columns, float* pa
 }
 
 bool pack_values(Rows v, int keys, int columns, float* panels, int64_t panel_stride, int first_key) {
-    return with_type(v.data, v.type, [&](auto* data) { return pack_values_of(data, v.stride, keys, columns, panels, panel_stride, first_key); });
+    return with_type(v.data, v.type,
+                     [&](auto* data) { return pack_values_of(data, v.stride, keys, columns, panels, panel_stride, first_key); });
 }
 
 template <class T>
@@ -260,8 +283,8 @@ void product_panel(const float* a, int64_t lda, int rows, const float* b, int de
         const int height = (rows + blocks - 1) / blocks;
         fetch(ahead);
         switch (height) {
-#define FLEX_CASE(R) \
-    case R: \
+#define FLEX_CASE(R)                                                                          \
+    case R:                                                                                   \
         if constexpr (R <= kRows) product_block<R, V, kAccumulate>(a, lda, b, depth, c, ldc); \
         break
             FLEX_CASE(1);
@@ -296,13 +319,17 @@ void scores(const float* q, int rows, int depth, const float* panels, int panel_
 void accumulate(Weights p, int rows, int keys, ValuePanels v, int columns, float* o, int64_t ldo, Ahead& ahead) {
     each_value_panel(v.panels, v.panel_stride, columns, [&](const float* panel, int across, int column) {
         panel += static_cast<int64_t>(v.first_key) * across * kLanes;
-        if (across == kVectors) product_panel<kVectors, true>(p.data, p.ld, rows, panel, keys, o + column, ldo, ahead);
-        else product_panel<1, true>(p.data, p.ld, rows, panel, keys, o + column, ldo, ahead);
+        if (across == kVectors)
+            product_panel<kVectors, true>(p.data, p.ld, rows, panel, keys, o + column, ldo, ahead);
+        else
+            product_panel<1, true>(p.data, p.ld, rows, panel, keys, o + column, ldo, ahead);
     });
 }
 
 /// Whether a weight says "does not attend": only -0.0 does.
-bool attends(float weight) { return float_bits(weight) != 0x80000000u; }
+bool attends(float weight) {
+    return float_bits(weight) != 0x80000000u;
+}
 
 void accumulate_exact(Weights p, int rows, int keys, ValuePanels v, int columns, float* o, int64_t ldo) {
     each_value_panel(v.panels, v.panel_stride, columns, [&](const float* panel, int across, int column) {
@@ -330,12 +357,13 @@ inline Vec sums(Vec (&x)[kLanes]) {
     return x[0];
 }
 
-constexpr int kStreamAhead = 16;   // keys: far enough to hide memory, near enough to stay in the first level
+constexpr int kStreamAhead = 16;  // keys: far enough to hide memory, near enough to stay in the first level
 
 /// Asks for element d of the row `keys` further on; rows past the end of the array cost nothing.
 template <class T>
 inline void fetch_ahead(const T* row, int64_t stride, int d) {
-    const auto at = reinterpret_cast<uintptr_t>(row) + static_cast<uintptr_t>((kStreamAhead * stride + d) * static_cast<int64_t>(sizeof(T)));
+    const auto at =
+        reinterpret_cast<uintptr_t>(row) + static_cast<uintptr_t>((kStreamAhead * stride + d) * static_cast<int64_t>(sizeof(T)));
     __builtin_prefetch(reinterpret_cast<const void*>(at));
 }
 
@@ -343,7 +371,7 @@ inline void fetch_ahead(const T* row, int64_t stride, int d) {
 template <int R, class T>
 void stream_scores_of(const float* q, int64_t ldq, int rows, const T* k, int64_t stride, int keys, int depth, float* s, int64_t ld) {
     constexpr int kKeys = R < kLanes ? kLanes / R : 1;
-    constexpr int kPart = kLanes / kKeys;   // rows of one block; fewer than R only where vectors are short
+    constexpr int kPart = kLanes / kKeys;  // rows of one block; fewer than R only where vectors are short
     for (int key = 0; key < keys; key += kKeys) {
         const T* k_row[kKeys];
         for (int i = 0; i < kKeys; ++i) k_row[i] = k + (key + i < keys ? key + i : keys - 1) * stride;
@@ -375,15 +403,19 @@ void stream_scores_of(const float* q, int64_t ldq, int rows, const T* k, int64_t
 
 void stream_scores(const float* q, int64_t ldq, int rows, Rows k, int keys, int depth, float* s, int64_t ld) {
     with_type(k.data, k.type, [&](auto* data) {
-        if (rows == 1) stream_scores_of<1>(q, ldq, rows, data, k.stride, keys, depth, s, ld);
-        else if (rows == 2) stream_scores_of<2>(q, ldq, rows, data, k.stride, keys, depth, s, ld);
-        else if (rows <= 4) stream_scores_of<4>(q, ldq, rows, data, k.stride, keys, depth, s, ld);
-        else stream_scores_of<8>(q, ldq, rows, data, k.stride, keys, depth, s, ld);
+        if (rows == 1)
+            stream_scores_of<1>(q, ldq, rows, data, k.stride, keys, depth, s, ld);
+        else if (rows == 2)
+            stream_scores_of<2>(q, ldq, rows, data, k.stride, keys, depth, s, ld);
+        else if (rows <= 4)
+            stream_scores_of<4>(q, ldq, rows, data, k.stride, keys, depth, s, ld);
+        else
+            stream_scores_of<8>(q, ldq, rows, data, k.stride, keys, depth, s, ld);
     });
 }
 
-constexpr int kStreamKeys = 4;                       // keys added at once, so that o is read and written less
-constexpr int kWeightRows = kLanes == 16 ? 4 : 2;    // kWeightRows * kStreamKeys weights stay in registers
+constexpr int kStreamKeys = 4;                     // keys added at once, so that o is read and written less
+constexpr int kWeightRows = kLanes == 16 ? 4 : 2;  // kWeightRows * kStreamKeys weights stay in registers
 
 template <int R, int N, class T>
 void stream_add(Weights p, const T* v, int64_t stride, int columns, float* o, int64_t ldo) {
@@ -407,7 +439,8 @@ void stream_add(Weights p, const T* v, int64_t stride, int columns, float* o, in
 template <int N, class T>
 void stream_add_rows(Weights p, int rows, const T* v, int64_t stride, int columns, float* o, int64_t ldo) {
     int r = 0;
-    for (; r + kWeightRows <= rows; r += kWeightRows) stream_add<kWeightRows, N>({p.data + r * p.ld, p.ld}, v, stride, columns, o + r * ldo, ldo);
+    for (; r + kWeightRows <= rows; r += kWeightRows)
+        stream_add<kWeightRows, N>({p.data + r * p.ld, p.ld}, v, stride, columns, o + r * ldo, ldo);
     for (; r < rows; ++r) stream_add<1, N>({p.data + r * p.ld, p.ld}, v, stride, columns, o + r * ldo, ldo);
 }
 
@@ -431,7 +464,8 @@ void stream_accumulate_of(Weights p, int rows, const T* v, int64_t stride, int k
         if (!all && !finite(row, stride, count, columns)) {
             for (int r = 0; r < rows; ++r)
                 for (int i = 0; i < count; ++i)
-                    if (attends(w.data[r * w.ld + i])) stream_add<1, 1>({w.data + r * w.ld + i, w.ld}, row + i * stride, stride, columns, o + r * ldo, ldo);
+                    if (attends(w.data[r * w.ld + i]))
+                        stream_add<1, 1>({w.data + r * w.ld + i, w.ld}, row + i * stride, stride, columns, o + r * ldo, ldo);
         } else if (count == kStreamKeys) {
             stream_add_rows<kStreamKeys>(w, rows, row, stride, columns, o, ldo);
         } else {
@@ -463,14 +497,17 @@ void store_row_of(const float* row, int n, float divisor, T* out) {
 }
 
 void store_row(const float* row, int n, float divisor, DType type, void* out) {
-    if (type == DType::F16) store_row_of(row, n, divisor, static_cast<F16*>(out));
-    else if (type == DType::BF16) store_row_of(row, n, divisor, static_cast<BF16*>(out));
-    else store_row_of(row, n, divisor, static_cast<float*>(out));
+    if (type == DType::F16)
+        store_row_of(row, n, divisor, static_cast<F16*>(out));
+    else if (type == DType::BF16)
+        store_row_of(row, n, divisor, static_cast<BF16*>(out));
+    else
+        store_row_of(row, n, divisor, static_cast<float*>(out));
 }
 
 // ---- the machine's peak
 
-constexpr int kChains = kRows * kVectors;   // as many as the product kernels hold
+constexpr int kChains = kRows * kVectors;  // as many as the product kernels hold
 
 float fma_loop(int64_t steps, float x, float y) {
     Vec acc[kRows][kVectors];
@@ -495,7 +532,8 @@ float fma_loop(int64_t steps, float x, float y) {
 
 }  // namespace
 
-const MicroKernels FLEX_MICRO_TABLE = {kLanes,          kVectors,          kRows,     load_row,  pack_keys, pack_values,        scores, accumulate, accumulate_exact,
-                                       stream_scores, stream_accumulate, scale_row, store_row, fma_loop,  kChains * kLanes};
+const MicroKernels FLEX_MICRO_TABLE = {kLanes,         kVectors,         kRows,         load_row,          pack_keys, pack_values, scores,
+                                       accumulate,     accumulate_exact, stream_scores, stream_accumulate, scale_row, store_row,   fma_loop,
+                                       kChains* kLanes};
 
 }  // namespace flex::cpu

@@ -18,7 +18,7 @@ namespace flex::cpu {
 /// Rows of one array: element (i, j) at data + i * stride + j, counted in elements of `type`.
 struct Rows {
     const void* data;
-    DType type;          // F32, F16 or BF16
+    DType type;  // F32, F16 or BF16
     int64_t stride;
 };
 
@@ -40,8 +40,8 @@ struct ValuePanels {
 struct Ahead {
     const char* row = nullptr;
     int64_t row_bytes = 0, stride_bytes = 0;
-    int rows = 0;             // not yet fetched
-    int64_t offset = 0;       // within the first of these
+    int rows = 0;        // not yet fetched
+    int64_t offset = 0;  // within the first of these
     int lines_a_block = 0;
 };
 
@@ -49,9 +49,9 @@ struct Ahead {
 inline constexpr int kStreamRows = 8;
 
 struct MicroKernels {
-    int lanes;            // f32 lanes of a vector
-    int vectors;          // vectors across a panel
-    int rows;             // rows of the register block
+    int lanes;    // f32 lanes of a vector
+    int vectors;  // vectors across a panel
+    int rows;     // rows of the register block
 
     /// out[i] = scale * row[i]
     void (*load_row)(const void* row, DType type, int n, float scale, float* out);
@@ -79,7 +79,7 @@ struct MicroKernels {
 
     /// Runs `steps` rounds of independent multiply-adds; one round is fma_round lanes' worth. Returns a value that depends on all.
     float (*fma_loop)(int64_t steps, float x, float y);
-    int fma_round;        // multiply-adds (of one lane) in a round
+    int fma_round;  // multiply-adds (of one lane) in a round
 };
 
 /// The table for generated code of this many lanes (4, 8, 16).

@@ -18,8 +18,8 @@ struct Job {
     void* context;
     int64_t count;
     std::atomic<int64_t> next{0};
-    int vacancies;        // helpers that may still join; guarded by the pool's mutex, as are the rest
-    int helpers = 0;      // helpers at work
+    int vacancies;    // helpers that may still join; guarded by the pool's mutex, as are the rest
+    int helpers = 0;  // helpers at work
     Job* following = nullptr;
 };
 
@@ -90,7 +90,7 @@ private:
     int workers_ = 0;
 };
 
-pthread_mutex_t g_pool_mutex = PTHREAD_MUTEX_INITIALIZER;   // held across fork(), so that the child finds it whole
+pthread_mutex_t g_pool_mutex = PTHREAD_MUTEX_INITIALIZER;  // held across fork(), so that the child finds it whole
 Pool* g_pool = nullptr;
 
 /// Null if there is no memory for one.
@@ -101,7 +101,7 @@ Pool* pool() {
         registered = true;
         pthread_atfork([] { pthread_mutex_lock(&g_pool_mutex); }, [] { pthread_mutex_unlock(&g_pool_mutex); },
                        [] {
-                           g_pool = nullptr;   // its threads did not come along
+                           g_pool = nullptr;  // its threads did not come along
                            pthread_mutex_unlock(&g_pool_mutex);
                        });
     }
@@ -135,8 +135,10 @@ void parallel_for(int threads, int64_t count, void (*run)(void* context, int64_t
     job.count = count;
     job.vacancies = static_cast<int>(threads < count ? threads : count) - 1;
     Pool* shared = job.vacancies > 0 ? pool() : nullptr;
-    if (shared) shared->run(job);
-    else work(job);
+    if (shared)
+        shared->run(job);
+    else
+        work(job);
 }
 
 void* thread_scratch(size_t bytes) {

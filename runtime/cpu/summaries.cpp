@@ -12,7 +12,7 @@ namespace flex {
 
 namespace {
 
-constexpr int32_t kChunk = 8192;   // positions of one piece of work, a multiple of the block
+constexpr int32_t kChunk = 8192;  // positions of one piece of work, a multiple of the block
 
 /// One record to fill.
 struct Record {
@@ -26,7 +26,8 @@ void fill(const flex_cpu_kernel& kernel, const flex_args& args, const Record& re
     kernel.summary_values(&args, record.index, record.b, record.h, p, n, values);
     const int32_t padded = (n + FLEX_SUMMARY_BLOCK - 1) / FLEX_SUMMARY_BLOCK * FLEX_SUMMARY_BLOCK;
     std::fill(values + n, values + padded, values[n - 1]);
-    int32_t* pairs = record.data + static_cast<int64_t>(record.blocks) * FLEX_SUMMARY_BLOCK + 2 * (static_cast<int64_t>(record.blocks) + p / FLEX_SUMMARY_BLOCK);
+    int32_t* pairs = record.data + static_cast<int64_t>(record.blocks) * FLEX_SUMMARY_BLOCK +
+                     2 * (static_cast<int64_t>(record.blocks) + p / FLEX_SUMMARY_BLOCK);
     for (int32_t i = 0; i < padded; i += FLEX_SUMMARY_BLOCK, pairs += 2) {
         const auto [least, greatest] = std::minmax_element(values + i, values + i + FLEX_SUMMARY_BLOCK);
         pairs[0] = *least;
@@ -69,7 +70,7 @@ Status prepare(const flex_cpu_kernel& kernel, int threads, PackedArgs* args) {
     try {
         args->summary_data.resize(static_cast<size_t>(total));
         std::vector<Record> records;
-        std::vector<std::pair<size_t, int32_t>> pieces;   // record, first position
+        std::vector<std::pair<size_t, int32_t>> pieces;  // record, first position
         for (size_t i = 0; i < args->summaries.size(); ++i) {
             flex_summary& summary = args->summaries[i];
             summary.data = args->summary_data.data() + at[i];
@@ -78,7 +79,8 @@ Status prepare(const flex_cpu_kernel& kernel, int threads, PackedArgs* args) {
                 for (int32_t h = 0; h < (summary.h_stride ? heads : 1); ++h) {
                     int32_t* data = args->summary_data.data() + at[i] + b * summary.b_stride + h * summary.h_stride;
                     records.push_back({static_cast<int32_t>(i), b, h, of_keys ? keys : queries, summary.blocks, data});
-                    for (int64_t p = 0; p < records.back().length; p += kChunk) pieces.emplace_back(records.size() - 1, static_cast<int32_t>(p));
+                    for (int64_t p = 0; p < records.back().length; p += kChunk)
+                        pieces.emplace_back(records.size() - 1, static_cast<int32_t>(p));
                 }
             }
         }

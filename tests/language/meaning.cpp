@@ -37,6 +37,8 @@ std::vector<Case> meaning_cases() {
          {"o", {0, 0, 0, 0}, kNan},
          {"lse", {0, 0, 1}, kNan},
          {"o", {0, 0, 1, 0}, kNan},
+         {"max_score", {0, 0, 0}, kNan},
+         {"max_score", {0, 0, 1}, kNan},
          {"lse", {0, 0, 2}, 4 + std::log(2.0)},
          {"o", {0, 0, 2, 0}, 0.5}});
     add("An empty M gives o = 0, lse = -inf", "attention t { mask = q > k; }", {1, 1, 1, 2, 2, 1, 1}, {},

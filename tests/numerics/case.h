@@ -27,9 +27,9 @@ struct Captured {
 struct Case {
     Shape shape;
     std::vector<Captured> captured;
-    std::map<std::string, std::string> consts;   // values of `const` parameters
+    std::map<std::string, std::string> consts;  // values of `const` parameters
     Variant variant;
-    bool inexact_constants = false;              // the program has constants that are not exact in f32
+    bool inexact_constants = false;  // the program has constants that are not exact in f32
 };
 
 class Random {
@@ -64,7 +64,7 @@ template <class Values>
 
 /// A gallery file and the two (or more) cases it is tested with.
 struct GalleryTest {
-    std::string file;   // without .flex
+    std::string file;  // without .flex
     std::function<Case(Random&, int which)> make;
     int cases = 2;
 };

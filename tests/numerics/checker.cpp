@@ -8,11 +8,14 @@ namespace numerics {
 
 namespace {
 
-const Precision& precision_of(flex::DType type) { return type == flex::DType::F16 ? kF16 : type == flex::DType::BF16 ? kBF16 : kF32; }
+const Precision& precision_of(flex::DType type) {
+    return type == flex::DType::F16 ? kF16 : type == flex::DType::BF16 ? kBF16 : kF32;
+}
 
 }  // namespace
 
-Checker::Checker(const Options& options) : options_(options), levels_(levels()), types_{flex::DType::F32, flex::DType::F16, flex::DType::BF16} {
+Checker::Checker(const Options& options)
+    : options_(options), levels_(levels()), types_{flex::DType::F32, flex::DType::F16, flex::DType::BF16} {
     if (options.quick) {
         if (levels_.size() > 2) levels_ = {levels_.front(), levels_.back()};
         types_ = {flex::DType::F32, flex::DType::BF16};
@@ -28,8 +31,8 @@ void Checker::expect(bool holds, const std::string& label, const std::string& wh
     if (!holds) fail(label + ": " + what);
 }
 
-void Checker::compare_values(const std::string& place, const char* what, const std::vector<double>& actual, const std::vector<double>& expected,
-                             const std::vector<double>& bound, bool is_output, Worst& worst) {
+void Checker::compare_values(const std::string& place, const char* what, const std::vector<double>& actual,
+                             const std::vector<double>& expected, const std::vector<double>& bound, bool is_output, Worst& worst) {
     expect(actual.size() == expected.size(), place, std::string(what) + " has another size");
     if (actual.size() != expected.size()) return;
     int wrong = 0;
@@ -48,7 +51,8 @@ void Checker::compare_values(const std::string& place, const char* what, const s
         ++checks_;
         if (!right && wrong++ == 0) {
             char line[200];
-            std::snprintf(line, sizeof line, ": %s[%zu of %zu] = %.9g, expected %.9g (allowed error %.2g)", what, i, actual.size(), a, e, bound[i]);
+            std::snprintf(line, sizeof line, ": %s[%zu of %zu] = %.9g, expected %.9g (allowed error %.2g)", what, i, actual.size(), a, e,
+                          bound[i]);
             fail(place + line);
         }
     }
@@ -72,17 +76,21 @@ void Checker::check(const std::string& label, Program& program, const Case& c, u
         Inputs in = random_inputs(random, c.shape, type);
         if (edit) edit(in);
         if (type == flex::DType::F32 && layout == Layout::Dense)
-            compare(label, "interp", program.interpret(in, c.captured), attention(in, c.variant, c.inexact_constants ? kInterpInexact : kInterp));
+            compare(label, "interp", program.interpret(in, c.captured),
+                    attention(in, c.variant, c.inexact_constants ? kInterpInexact : kInterp));
         const Output expected = attention(in, c.variant, precision_of(type));
         for (const flex::CpuLevel level : levels_)
-            compare(label, std::string(flex::name(type)) + " " + flex::name(level), program.run(level, type, in, c.captured, layout), expected);
+            compare(label, std::string(flex::name(type)) + " " + flex::name(level), program.run(level, type, in, c.captured, layout),
+                    expected);
     }
 }
 
 int Checker::finish() const {
     if (options_.table) {
         const std::vector<std::string> engines = {"interp", "f32", "f16", "bf16"};
-        std::printf("\nLargest |o - float64| over all cases and levels; in brackets the largest error of o, lse or max_score as a part of what is allowed.\n");
+        std::printf(
+            "\nLargest |o - float64| over all cases and levels; in brackets the largest error of o, lse or max_score as a part of what is "
+            "allowed.\n");
         std::printf("%-28s", "");
         for (const auto& engine : engines) std::printf("  %-16s", engine.c_str());
         std::printf("\n");

@@ -10,11 +10,11 @@
 namespace numerics {
 
 struct Options {
-    bool quick = false;              // fewer levels, types and cases: for sanitizers
+    bool quick = false;  // fewer levels, types and cases: for sanitizers
     bool table = false;
-    std::string filter;              // only labels that contain it
+    std::string filter;  // only labels that contain it
     int random_programs = 40;
-    uint32_t seed = 1;               // of the first random program; each next one has the next seed
+    uint32_t seed = 1;  // of the first random program; each next one has the next seed
 };
 
 class Checker {
@@ -27,7 +27,8 @@ public:
     /// What may be done to the inputs before they are used (poison, special values). Values must suit every type.
     using Edit = std::function<void(Inputs&)>;
     /// All engines: the interpreter with f32 inputs, each CPU level with each type.
-    void check(const std::string& label, Program& program, const Case& c, uint32_t seed, const Edit& edit = {}, Layout layout = Layout::Dense);
+    void check(const std::string& label, Program& program, const Case& c, uint32_t seed, const Edit& edit = {},
+               Layout layout = Layout::Dense);
 
     /// A condition of its own.
     void expect(bool holds, const std::string& label, const std::string& what);
@@ -40,8 +41,8 @@ public:
 
 private:
     struct Worst {
-        double error = 0;   // largest |o - expected|
-        double ratio = 0;   // largest error / bound over o, lse, max_score
+        double error = 0;  // largest |o - expected|
+        double ratio = 0;  // largest error / bound over o, lse, max_score
     };
     void compare(const std::string& label, const std::string& engine, const Result& result, const Output& expected);
     void compare_values(const std::string& place, const char* what, const std::vector<double>& actual, const std::vector<double>& expected,
@@ -51,7 +52,7 @@ private:
     Options options_;
     std::vector<flex::CpuLevel> levels_;
     std::vector<flex::DType> types_;
-    std::map<std::string, std::map<std::string, Worst>> worst_;   // label -> type or interp
+    std::map<std::string, std::map<std::string, Worst>> worst_;  // label -> type or interp
     std::vector<std::string> order_;
     int failures_ = 0;
     int checks_ = 0;

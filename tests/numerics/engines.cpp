@@ -88,11 +88,12 @@ struct Buffer {
             count = b * batch;
         }
         bytes.resize(static_cast<size_t>(std::max<int64_t>(count, 1)) * flex::size_of(type));
-        for (size_t i = 0; i < bytes.size(); i += flex::size_of(type)) store(type, bytes.data() + i, std::numeric_limits<double>::quiet_NaN());
+        for (size_t i = 0; i < bytes.size(); i += flex::size_of(type))
+            store(type, bytes.data() + i, std::numeric_limits<double>::quiet_NaN());
         view.data = bytes.data() + origin * static_cast<int64_t>(flex::size_of(type));
     }
 
-    template <class Visit>   // visit(address, row-major position)
+    template <class Visit>  // visit(address, row-major position)
     void each(Visit visit) const {
         size_t position = 0;
         for (int64_t i = 0; i < view.shape[0]; ++i)
@@ -180,8 +181,8 @@ Inputs random_inputs(Random& random, const Shape& shape, DType type) {
     return in;
 }
 
-std::unique_ptr<Program> Program::open(const std::string& name_or_path, const std::string& text, const std::map<std::string, std::string>& consts,
-                                       bool show_warnings) {
+std::unique_ptr<Program> Program::open(const std::string& name_or_path, const std::string& text,
+                                       const std::map<std::string, std::string>& consts, bool show_warnings) {
     auto program = std::make_unique<Program>();
     flexc::Session& session = program->session_;
     const bool opened = text.empty() ? session.open(name_or_path) : session.open_text(name_or_path + ".flex", text);
@@ -200,8 +201,8 @@ std::unique_ptr<Program> Program::open(const std::string& name_or_path, const st
 namespace {
 
 /// What the interpreter takes, or an error of binding.
-std::string bindings_of(const flex::KernelDesc& desc, const flexc::ir::Attention& attention, const Inputs& in, const std::vector<Captured>& captured,
-                        flexc::ir::Bindings* bindings) {
+std::string bindings_of(const flex::KernelDesc& desc, const flexc::ir::Attention& attention, const Inputs& in,
+                        const std::vector<Captured>& captured, flexc::ir::Bindings* bindings) {
     const Arrays arrays(DType::F32, in, Layout::Dense);
     const Arguments arguments(captured);
     flex::BoundExtents extents;

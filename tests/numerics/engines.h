@@ -20,22 +20,22 @@ namespace numerics {
 struct Result {
     std::vector<double> o, lse, max_score;
     flex::CpuStats stats;
-    std::string error;   // not empty: nothing was computed
+    std::string error;  // not empty: nothing was computed
 };
 
 /// How q, k, v and o lie in memory. All mean the same attention.
 enum class Layout : uint8_t {
     Dense,
-    HeadsInner,   // [B, Q, H, D] memory, as models keep it
-    Padded,       // rows and heads with gaps (filled with NaN), batches and heads in reverse order (negative strides)
+    HeadsInner,  // [B, Q, H, D] memory, as models keep it
+    Padded,      // rows and heads with gaps (filled with NaN), batches and heads in reverse order (negative strides)
 };
 
 /// A variant, checked and lowered; native code for a level is made on demand.
 class Program {
 public:
     /// Null after printing the diagnostics. `name_or_path` ends in .flex: a file; else the label of `text`.
-    static std::unique_ptr<Program> open(const std::string& name_or_path, const std::string& text, const std::map<std::string, std::string>& consts,
-                                         bool show_warnings = true);
+    static std::unique_ptr<Program> open(const std::string& name_or_path, const std::string& text,
+                                         const std::map<std::string, std::string>& consts, bool show_warnings = true);
 
     [[nodiscard]] const flex::KernelDesc& desc() const { return desc_; }
     /// Clauses that the CPU target does not have: `run` would refuse.
@@ -51,7 +51,7 @@ public:
 private:
     flexc::Session session_;
     std::optional<flexc::ir::Attention> attention_;
-    std::optional<flexc::ir::Attention> as_lowered_;   // before the passes
+    std::optional<flexc::ir::Attention> as_lowered_;  // before the passes
     flex::KernelDesc desc_;
     std::map<flex::CpuLevel, std::unique_ptr<flexc::CpuKernel>> kernels_;
 };

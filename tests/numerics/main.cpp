@@ -38,7 +38,8 @@ void check_gallery(Checker& checker) {
         }
     for (const auto& entry : std::filesystem::directory_iterator(folder))
         if (entry.path().extension() == ".flex")
-            checker.expect(tested.count(entry.path().stem().string()) != 0, entry.path().filename().string(), "is in the gallery but has no test");
+            checker.expect(tested.count(entry.path().stem().string()) != 0, entry.path().filename().string(),
+                           "is in the gallery but has no test");
 }
 
 /// Random programs: the native code against the interpreter on IR that no pass has touched.
@@ -86,7 +87,7 @@ int main(int argc, char** argv) {
             return 2;
         }
     }
-    std::setvbuf(stdout, nullptr, _IOLBF, 0);   // so that a crash or a time limit leaves what was found
+    std::setvbuf(stdout, nullptr, _IOLBF, 0);  // so that a crash or a time limit leaves what was found
     numerics::Checker checker(options);
     numerics::check_gallery(checker);
     numerics::check_special(checker);

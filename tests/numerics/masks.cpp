@@ -35,7 +35,7 @@ Shape general(int which) {
 
 /// Documents of random lengths (some empty) that fill n tokens: for each token its document and its place in it.
 struct Packing {
-    std::vector<int> doc, place, start;   // start has one entry more than there are documents
+    std::vector<int> doc, place, start;  // start has one entry more than there are documents
     [[nodiscard]] int documents() const { return static_cast<int>(start.size()) - 1; }
 };
 Packing pack_documents(Random& random, int n, int longest) {
@@ -72,7 +72,8 @@ Case natten(int which, const std::function<Pair(int)>& place, int n, int width, 
     for (int i = 0; i < n; ++i) cell[i] = place(i);
     return mask_case(square(which, n),
                      [=](int, int, int q, int k) {
-                         return sees(cell[q].first, cell[k].first, width, kernel_w) && sees(cell[q].second, cell[k].second, height, kernel_h);
+                         return sees(cell[q].first, cell[k].first, width, kernel_w) &&
+                                sees(cell[q].second, cell[k].second, height, kernel_h);
                      },
                      {scalar("canvas_w", width), scalar("canvas_h", height), scalar("kernel_w", kernel_w), scalar("kernel_h", kernel_h)});
 }
@@ -88,7 +89,8 @@ std::vector<std::array<int, 3>> tile_order(std::array<int, 3> canvas, std::array
     std::vector<std::array<int, 3>> order;
     for (int t = 0; t < canvas[0] / tile[0]; ++t)
         for (int y = 0; y < canvas[1] / tile[1]; ++y)
-            for (int x = 0; x < canvas[2] / tile[2]; ++x) order.insert(order.end(), static_cast<size_t>(tile[0] * tile[1] * tile[2]), {t, y, x});
+            for (int x = 0; x < canvas[2] / tile[2]; ++x)
+                order.insert(order.end(), static_cast<size_t>(tile[0] * tile[1] * tile[2]), {t, y, x});
     return order;
 }
 
@@ -159,7 +161,8 @@ Case prefix_lm_batch(Random& random, int which) {
     const Shape s = general(which);
     std::vector<int> prefix;
     for (int b = 0; b < s.b; ++b) prefix.push_back(random.integer(0, s.k));
-    return mask_case(s, [=](int b, int, int q, int k) { return k <= std::max(q, prefix[b] - 1); }, {tensor("prefix", DType::I32, {s.b}, prefix)});
+    return mask_case(s, [=](int b, int, int q, int k) { return k <= std::max(q, prefix[b] - 1); },
+                     {tensor("prefix", DType::I32, {s.b}, prefix)});
 }
 
 Case document(Random& random, int which) {
@@ -284,7 +287,8 @@ Case natten_morton(Random&, int which) {
 }
 
 Case sta_2d(Random&, int which) {
-    return which == 0 ? sta(which, {1, 8, 12}, {1, 4, 8}, {1, 2, 4}, 0, 0, false) : sta(which, {1, 9, 16}, {1, 9, 8}, {1, 3, 4}, 11, 4, false);
+    return which == 0 ? sta(which, {1, 8, 12}, {1, 4, 8}, {1, 2, 4}, 0, 0, false)
+                      : sta(which, {1, 9, 16}, {1, 9, 8}, {1, 3, 4}, 11, 4, false);
 }
 
 Case sta_3d(Random&, int which) {
@@ -292,16 +296,16 @@ Case sta_3d(Random&, int which) {
 }
 
 Case svg_spatial(Random&, int which) {
-    const int prompt = which == 0 ? 3 : 22, frames = which == 0 ? 5 : 7, per_frame = which == 0 ? 13 : 19, width = 2, round = which == 0 ? 4 : 16;
+    const int prompt = which == 0 ? 3 : 22, frames = which == 0 ? 5 : 7, per_frame = which == 0 ? 13 : 19, width = 2,
+              round = which == 0 ? 4 : 16;
     const bool first_frame = which == 1;
     int band = 0;
     while (band + round <= width * per_frame) band += round;
-    return mask_case(square(which, prompt + frames * per_frame),
-                     [=](int, int, int q, int k) {
-                         return q < prompt || k < prompt + (first_frame ? per_frame : 0) || (k - q < band && q - k < band);
-                     },
-                     {scalar("prompt_length", prompt), scalar("token_per_frame", per_frame), scalar("width", width), scalar("round_width", round),
-                      scalar_bool("attn_sink", first_frame)});
+    return mask_case(
+        square(which, prompt + frames * per_frame),
+        [=](int, int, int q, int k) { return q < prompt || k < prompt + (first_frame ? per_frame : 0) || (k - q < band && q - k < band); },
+        {scalar("prompt_length", prompt), scalar("token_per_frame", per_frame), scalar("width", width), scalar("round_width", round),
+         scalar_bool("attn_sink", first_frame)});
 }
 
 Case svg_temporal(Random&, int which) {
@@ -309,11 +313,10 @@ Case svg_temporal(Random&, int which) {
     std::vector<int> place(static_cast<size_t>(prompt), -1);
     for (int f = 0; f < frames; ++f)
         for (int i = 0; i < per_frame; ++i) place.push_back(i);
-    return mask_case(square(which, static_cast<int>(place.size())),
-                     [=](int, int, int q, int k) {
-                         return q < prompt || k < prompt || std::abs(place[q] - place[k]) < width * per_frame / frames;
-                     },
-                     {scalar("prompt_length", prompt), scalar("num_frames", frames), scalar("token_per_frame", per_frame), scalar("width", width)});
+    return mask_case(
+        square(which, static_cast<int>(place.size())),
+        [=](int, int, int q, int k) { return q < prompt || k < prompt || std::abs(place[q] - place[k]) < width * per_frame / frames; },
+        {scalar("prompt_length", prompt), scalar("num_frames", frames), scalar("token_per_frame", per_frame), scalar("width", width)});
 }
 
 Case vsa_topk(Random& random, int which) {
@@ -321,7 +324,7 @@ Case vsa_topk(Random& random, int which) {
     Shape s = square(which, q_tiles * tile);
     s.k = k_tiles * tile;
     std::vector<int> topk, size;
-    std::set<std::array<int, 4>> routes;   // b, h, query tile, KV tile
+    std::set<std::array<int, 4>> routes;  // b, h, query tile, KV tile
     for (int b = 0; b < s.b; ++b)
         for (int h = 0; h < s.h; ++h)
             for (int t = 0; t < q_tiles; ++t)
@@ -330,8 +333,10 @@ Case vsa_topk(Random& random, int which) {
                     routes.insert({b, h, t, topk.back()});
                 }
     for (int t = 0; t < k_tiles; ++t) size.push_back(random.integer(0, tile));
-    return mask_case(s, [=](int b, int h, int q, int k) { return k - k / tile * tile < size[k / tile] && routes.count({b, h, q / tile, k / tile}) != 0; },
-                     {tensor("topk", DType::I32, {s.b, s.h, q_tiles, chosen}, topk), tensor("size", DType::I32, {k_tiles}, size), scalar("tile", tile)});
+    return mask_case(
+        s,
+        [=](int b, int h, int q, int k) { return k - k / tile * tile < size[k / tile] && routes.count({b, h, q / tile, k / tile}) != 0; },
+        {tensor("topk", DType::I32, {s.b, s.h, q_tiles, chosen}, topk), tensor("size", DType::I32, {k_tiles}, size), scalar("tile", tile)});
 }
 
 Case vsa_block_map(Random& random, int which) {
@@ -365,20 +370,39 @@ Case bigbird(Random& random, int which) {
             if (r < global_blocks || c < global_blocks || (c >= r - window && c <= r + window)) seen.insert({r, c});
     }
     return mask_case(s, [=](int, int, int q, int k) { return seen.count({q / block, k / block}) != 0; },
-                     {tensor("table", DType::I32, {q_blocks, drawn}, table), scalar("block_size", block), scalar("global_blocks", global_blocks),
-                      scalar("window", window)});
+                     {tensor("table", DType::I32, {q_blocks, drawn}, table), scalar("block_size", block),
+                      scalar("global_blocks", global_blocks), scalar("window", window)});
 }
 
 }  // namespace
 
 std::vector<GalleryTest> mask_tests() {
-    return {{"causal", causal}, {"sliding_window", sliding_window}, {"dilated_window", dilated_window},
-            {"global_sliding_window", global_sliding_window}, {"prefix_lm", prefix_lm}, {"prefix_lm_batch", prefix_lm_batch},
-            {"document", document}, {"packed_causal_document", document}, {"shared_prefix", shared_prefix}, {"batchify", batchify},
-            {"block_diffusion", block_diffusion}, {"flamingo", flamingo}, {"tree_decode", tree_decode}, {"tree_train", tree_train},
-            {"natten_2d", natten_2d}, {"natten_tiled", natten_tiled}, {"natten_morton", natten_morton}, {"sta_2d", sta_2d},
-            {"sta_3d", sta_3d}, {"svg_spatial", svg_spatial}, {"svg_temporal", svg_temporal}, {"vsa_topk", vsa_topk},
-            {"vsa_block_map", vsa_block_map}, {"padding", padding}, {"bigbird", bigbird}, {"longformer", longformer}};
+    return {{"causal", causal},
+            {"sliding_window", sliding_window},
+            {"dilated_window", dilated_window},
+            {"global_sliding_window", global_sliding_window},
+            {"prefix_lm", prefix_lm},
+            {"prefix_lm_batch", prefix_lm_batch},
+            {"document", document},
+            {"packed_causal_document", document},
+            {"shared_prefix", shared_prefix},
+            {"batchify", batchify},
+            {"block_diffusion", block_diffusion},
+            {"flamingo", flamingo},
+            {"tree_decode", tree_decode},
+            {"tree_train", tree_train},
+            {"natten_2d", natten_2d},
+            {"natten_tiled", natten_tiled},
+            {"natten_morton", natten_morton},
+            {"sta_2d", sta_2d},
+            {"sta_3d", sta_3d},
+            {"svg_spatial", svg_spatial},
+            {"svg_temporal", svg_temporal},
+            {"vsa_topk", vsa_topk},
+            {"vsa_block_map", vsa_block_map},
+            {"padding", padding},
+            {"bigbird", bigbird},
+            {"longformer", longformer}};
 }
 
 }  // namespace numerics

@@ -10,7 +10,9 @@ namespace {
 
 constexpr double kInf = std::numeric_limits<double>::infinity();
 
-double sum_error(double u, double n) { return u * std::min(n, 3 * std::sqrt(n)); }
+double sum_error(double u, double n) {
+    return u * std::min(n, 3 * std::sqrt(n));
+}
 
 /// |ds/dx| by a central difference; where the clause is not smooth the larger one-sided slope is as good a bound.
 double slope(const ScoreFn& score, int b, int h, int q, int k, double x) {
@@ -64,11 +66,12 @@ Output attention(const Inputs& in, const Variant& variant, const Precision& prec
                     score[k] = variant.score ? variant.score(b, h, q, k, x) : x;
                     if (score[k] == -kInf) continue;
                     const double gain = variant.score ? slope(variant.score, b, h, q, k, x) : 1;
-                    error[k] = sum_error(u, s.d + 4) * gain * std::fabs(scale) * largest +
-                               (variant.score ? variant.score_ops * u * (1 + std::fabs(x) + std::fabs(score[k]) + std::fabs(score[k] - x)) : 0) +
-                               variant.score_error * std::fabs(score[k]);
+                    error[k] =
+                        sum_error(u, s.d + 4) * gain * std::fabs(scale) * largest +
+                        (variant.score ? variant.score_ops * u * (1 + std::fabs(x) + std::fabs(score[k]) + std::fabs(score[k] - x)) : 0) +
+                        variant.score_error * std::fabs(score[k]);
                     kept.push_back(k);
-                    if (!(score[k] <= max)) max = score[k];   // a NaN sticks
+                    if (!(score[k] <= max)) max = score[k];  // a NaN sticks
                     out.max_score_bound[row] = std::max(out.max_score_bound[row], error[k] + u * std::fabs(score[k]));
                     if (std::isnan(max)) break;
                 }

@@ -27,11 +27,11 @@ using ScoreFn = std::function<double(int b, int h, int q, int k, double s)>;
 using MaskFn = std::function<bool(int b, int h, int q, int k)>;
 
 struct Variant {
-    ScoreFn score;         // empty: s
-    MaskFn mask;           // empty: all
-    std::function<double(int b, int h, int q)> scale;   // empty: 1 / sqrt(D)
-    double score_error = 0;           // relative error that the score clause is allowed beyond rounding (approximate functions)
-    double score_ops = kScoreOps;     // 0 for a clause that only chooses between values
+    ScoreFn score;                                     // empty: s
+    MaskFn mask;                                       // empty: all
+    std::function<double(int b, int h, int q)> scale;  // empty: 1 / sqrt(D)
+    double score_error = 0;        // relative error that the score clause is allowed beyond rounding (approximate functions)
+    double score_ops = kScoreOps;  // 0 for a clause that only chooses between values
 };
 
 struct Output {

@@ -73,12 +73,16 @@ public:
     }
 
 private:
-    std::string pick(std::vector<std::string> from) { return from[static_cast<size_t>(random_.integer(0, static_cast<int>(from.size()) - 1))]; }
+    std::string pick(std::vector<std::string> from) {
+        return from[static_cast<size_t>(random_.integer(0, static_cast<int>(from.size()) - 1))];
+    }
     std::string comparison() { return pick({"<", "<=", ">", ">=", "==", "!="}); }
     std::string constant() {
         static const std::vector<int> interesting = {0, 1, 2, 3, 5, 7, 8, 16, 31, 32, 33, 64, 100, -1, -2, -7, -33};
         const int value = interesting[static_cast<size_t>(random_.integer(0, static_cast<int>(interesting.size()) - 1))];
-        return random_.chance(0.03) ? pick({"(0x7fffffff - n)", "(n - 0x7fffffff)", "(n << 16)"}) : value < 0 ? "(" + std::to_string(value) + ")" : std::to_string(value);
+        return random_.chance(0.03) ? pick({"(0x7fffffff - n)", "(n - 0x7fffffff)", "(n << 16)"})
+               : value < 0          ? "(" + std::to_string(value) + ")"
+                                    : std::to_string(value);
     }
     std::string leaf_integer() {
         if (!variables_.empty() && random_.chance(0.3)) return variables_.back();
@@ -150,17 +154,19 @@ RandomProgram random_program(Random& random) {
     for (int i = 0; i < 7 * 11; ++i) grid.push_back(random.integer(-20, 300));
     for (int i = 0; i < 40; ++i) tiny.push_back(random.integer(-128, 127));
     for (int i = 0; i < 50; ++i) bias.push_back(static_cast<double>(static_cast<float>(random.normal())));
-    p.inputs.captured = {tensor("doc", DType::I32, {n}, doc),    tensor("flag", DType::Bool, {n}, flag),  tensor("grid", DType::I16, {7, 11}, grid),
-                         tensor("small", DType::I8, {40}, tiny), tensor("bias", DType::F32, {50}, bias),  scalar("n", random.integer(-2, 60)),
+    p.inputs.captured = {tensor("doc", DType::I32, {n}, doc),       tensor("flag", DType::Bool, {n}, flag),
+                         tensor("grid", DType::I16, {7, 11}, grid), tensor("small", DType::I8, {40}, tiny),
+                         tensor("bias", DType::F32, {50}, bias),    scalar("n", random.integer(-2, 60)),
                          scalar_bool("on", random.chance(0.7))};
-    p.inputs.inexact_constants = true;   // the compiler may fold sqrt of a constant
+    p.inputs.inexact_constants = true;  // the compiler may fold sqrt of a constant
     p.inputs.variant.score_ops = 400;   // sums of several of the terms that Writer::score makes, with their functions
 
     Writer writer(random);
     std::string mask = writer.boolean(random.integer(1, 4));
     std::string body = "    mask = " + mask + ";\n";
     if (random.chance(0.5)) body += "    score = " + writer.score(random.integer(1, 3)) + ";\n";
-    p.source = "attention random(doc: i32[N], flag: bool[N], grid: i16[X, Y], small: i8[Z], bias: f32[W], n: i32, on: bool) {\n" + body + "}\n";
+    p.source =
+        "attention random(doc: i32[N], flag: bool[N], grid: i16[X, Y], small: i8[Z], bias: f32[W], n: i32, on: bool) {\n" + body + "}\n";
     return p;
 }
 

@@ -38,13 +38,14 @@ Case alibi_slopes(Random& random, int which) {
 
 Case softcap(Random&, int which) {
     const float cap = which == 0 ? 2.5F : 30.0F;
-    return score_case(general(which), [=](int, int, int, int, double x) { return static_cast<double>(cap) * std::tanh(x / static_cast<double>(cap)); },
+    return score_case(general(which),
+                      [=](int, int, int, int, double x) { return static_cast<double>(cap) * std::tanh(x / static_cast<double>(cap)); },
                       {scalar_f32("c", cap)});
 }
 
 Case softcap_approx(Random& random, int which) {
     Case c = softcap(random, which);
-    c.variant.score_error = 0x1p-10;   // 2^-10.9 for the function, as ops.def states
+    c.variant.score_error = 0x1p-10;  // 2^-10.9 for the function, as ops.def states
     return c;
 }
 
@@ -54,7 +55,8 @@ int t5_bucket(int distance, int buckets, int max_distance) {
     if (distance < exact) return std::max(distance, 0);
     int bucket = exact;
     while (bucket + 1 < buckets) {
-        const double edge = exact * std::pow(static_cast<double>(max_distance) / exact, static_cast<double>(bucket + 1 - exact) / (buckets - exact));
+        const double edge =
+            exact * std::pow(static_cast<double>(max_distance) / exact, static_cast<double>(bucket + 1 - exact) / (buckets - exact));
         if (distance < edge - 1e-9) break;
         ++bucket;
     }
@@ -63,7 +65,7 @@ int t5_bucket(int distance, int buckets, int max_distance) {
 
 Case relative_bias(Random& random, int which) {
     Shape s = general(which);
-    if (which == 1) s.q = 170, s.k = 190;   // beyond the largest distance
+    if (which == 1) s.q = 170, s.k = 190;  // beyond the largest distance
     if (which == 2) s = {.b = 1, .h = 3, .hkv = 1, .q = 170, .k = 150, .d = 8, .dv = 8, .kvb = 1};
     const Captured table = random_floats(random, "T", {32, s.h});
     const bool bidirectional = which == 2;
@@ -87,7 +89,8 @@ Case graphormer_spatial(Random& random, int which) {
     const Captured table = random_floats(random, "T", {s.h, distances});
     std::vector<int> dist(static_cast<size_t>(s.b) * s.q * s.k);
     for (int& d : dist) d = random.integer(0, distances - 1);
-    return score_case(s, [=](int b, int h, int q, int k, double x) { return x + table.values[h * distances + dist[(b * s.q + q) * s.k + k]]; },
+    return score_case(s,
+                      [=](int b, int h, int q, int k, double x) { return x + table.values[h * distances + dist[(b * s.q + q) * s.k + k]]; },
                       {table, tensor("dist", DType::I32, {s.b, s.q, s.k}, dist)});
 }
 
@@ -98,15 +101,16 @@ Case graphormer_edge(Random& random, int which) {
     std::vector<int> length(static_cast<size_t>(s.b) * s.q * s.k), type(length.size() * longest);
     for (int& n : length) n = random.integer(0, longest);
     for (int& t : type) t = random.integer(0, types - 1);
-    return score_case(s,
-                      [=](int b, int h, int q, int k, double x) {
-                          const size_t pair = (static_cast<size_t>(b) * s.q + q) * s.k + k;
-                          if (length[pair] == 0) return x;
-                          double mean = 0;
-                          for (int n = 0; n < length[pair]; ++n) mean += table.values[h * types + type[pair * longest + n]] / length[pair];
-                          return x + mean;
-                      },
-                      {table, tensor("ty", DType::I32, {s.b, s.q, s.k, longest}, type), tensor("len", DType::I32, {s.b, s.q, s.k}, length)});
+    return score_case(
+        s,
+        [=](int b, int h, int q, int k, double x) {
+            const size_t pair = (static_cast<size_t>(b) * s.q + q) * s.k + k;
+            if (length[pair] == 0) return x;
+            double mean = 0;
+            for (int n = 0; n < length[pair]; ++n) mean += table.values[h * types + type[pair * longest + n]] / length[pair];
+            return x + mean;
+        },
+        {table, tensor("ty", DType::I32, {s.b, s.q, s.k, longest}, type), tensor("len", DType::I32, {s.b, s.q, s.k}, length)});
 }
 
 Case sandwich(Random&, int which) {
@@ -119,8 +123,9 @@ Case sandwich(Random&, int which) {
         table.values.push_back(static_cast<double>(static_cast<float>(sum)));
     }
     for (int h = 0; h < s.h; ++h) ratio.values.push_back(static_cast<double>(static_cast<float>(s.h / (8.0 * (h + 1)))));
-    return score_case(s, [=](int, int h, int q, int k, double x) { return x + table.values[static_cast<size_t>(off + q - k)] * ratio.values[h]; },
-                      {table, ratio, scalar("off", off)});
+    return score_case(
+        s, [=](int, int h, int q, int k, double x) { return x + table.values[static_cast<size_t>(off + q - k)] * ratio.values[h]; },
+        {table, ratio, scalar("off", off)});
 }
 
 Case mla_rope(Random& random, int which) {
@@ -167,7 +172,8 @@ Case head_scale(Random& random, int which) {
 }
 
 Case trig(Random&, int which) {
-    return score_case(general(which), [](int b, int, int, int, double x) { return std::sin(std::cos(x)) + std::tan(static_cast<double>(b)); });
+    return score_case(general(which),
+                      [](int b, int, int, int, double x) { return std::sin(std::cos(x)) + std::tan(static_cast<double>(b)); });
 }
 
 Case log_activation(Random&, int which) {
@@ -193,10 +199,21 @@ Captured random_floats(Random& random, std::string name, std::vector<int64_t> sh
 }
 
 std::vector<GalleryTest> score_tests() {
-    return {{"alibi", alibi}, {"alibi_slopes", alibi_slopes}, {"softcap", softcap}, {"softcap_approx", softcap_approx},
-            {"relative_bias", relative_bias, 3}, {"graphormer_spatial", graphormer_spatial}, {"graphormer_edge", graphormer_edge},
-            {"sandwich", sandwich}, {"mla_rope", mla_rope}, {"swin_bias_2d", swin_bias_2d}, {"squared", squared},
-            {"times_two", times_two}, {"head_scale", head_scale}, {"trig", trig}, {"log_activation", log_activation}};
+    return {{"alibi", alibi},
+            {"alibi_slopes", alibi_slopes},
+            {"softcap", softcap},
+            {"softcap_approx", softcap_approx},
+            {"relative_bias", relative_bias, 3},
+            {"graphormer_spatial", graphormer_spatial},
+            {"graphormer_edge", graphormer_edge},
+            {"sandwich", sandwich},
+            {"mla_rope", mla_rope},
+            {"swin_bias_2d", swin_bias_2d},
+            {"squared", squared},
+            {"times_two", times_two},
+            {"head_scale", head_scale},
+            {"trig", trig},
+            {"log_activation", log_activation}};
 }
 
 }  // namespace numerics

@@ -23,8 +23,8 @@ public:
     explicit Specials(Checker& checker) : checker_(checker) {}
 
     /// `clauses` is the body of an attention, `params` its parameters.
-    void operator()(const std::string& label, const std::string& params, const std::string& clauses, const Case& c, const Checker::Edit& edit = {},
-                    Layout layout = Layout::Dense) {
+    void operator()(const std::string& label, const std::string& params, const std::string& clauses, const Case& c,
+                    const Checker::Edit& edit = {}, Layout layout = Layout::Dense) {
         if (!checker_.wanted(label)) return;
         if (auto program = open(label, params, clauses)) checker_.check(label, *program, c, ++seed_, edit, layout);
     }
@@ -54,7 +54,9 @@ Case choice_of(Shape shape, ScoreFn score, MaskFn mask = {}) {
     return c;
 }
 
-bool is_causal(int, int, int q, int k) { return q >= k; }
+bool is_causal(int, int, int q, int k) {
+    return q >= k;
+}
 
 void sizes(Checker& checker, Specials& specials) {
     const auto plain = specials.open("sizes", "", "");
@@ -63,7 +65,8 @@ void sizes(Checker& checker, Specials& specials) {
     const std::vector<int> lengths = checker.options().quick ? std::vector<int>{0, 1, 17} : std::vector<int>{0, 1, 2, 17, 129};
     uint32_t seed = 2000;
     int count = 0;
-    for (const auto& [d, dv] : {std::pair{1, 1}, {3, 3}, {64, 64}, {80, 80}, {128, 128}, {256, 256}, {512, 512}, {64, 128}, {7, 33}, {192, 128}})
+    for (const auto& [d, dv] :
+         {std::pair{1, 1}, {3, 3}, {64, 64}, {80, 80}, {128, 128}, {256, 256}, {512, 512}, {64, 128}, {7, 33}, {192, 128}})
         for (const int q : lengths)
             for (const int k : lengths) {
                 // The longest ones with the largest heads only once in a while: they add time, not cases.
@@ -83,17 +86,20 @@ void heads(Checker& checker, Specials& specials) {
         for (const auto& [q, k] : {std::pair{1, 70}, {19, 45}, {3, 300}})
             for (const Layout layout : {Layout::Dense, Layout::HeadsInner, Layout::Padded})
                 checker.check("heads and layouts", *program,
-                              case_of({.b = b, .h = h, .hkv = hkv, .q = q, .k = k, .d = 20, .dv = 36, .kvb = kvb},
-                                      [](int, int hh, int qq, int kk) { return qq + hh >= kk; },
-                                      [](int, int hh, int qq, int kk, double x) { return x + hh * (qq - kk) / 8.0; }),
+                              case_of(
+                                  {.b = b, .h = h, .hkv = hkv, .q = q, .k = k, .d = 20, .dv = 36, .kvb = kvb},
+                                  [](int, int hh, int qq, int kk) { return qq + hh >= kk; },
+                                  [](int, int hh, int qq, int kk, double x) { return x + hh * (qq - kk) / 8.0; }),
                               ++seed, {}, layout);
 }
 
 void empty_rows(Specials& specials) {
     const Shape s{.b = 2, .h = 4, .hkv = 2, .q = 75, .k = 140, .d = 32, .dv = 32, .kvb = 2};
-    specials("rows without keys", "", "mask = q % 3 == 1 and k > q + 5;", case_of(s, [](int, int, int q, int k) { return q % 3 == 1 && k > q + 5; }));
+    specials("rows without keys", "", "mask = q % 3 == 1 and k > q + 5;",
+             case_of(s, [](int, int, int q, int k) { return q % 3 == 1 && k > q + 5; }));
     specials("nothing at all", "n: i32 = 0", "mask = k < n;", case_of(s, [](int, int, int, int) { return false; }));
-    specials("one key each", "", "mask = k == (q * 7 + h) % K;", case_of(s, [s](int, int h, int q, int k) { return k == (q * 7 + h) % s.k; }));
+    specials("one key each", "", "mask = k == (q * 7 + h) % K;",
+             case_of(s, [s](int, int h, int q, int k) { return k == (q * 7 + h) % s.k; }));
     specials("minus infinity masks", "", "score = if (q + k) % 4 == 0 and q % 5 > 0 then score else -inf;",
              choice_of(s, [](int, int, int q, int k, double x) { return (q + k) % 4 == 0 && q % 5 > 0 ? x : -kInf; }));
 }
@@ -135,15 +141,20 @@ void huge_scores(Specials& specials) {
     const Shape s{.b = 1, .h = 2, .hkv = 1, .q = 40, .k = 200, .d = 16, .dv = 16, .kvb = 1};
     specials("uniform at -1e30", "", "score = -1e30;", choice_of(s, [](int, int, int, int, double) { return -kHuge; }));
     specials("uniform at 1e30", "", "score = 1e30;", choice_of(s, [](int, int, int, int, double) { return kHuge; }));
-    specials("uniform at -3e38", "", "score = -3e38;", choice_of(s, [](int, int, int, int, double) { return static_cast<double>(-3e38F); }));
+    specials("uniform at -3e38", "", "score = -3e38;",
+             choice_of(s, [](int, int, int, int, double) { return static_cast<double>(-3e38F); }));
     specials("huge and ordinary", "", "score = if k % 50 == 7 then 1e30 else if k % 50 == 8 then -1e30 else score;",
-             choice_of(s, [](int, int, int, int k, double x) { return k % 50 == 7 ? kHuge : k % 50 == 8 ? -kHuge : x; }));
+             choice_of(s, [](int, int, int, int k, double x) { return k % 50 == 7   ? kHuge
+                                                                      : k % 50 == 8 ? -kHuge
+                                                                                    : x; }));
     specials("huge late", "", "score = if k == K - 1 and q % 2 == 0 then 1e30 else score;",
              choice_of(s, [s](int, int, int q, int k, double x) { return k == s.k - 1 && q % 2 == 0 ? kHuge : x; }));
     specials("masked with -1e30", "", "score = if q >= k then score else -1e30;",
              choice_of(s, [](int, int, int q, int k, double x) { return q >= k ? x : -kHuge; }));
-    specials("rising scores", "", "score = score + f32(k) * 0.5;", case_of(s, {}, [](int, int, int, int k, double x) { return x + k * 0.5; }));
-    specials("falling scores", "", "score = score - f32(k) * 4.0;", case_of(s, {}, [](int, int, int, int k, double x) { return x - k * 4.0; }));
+    specials("rising scores", "", "score = score + f32(k) * 0.5;",
+             case_of(s, {}, [](int, int, int, int k, double x) { return x + k * 0.5; }));
+    specials("falling scores", "", "score = score - f32(k) * 4.0;",
+             case_of(s, {}, [](int, int, int, int k, double x) { return x - k * 4.0; }));
 }
 
 void long_rows(Specials& specials) {
@@ -172,8 +183,10 @@ void scales(Specials& specials) {
 void captured_types(Specials& specials) {
     const Shape s{.b = 1, .h = 2, .hkv = 2, .q = 45, .k = 77, .d = 16, .dv = 16, .kvb = 1};
     Random random(77);
-    for (const auto& [name, type, low, high] :
-         {std::tuple{"i32", DType::I32, -100000, 100000}, {"i16", DType::I16, -32768, 32767}, {"i8", DType::I8, -128, 127}, {"u8", DType::U8, 0, 255}}) {
+    for (const auto& [name, type, low, high] : {std::tuple{"i32", DType::I32, -100000, 100000},
+                                                {"i16", DType::I16, -32768, 32767},
+                                                {"i8", DType::I8, -128, 127},
+                                                {"u8", DType::U8, 0, 255}}) {
         std::vector<int> values(60);
         for (int& v : values) v = random.integer(low, high);
         Case c = case_of(s, {}, [values](int, int, int q, int k, double x) {
@@ -186,7 +199,7 @@ void captured_types(Specials& specials) {
     for (const auto& [name, type] : {std::pair{"f32", DType::F32}, {"f16", DType::F16}, {"bf16", DType::BF16}}) {
         std::vector<double> values(60);
         for (double& v : values) v = rounded(type, random.normal());
-        values[7] = rounded(type, 0x1p-20);   // subnormal in f16
+        values[7] = rounded(type, 0x1p-20);  // subnormal in f16
         Case c = case_of(s, {}, [values](int, int, int q, int k, double x) {
             const int i = k - q;
             return x + (i >= 0 && i < 60 ? values[i] : 0);
@@ -229,7 +242,8 @@ void launches(Checker& checker, Specials& specials) {
         checker.expect(one.o == many.o && one.lse == many.lse, label, "the result differs with " + std::to_string(threads) + " threads");
     }
     checker.expect(one.error.empty() && all.error.empty(), label, one.error + all.error);
-    checker.expect(all.stats.tiles_visited > 0 && all.stats.tiles_full == all.stats.tiles_visited, label, "without a mask every tile is full");
+    checker.expect(all.stats.tiles_visited > 0 && all.stats.tiles_full == all.stats.tiles_visited, label,
+                   "without a mask every tile is full");
     checker.expect(one.stats.tiles_visited * 10 < all.stats.tiles_visited * 8, label, "causal visits fewer tiles than no mask");
     checker.expect(none->run(level, DType::F32, in, {}).stats.tiles_visited == 0, label, "an empty mask visits no tile");
 }
@@ -243,13 +257,15 @@ void sensitivity(Checker& checker) {
         Inputs in = random_inputs(random, {.b = 1, .h = 1, .hkv = 1, .q = 16, .k = 256, .d = d, .dv = 64, .kvb = 1}, DType::F32);
         const Output exact = attention(in, {}, kF32);
         for (auto* values : {&in.q, &in.k})
-            for (double& x : *values) x = rounded(DType::F16, x);   // as many bits as tf32 has
+            for (double& x : *values) x = rounded(DType::F16, x);  // as many bits as tf32 has
         const Output coarse = attention(in, {}, kF32);
         double o_ratio = 0, lse_ratio = 0;
         for (size_t i = 0; i < exact.o.size(); ++i) o_ratio = std::max(o_ratio, std::fabs(coarse.o[i] - exact.o[i]) / exact.o_bound[i]);
-        for (size_t i = 0; i < exact.lse.size(); ++i) lse_ratio = std::max(lse_ratio, std::fabs(coarse.lse[i] - exact.lse[i]) / exact.lse_bound[i]);
+        for (size_t i = 0; i < exact.lse.size(); ++i)
+            lse_ratio = std::max(lse_ratio, std::fabs(coarse.lse[i] - exact.lse[i]) / exact.lse_bound[i]);
         checker.expect(o_ratio > 2 && lse_ratio > 1, label,
-                       "at D=" + std::to_string(d) + " its error is only " + std::to_string(o_ratio) + " (o) and " + std::to_string(lse_ratio) + " (lse) of the allowed");
+                       "at D=" + std::to_string(d) + " its error is only " + std::to_string(o_ratio) + " (o) and " +
+                           std::to_string(lse_ratio) + " (lse) of the allowed");
     }
 }
 

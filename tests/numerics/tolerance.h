@@ -24,13 +24,13 @@ namespace numerics {
 
 struct Precision {
     const char* name;
-    double u;         // accumulation
-    double weights;   // rounding of the weights before the product with V
-    double out;       // rounding of the output
-    double tiny;      // half the smallest subnormal of the output type
+    double u;        // accumulation
+    double weights;  // rounding of the weights before the product with V
+    double out;      // rounding of the output
+    double tiny;     // half the smallest subnormal of the output type
 };
 
-inline constexpr double kScoreOps = 16;   // c: more than any clause of the gallery has, function calls counted as four
+inline constexpr double kScoreOps = 16;  // c: more than any clause of the gallery has, function calls counted as four
 
 inline constexpr Precision kF32 = {"f32", 0x1p-24, 0, 0x1p-24, 0x1p-150};
 inline constexpr Precision kF16 = {"f16", 0x1p-24, 0, 0x1p-11, 0x1p-25};

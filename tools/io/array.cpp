@@ -75,8 +75,7 @@ flex::Status read(const std::filesystem::path& path, Arrays* out, Unreadable* un
     const std::string ending = path.extension().string();
     if (ending == ".npz") return read_npz(path, out, unreadable);
     if (ending == ".safetensors") return read_safetensors(path, out, unreadable);
-    if (ending != ".npy")
-        return {flex::Code::InvalidArgument, "the name must end in .npz, .npy or .safetensors"};
+    if (ending != ".npy") return {flex::Code::InvalidArgument, "the name must end in .npz, .npy or .safetensors"};
     std::vector<std::byte> bytes;
     if (flex::Status status = read_bytes(path, &bytes); !status.ok()) return status;
     Array array;

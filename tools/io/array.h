@@ -21,8 +21,8 @@ enum class FileType : uint8_t { F64, F32, F16, BF16, I64, I32, I16, I8, U64, U32
 
 struct Array {
     FileType type = FileType::F32;
-    std::vector<int64_t> shape;       // empty: 0-d
-    std::vector<std::byte> bytes;     // row-major, little-endian
+    std::vector<int64_t> shape;    // empty: 0-d
+    std::vector<std::byte> bytes;  // row-major, little-endian
 
     [[nodiscard]] int64_t count() const;
 };

@@ -22,7 +22,9 @@ struct Slot {
 };
 std::array<Slot, kSlots> slots;
 
-flex::Status system_error() { return {flex::Code::InvalidArgument, std::strerror(errno)}; }
+flex::Status system_error() {
+    return {flex::Code::InvalidArgument, std::strerror(errno)};
+}
 
 int take_slot(const std::string& name) {
     if (name.size() >= kMaxPath) return -1;
@@ -45,10 +47,12 @@ void remove_temporaries() {
 
 AtomicFile::AtomicFile(std::filesystem::path target) : target_(std::move(target)) {}
 
-AtomicFile::~AtomicFile() { abandon(); }
+AtomicFile::~AtomicFile() {
+    abandon();
+}
 
 flex::Status AtomicFile::open() {
-    struct stat existing {};
+    struct stat existing{};
     if (stat(target_.c_str(), &existing) == 0) {
         if (S_ISDIR(existing.st_mode)) return {flex::Code::InvalidArgument, "it is a directory"};
         // rename() would replace what must not be replaced: a file without write permission, or a device such as /dev/stdout.

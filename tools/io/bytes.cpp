@@ -11,7 +11,8 @@ flex::Status read_bytes(const std::filesystem::path& path, std::vector<std::byte
     std::error_code ignored;
     if (std::filesystem::is_directory(path, ignored)) return {flex::Code::InvalidArgument, "it is a directory"};
     // A device has no end and a pipe may have no writer.
-    if (std::filesystem::exists(path, ignored) && !std::filesystem::is_regular_file(path, ignored)) return {flex::Code::InvalidArgument, "it is no regular file"};
+    if (std::filesystem::exists(path, ignored) && !std::filesystem::is_regular_file(path, ignored))
+        return {flex::Code::InvalidArgument, "it is no regular file"};
     const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"), std::fclose);
     if (!file) return {flex::Code::InvalidArgument, std::strerror(errno)};
     // The size is only a hint; memory grows with what is really read.

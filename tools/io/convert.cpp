@@ -21,7 +21,9 @@ void store(Array& array, int64_t i, T value) {
     std::memcpy(array.bytes.data() + static_cast<size_t>(i) * sizeof(T), &value, sizeof(T));
 }
 
-float bf16_to_f32(uint16_t bits) { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
+float bf16_to_f32(uint16_t bits) {
+    return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
+}
 
 /// Every integer type but u64 fits i64; u64 above INT64_MAX is the one exception, told apart by `unsigned_high`.
 int64_t integer(const Array& array, int64_t i, bool* unsigned_high) {
@@ -89,7 +91,9 @@ Array like(const Array& in, FileType type) {
 
 }  // namespace
 
-uint16_t to_f16(double value) { return std::bit_cast<uint16_t>(static_cast<_Float16>(value)); }
+uint16_t to_f16(double value) {
+    return std::bit_cast<uint16_t>(static_cast<_Float16>(value));
+}
 
 uint16_t to_bf16(double value) {
     if (std::isnan(value)) return 0x7fc0;
@@ -116,8 +120,12 @@ FileType file_type(flex::DType type) {
     return FileType::F32;
 }
 
-bool is_float(FileType type) { return type <= FileType::BF16; }
-bool is_integer(FileType type) { return !is_float(type) && type != FileType::Bool; }
+bool is_float(FileType type) {
+    return type <= FileType::BF16;
+}
+bool is_integer(FileType type) {
+    return !is_float(type) && type != FileType::Bool;
+}
 
 double element(const Array& array, int64_t i) {
     switch (array.type) {

@@ -24,7 +24,7 @@ namespace flexc::io {
 
 struct ConvertFault {
     enum class Kind { None, OtherKind, Inexact } kind = Kind::None;
-    int64_t at = 0;   // Inexact: the first element that `type` cannot hold
+    int64_t at = 0;  // Inexact: the first element that `type` cannot hold
 };
 /// Floats to floats and integers to integers, if every element keeps its value (NaN stays NaN); bool only to bool.
 [[nodiscard]] ConvertFault convert_exact(const Array& in, FileType type, Array* out);

@@ -16,8 +16,8 @@ namespace flexc::io {
 flex::Status read_bytes(const std::filesystem::path& path, std::vector<std::byte>* out);
 
 struct NpyResult {
-    std::string error;               // empty: read
-    bool unsupported_type = false;   // the file is well formed, but its element type is none of FileType
+    std::string error;              // empty: read
+    bool unsupported_type = false;  // the file is well formed, but its element type is none of FileType
 };
 /// One .npy file, versions 1 to 3; big-endian and Fortran order are converted.
 [[nodiscard]] NpyResult parse_npy(std::span<const std::byte> bytes, Array* out);

@@ -11,10 +11,10 @@ namespace {
 
 constexpr std::string_view kMagic = "\x93NUMPY";
 constexpr size_t kMaxHeader = 1 << 20;
-constexpr size_t kMaxDims = 32;   // NumPy's own limit up to version 1
+constexpr size_t kMaxDims = 32;  // NumPy's own limit up to version 1
 
 struct Header {
-    std::string descr;      // empty: a structured type
+    std::string descr;  // empty: a structured type
     bool fortran = false;
     std::vector<int64_t> shape;
 };
@@ -84,7 +84,7 @@ private:
             const auto [end, error] = std::from_chars(text_.data() + at_, text_.data() + text_.size(), value);
             if (error != std::errc() || value < 0 || out->size() == kMaxDims) return false;
             at_ = static_cast<size_t>(end - text_.data());
-            take('L');   // Python 2 wrote long integers so
+            take('L');  // Python 2 wrote long integers so
             out->push_back(value);
             if (!take(',') && peek() != ')') return false;
         }

@@ -22,7 +22,9 @@ struct ArchiveCloser {
 };
 using ArchivePtr = std::unique_ptr<zip_t, ArchiveCloser>;
 
-flex::Status invalid(std::string text) { return {flex::Code::InvalidArgument, std::move(text)}; }
+flex::Status invalid(std::string text) {
+    return {flex::Code::InvalidArgument, std::move(text)};
+}
 
 std::string zip_error(int code) {
     zip_error_t error;
@@ -39,7 +41,8 @@ flex::Status read_member(zip_t* archive, zip_uint64_t index, const zip_stat_t& i
     if (info.encryption_method != ZIP_EM_NONE) return invalid("member `" + name + "` is encrypted");
     if (info.comp_method != ZIP_CM_STORE && info.comp_method != ZIP_CM_DEFLATE)
         return invalid("member `" + name + "` is compressed by a method other than deflate");
-    if (info.size / kMaxExpansion > info.comp_size) return invalid("member `" + name + "` claims a size that its compressed bytes cannot have");
+    if (info.size / kMaxExpansion > info.comp_size)
+        return invalid("member `" + name + "` claims a size that its compressed bytes cannot have");
     const std::unique_ptr<zip_file_t, int (*)(zip_file_t*)> file(zip_fopen_index(archive, index, 0), zip_fclose);
     if (!file) return invalid("member `" + name + "`: " + zip_strerror(archive));
     // Grown as data really arrives, so that a false size in the directory costs no memory.
@@ -68,7 +71,7 @@ flex::Status read_npz(const std::filesystem::path& path, Arrays* out, Unreadable
     if (std::filesystem::is_directory(path, ignored)) return invalid("it is a directory");
     // A device has no end and a pipe may have no writer.
     if (std::filesystem::exists(path, ignored) && !std::filesystem::is_regular_file(path, ignored)) return invalid("it is no regular file");
-    if (access(path.c_str(), R_OK) != 0) return invalid(std::strerror(errno));   // in the words of the other readers
+    if (access(path.c_str(), R_OK) != 0) return invalid(std::strerror(errno));  // in the words of the other readers
     int code = 0;
     const ArchivePtr archive(zip_open(path.c_str(), ZIP_RDONLY | ZIP_CHECKCONS, &code));
     if (!archive) return invalid(zip_error(code));
@@ -76,7 +79,8 @@ flex::Status read_npz(const std::filesystem::path& path, Arrays* out, Unreadable
     if (members < 0 || static_cast<zip_uint64_t>(members) > kMaxMembers) return invalid("the archive has too many members");
     for (zip_uint64_t i = 0; i < static_cast<zip_uint64_t>(members); ++i) {
         zip_stat_t info;
-        if (zip_stat_index(archive.get(), i, 0, &info) != 0 || !(info.valid & ZIP_STAT_NAME)) return invalid("the archive's directory is damaged");
+        if (zip_stat_index(archive.get(), i, 0, &info) != 0 || !(info.valid & ZIP_STAT_NAME))
+            return invalid("the archive's directory is damaged");
         std::string name = info.name;
         if (!name.ends_with(".npy")) continue;
         std::vector<std::byte> bytes;
@@ -108,7 +112,7 @@ flex::Status write_npz(const std::filesystem::path& path, const Arrays& arrays) 
         zip_source_free(sink);
         return {flex::Code::OutOfMemory, zip_error_strerror(&error)};
     }
-    std::vector<std::vector<std::byte>> members;   // must outlive zip_close
+    std::vector<std::vector<std::byte>> members;  // must outlive zip_close
     members.reserve(arrays.size());
     for (const auto& [name, array] : arrays) {
         members.push_back(format_npy(array.type == FileType::BF16 ? widen_bf16(array) : array));

@@ -12,16 +12,18 @@ namespace {
 
 using nlohmann::json;
 
-constexpr uint64_t kMaxHeader = uint64_t{100} << 20;   // the limit of the reference implementation
+constexpr uint64_t kMaxHeader = uint64_t{100} << 20;  // the limit of the reference implementation
 
 constexpr struct {
     const char* name;
     FileType type;
-} kTypes[] = {{"F64", FileType::F64}, {"F32", FileType::F32}, {"F16", FileType::F16}, {"BF16", FileType::BF16}, {"I64", FileType::I64},
-              {"I32", FileType::I32}, {"I16", FileType::I16}, {"I8", FileType::I8},   {"U64", FileType::U64},   {"U32", FileType::U32},
+} kTypes[] = {{"F64", FileType::F64}, {"F32", FileType::F32}, {"F16", FileType::F16},  {"BF16", FileType::BF16}, {"I64", FileType::I64},
+              {"I32", FileType::I32}, {"I16", FileType::I16}, {"I8", FileType::I8},    {"U64", FileType::U64},   {"U32", FileType::U32},
               {"U16", FileType::U16}, {"U8", FileType::U8},   {"BOOL", FileType::Bool}};
 
-flex::Status invalid(std::string text) { return {flex::Code::InvalidArgument, std::move(text)}; }
+flex::Status invalid(std::string text) {
+    return {flex::Code::InvalidArgument, std::move(text)};
+}
 
 /// Null if it is not a non-negative integer that fits.
 std::optional<uint64_t> natural(const json& value) {
@@ -50,7 +52,8 @@ flex::Status read_safetensors(const std::filesystem::path& path, Arrays* out, Un
     const json header = json::parse(text, text + length, note_keys, false);
     if (!header.is_object()) return invalid("the header is no JSON object");
     std::sort(keys.begin(), keys.end());
-    if (const auto twice = std::adjacent_find(keys.begin(), keys.end()); twice != keys.end()) return invalid("two arrays are named `" + *twice + "`");
+    if (const auto twice = std::adjacent_find(keys.begin(), keys.end()); twice != keys.end())
+        return invalid("two arrays are named `" + *twice + "`");
 
     const std::span<const std::byte> data = std::span<const std::byte>(bytes).subspan(8 + length);
     std::vector<std::pair<uint64_t, uint64_t>> ranges;
@@ -81,8 +84,8 @@ flex::Status read_safetensors(const std::filesystem::path& path, Arrays* out, Un
         }
         const auto need = checked_bytes(array.shape, size_of(array.type));
         if (!need || *need != *end - *begin)
-            return invalid(where + "the shape " + shape_text(array.shape) + " of " + dtype + " does not match its " + std::to_string(*end - *begin) +
-                           " bytes");
+            return invalid(where + "the shape " + shape_text(array.shape) + " of " + dtype + " does not match its " +
+                           std::to_string(*end - *begin) + " bytes");
         array.bytes.assign(data.begin() + static_cast<ptrdiff_t>(*begin), data.begin() + static_cast<ptrdiff_t>(*end));
         if (array.type == FileType::Bool)
             for (std::byte& b : array.bytes) b = b == std::byte{0} ? std::byte{0} : std::byte{1};
@@ -99,7 +102,8 @@ flex::Status write_safetensors(const std::filesystem::path& path, const Arrays& 
     std::vector<const Arrays::value_type*> order;
     for (const auto& entry : arrays) order.push_back(&entry);
     std::sort(order.begin(), order.end(), [](const auto* a, const auto* b) {
-        return std::pair(size_of(b->second.type), std::string_view(a->first)) < std::pair(size_of(a->second.type), std::string_view(b->first));
+        return std::pair(size_of(b->second.type), std::string_view(a->first)) <
+               std::pair(size_of(a->second.type), std::string_view(b->first));
     });
     json header = json::object();
     size_t at = 0;

@@ -36,7 +36,9 @@ std::string escape(std::string_view text) {
     return out;
 }
 
-std::string hex(Colour c) { return fmt::format("#{:02x}{:02x}{:02x}", c.r, c.g, c.b); }
+std::string hex(Colour c) {
+    return fmt::format("#{:02x}{:02x}{:02x}", c.r, c.g, c.b);
+}
 
 }  // namespace
 
@@ -78,9 +80,12 @@ void SvgCanvas::rect(int x, int y, int width, int height, Colour colour) {
 
 void SvgCanvas::text(int x, int y, std::string_view text, Anchor anchor, Colour colour) {
     const char* name = anchor == Anchor::Start ? "start" : anchor == Anchor::Middle ? "middle" : "end";
-    body_ += fmt::format("<text x=\"{}\" y=\"{}\" text-anchor=\"{}\" fill=\"{}\">{}</text>\n", x, y + kGlyphHeight - 1, name, hex(colour), escape(text));
+    body_ += fmt::format("<text x=\"{}\" y=\"{}\" text-anchor=\"{}\" fill=\"{}\">{}</text>\n", x, y + kGlyphHeight - 1, name, hex(colour),
+                         escape(text));
 }
 
-std::string SvgCanvas::finish() const { return body_ + "</svg>\n"; }
+std::string SvgCanvas::finish() const {
+    return body_ + "</svg>\n";
+}
 
 }  // namespace flexc::picture

@@ -19,7 +19,7 @@ public:
     virtual void text(int x, int y, std::string_view text, Anchor anchor, Colour colour) = 0;
 };
 
-inline constexpr int kGlyphWidth = 12;    // 5 x 7 dots and a gap, two pixels a dot
+inline constexpr int kGlyphWidth = 12;  // 5 x 7 dots and a gap, two pixels a dot
 inline constexpr int kGlyphHeight = 14;
 
 class PixelCanvas : public Canvas {

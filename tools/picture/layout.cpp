@@ -10,24 +10,26 @@ namespace {
 constexpr Colour kInk{0x1f, 0x24, 0x2b};
 constexpr Colour kSoft{0x5c, 0x65, 0x70};
 constexpr Colour kFrame{0x8a, 0x92, 0x9c};
-constexpr Colour kTileLine{0xd5, 0x5e, 0x00};   // vermilion: seen on both blue and grey
-constexpr int kPlot = 512;        // aimed at, for the longer side of a plot; halved when there are several panels
+constexpr Colour kTileLine{0xd5, 0x5e, 0x00};  // vermilion: seen on both blue and grey
+constexpr int kPlot = 512;                     // aimed at, for the longer side of a plot; halved when there are several panels
 constexpr int kMargin = 20;
-constexpr int kGap = 28;          // between panels
+constexpr int kGap = 28;  // between panels
 constexpr int kTitle = 2 * (kGlyphHeight + 8);
-constexpr int kAxis = kGlyphHeight + 12;   // tick labels and marks above the plot
+constexpr int kAxis = kGlyphHeight + 12;  // tick labels and marks above the plot
 constexpr int kLegend = 30 + kGlyphHeight;
 constexpr int kPanelsInRow = 4;
 
 struct Panel {
     int cell_w = 1, cell_h = 1;
-    int left = 0;                 // room for the q labels
-    int width = 0, height = 0;    // everything
+    int left = 0;               // room for the q labels
+    int width = 0, height = 0;  // everything
     [[nodiscard]] int plot_w(const Picture& p) const { return cell_w * p.cols; }
     [[nodiscard]] int plot_h(const Picture& p) const { return cell_h * p.rows; }
 };
 
-int text_width(const std::string& text) { return static_cast<int>(text.size()) * kGlyphWidth; }
+int text_width(const std::string& text) {
+    return static_cast<int>(text.size()) * kGlyphWidth;
+}
 
 Panel measure(const Picture& p, bool single) {
     Panel out;
@@ -66,7 +68,7 @@ std::vector<Placed> place(const std::vector<Picture>& panels, Size* size) {
         size->height = std::max(size->height, y + row_height + kLegend + kMargin);
         out.push_back(placed);
     }
-    size->width = std::max(size->width, 420);   // the legend
+    size->width = std::max(size->width, 420);  // the legend
     return out;
 }
 
@@ -145,7 +147,8 @@ void draw_legend(const std::vector<Picture>& panels, int x, int y, ValueRange ra
     canvas.text(x, y, low, Anchor::Start, kInk);
     x += text_width(low) + 4;
     canvas.rect(x - 1, y - 1, kBar + 2, kGlyphHeight + 2, kFrame);
-    for (int i = 0; i < kBar; ++i) canvas.rect(x + i, y, 1, kGlyphHeight, score_colour(range.low + (range.high - range.low) * i / (kBar - 1), range));
+    for (int i = 0; i < kBar; ++i)
+        canvas.rect(x + i, y, 1, kGlyphHeight, score_colour(range.low + (range.high - range.low) * i / (kBar - 1), range));
     if (range.low < 0 && range.high > 0) {
         const int zero = x + static_cast<int>(std::lround(-range.low / (range.high - range.low) * (kBar - 1)));
         canvas.rect(zero, y + kGlyphHeight + 1, 1, 4, kFrame);

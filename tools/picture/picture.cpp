@@ -37,7 +37,9 @@ Picture Picture::sized(int64_t q_begin, int64_t q_end, int64_t k_begin, int64_t 
     return p;
 }
 
-double Picture::share(int row, int col) const { return kept[at(row, col)] / total[at(row, col)]; }
+double Picture::share(int row, int col) const {
+    return kept[at(row, col)] / total[at(row, col)];
+}
 
 double Picture::value(int row, int col) const {
     const size_t i = at(row, col);
@@ -56,7 +58,8 @@ Picture shrink(const Picture& picture, int rows, int cols) {
     out.sum.assign(cells, 0);
     for (int r = 0; r < picture.rows; ++r) {
         for (int c = 0; c < picture.cols; ++c) {
-            const size_t to = out.at(static_cast<int>(int64_t{r} * rows / picture.rows), static_cast<int>(int64_t{c} * cols / picture.cols));
+            const size_t to =
+                out.at(static_cast<int>(int64_t{r} * rows / picture.rows), static_cast<int>(int64_t{c} * cols / picture.cols));
             const size_t from = picture.at(r, c);
             out.total[to] += picture.total[from];
             out.kept[to] += picture.kept[from];
@@ -88,7 +91,9 @@ ValueRange value_range(const std::vector<Picture>& panels) {
     return range.low <= range.high ? range : ValueRange{};
 }
 
-Colour mask_colour(double share) { return mix(kMasked, kKept, share); }
+Colour mask_colour(double share) {
+    return mix(kMasked, kKept, share);
+}
 
 Colour score_colour(double value, ValueRange range) {
     constexpr Colour kNegative[] = {{0xf7, 0xf7, 0xf7}, {0x92, 0xc5, 0xde}, {0x43, 0x93, 0xc3}, {0x05, 0x30, 0x61}};
@@ -114,6 +119,8 @@ std::vector<int64_t> ticks(int64_t begin, int64_t end, int count) {
     return out;
 }
 
-std::string value_text(double value) { return fmt::format("{:.4g}", value == 0 ? 0.0 : value); }
+std::string value_text(double value) {
+    return fmt::format("{:.4g}", value == 0 ? 0.0 : value);
+}
 
 }  // namespace flexc::picture

@@ -13,10 +13,10 @@
 namespace flexc::picture {
 
 struct Picture {
-    std::string title;                     // "causal"
-    std::string subtitle;                  // "b 0, h 2: 50.4 % kept"
+    std::string title;     // "causal"
+    std::string subtitle;  // "b 0, h 2: 50.4 % kept"
     bool is_score = false;
-    int64_t q_begin = 0, q_end = 0;        // the elements shown
+    int64_t q_begin = 0, q_end = 0;  // the elements shown
     int64_t k_begin = 0, k_end = 0;
     int rows = 0, cols = 0;                // cells; row r covers queries [q_edge(r), q_edge(r + 1))
     std::vector<double> total, kept, sum;  // one a cell, row-major: elements, elements kept, sum of the scores kept
@@ -26,7 +26,9 @@ struct Picture {
     static Picture sized(int64_t q_begin, int64_t q_end, int64_t k_begin, int64_t k_end, int limit);
     [[nodiscard]] int64_t q_edge(int row) const { return q_begin + (q_end - q_begin) * row / rows; }
     [[nodiscard]] int64_t k_edge(int col) const { return k_begin + (k_end - k_begin) * col / cols; }
-    [[nodiscard]] size_t at(int row, int col) const { return static_cast<size_t>(row) * static_cast<size_t>(cols) + static_cast<size_t>(col); }
+    [[nodiscard]] size_t at(int row, int col) const {
+        return static_cast<size_t>(row) * static_cast<size_t>(cols) + static_cast<size_t>(col);
+    }
     /// The share kept, in [0, 1].
     [[nodiscard]] double share(int row, int col) const;
     /// The mean score of what is kept; NaN if nothing is.
@@ -53,7 +55,7 @@ struct Colour {
 /// Blue below 0, white at 0, orange above; told apart with every kind of colour blindness.
 [[nodiscard]] Colour score_colour(double value, ValueRange range);
 [[nodiscard]] Colour cell_colour(const Picture& picture, int row, int col, ValueRange range);
-inline constexpr Colour kMaskedScore{0xb4, 0xb8, 0xbe};   // masked, in a score picture: no colour of the scale
+inline constexpr Colour kMaskedScore{0xb4, 0xb8, 0xbe};  // masked, in a score picture: no colour of the scale
 
 /// Multiples of a power of two inside [begin, end), at most about `count`.
 [[nodiscard]] std::vector<int64_t> ticks(int64_t begin, int64_t end, int count);
@@ -63,7 +65,7 @@ inline constexpr Colour kMaskedScore{0xb4, 0xb8, 0xbe};   // masked, in a score 
 enum class TerminalColour : uint8_t { None, Ansi256, TrueColour };
 struct Terminal {
     int width = 80;
-    TerminalColour colour = TerminalColour::None;   // None: ASCII letters only
+    TerminalColour colour = TerminalColour::None;  // None: ASCII letters only
 };
 /// What stdout is: colours only on a terminal and without NO_COLOR; width from the terminal, then $COLUMNS, then 80.
 [[nodiscard]] Terminal terminal();

@@ -20,7 +20,7 @@ bool encode(std::FILE* file, const PixelCanvas& canvas) {
     png_init_io(png, file);
     png_set_IHDR(png, info, static_cast<png_uint_32>(canvas.width()), static_cast<png_uint_32>(canvas.height()), 8, PNG_COLOR_TYPE_RGB,
                  PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
-    png_set_filter(png, PNG_FILTER_TYPE_BASE, PNG_FILTER_NONE);   // flat colours compress best as they are
+    png_set_filter(png, PNG_FILTER_TYPE_BASE, PNG_FILTER_NONE);  // flat colours compress best as they are
     png_write_info(png, info);
     static_assert(sizeof(Colour) == 3, "a row of colours is a row of RGB bytes");
     for (int y = 0; y < canvas.height(); ++y) png_write_row(png, reinterpret_cast<png_const_bytep>(canvas.row(y)));

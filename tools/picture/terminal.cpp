@@ -14,11 +14,13 @@
 namespace flexc::picture {
 namespace {
 
-constexpr int kLeast = 16;      // cells a side, however narrow the terminal
+constexpr int kLeast = 16;  // cells a side, however narrow the terminal
 constexpr int kMostLines = 32;
 
 /// Room for the labels of q, and for `q\k` above them.
-int label_width(const Picture& p) { return std::max(3, static_cast<int>(std::to_string(p.q_end - 1).size()) + 1); }
+int label_width(const Picture& p) {
+    return std::max(3, static_cast<int>(std::to_string(p.q_end - 1).size()) + 1);
+}
 
 std::string colour_code(Colour c, bool background, TerminalColour mode) {
     if (mode == TerminalColour::TrueColour) return fmt::format("\x1b[{};2;{};{};{}m", background ? 48 : 38, c.r, c.g, c.b);
@@ -89,13 +91,13 @@ std::string draw_panel(const Picture& full, const Terminal& terminal, ValueRange
             if (at >= y && at < y + step && name.empty()) name = std::to_string(mark);
         }
         out += fmt::format("{:>{}} ", name, label);
-        std::string before;   // the colours in force: a change is written, a run is not
+        std::string before;  // the colours in force: a change is written, a run is not
         for (int c = 0; c < p.cols; ++c) {
             if (!colour) {
                 out.append(static_cast<size_t>(zoom), letter(p, upper, c, range));
                 continue;
             }
-            const bool half = y + 1 >= pixel_rows;   // an odd number of rows: the last line has no lower half
+            const bool half = y + 1 >= pixel_rows;  // an odd number of rows: the last line has no lower half
             const std::string now = colour_code(cell_colour(p, upper, c, range), false, terminal.colour) +
                                     (half ? "\x1b[49m" : colour_code(cell_colour(p, lower, c, range), true, terminal.colour));
             if (now != before) out += now;

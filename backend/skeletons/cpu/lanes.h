@@ -26,31 +26,71 @@ struct __attribute__((packed, aligned(4), may_alias)) UnalignedF {
 #define FLEX_INLINE static inline __attribute__((always_inline))
 #define FLEX_UNROLL _Pragma("clang loop unroll(full)")
 
-FLEX_INLINE F load(const float* p) { return reinterpret_cast<const UnalignedF*>(p)->v; }
-FLEX_INLINE void store(float* p, F v) { reinterpret_cast<UnalignedF*>(p)->v = v; }
+FLEX_INLINE F load(const float* p) {
+    return reinterpret_cast<const UnalignedF*>(p)->v;
+}
+FLEX_INLINE void store(float* p, F v) {
+    reinterpret_cast<UnalignedF*>(p)->v = v;
+}
 
-FLEX_INLINE I bits(F v) { return __builtin_bit_cast(I, v); }
-FLEX_INLINE F from_bits(I v) { return __builtin_bit_cast(F, v); }
-FLEX_INLINE L bits(D v) { return __builtin_bit_cast(L, v); }
-FLEX_INLINE D from_bits(L v) { return __builtin_bit_cast(D, v); }
+FLEX_INLINE I bits(F v) {
+    return __builtin_bit_cast(I, v);
+}
+FLEX_INLINE F from_bits(I v) {
+    return __builtin_bit_cast(F, v);
+}
+FLEX_INLINE L bits(D v) {
+    return __builtin_bit_cast(L, v);
+}
+FLEX_INLINE D from_bits(L v) {
+    return __builtin_bit_cast(D, v);
+}
 
-FLEX_INLINE F splat(float x) { return F(x); }
-FLEX_INLINE F to_float(I v) { return __builtin_convertvector(v, F); }
-FLEX_INLINE F to_float(D v) { return __builtin_convertvector(v, F); }
-FLEX_INLINE D to_double(F v) { return __builtin_convertvector(v, D); }
-FLEX_INLINE D to_double(I v) { return __builtin_convertvector(v, D); }
-FLEX_INLINE I to_int(F v) { return __builtin_convertvector(v, I); }
-FLEX_INLINE L widen(I v) { return __builtin_convertvector(v, L); }
-FLEX_INLINE I narrow(L v) { return __builtin_convertvector(v, I); }
+FLEX_INLINE F splat(float x) {
+    return F(x);
+}
+FLEX_INLINE F to_float(I v) {
+    return __builtin_convertvector(v, F);
+}
+FLEX_INLINE F to_float(D v) {
+    return __builtin_convertvector(v, F);
+}
+FLEX_INLINE D to_double(F v) {
+    return __builtin_convertvector(v, D);
+}
+FLEX_INLINE D to_double(I v) {
+    return __builtin_convertvector(v, D);
+}
+FLEX_INLINE I to_int(F v) {
+    return __builtin_convertvector(v, I);
+}
+FLEX_INLINE L widen(I v) {
+    return __builtin_convertvector(v, L);
+}
+FLEX_INLINE I narrow(L v) {
+    return __builtin_convertvector(v, I);
+}
 
-FLEX_INLINE F select(I condition, F yes, F no) { return condition ? yes : no; }
-FLEX_INLINE I select(I condition, I yes, I no) { return condition ? yes : no; }
-FLEX_INLINE D select(L condition, D yes, D no) { return condition ? yes : no; }
-FLEX_INLINE bool any(I condition) { return __builtin_reduce_or(condition) != 0; }
+FLEX_INLINE F select(I condition, F yes, F no) {
+    return condition ? yes : no;
+}
+FLEX_INLINE I select(I condition, I yes, I no) {
+    return condition ? yes : no;
+}
+FLEX_INLINE D select(L condition, D yes, D no) {
+    return condition ? yes : no;
+}
+FLEX_INLINE bool any(I condition) {
+    return __builtin_reduce_or(condition) != 0;
+}
 
 // The second operand where either is NaN, as the instructions minps and maxps.
-FLEX_INLINE F min(F a, F b) { return select(a < b, a, b); }
-FLEX_INLINE F max(F a, F b) { return select(a > b, a, b); }
+FLEX_INLINE F min(F a, F b) {
+    return select(a < b, a, b);
+}
+FLEX_INLINE F max(F a, F b) {
+    return select(a > b, a, b);
+}
 
 // a * b + c, rounded once where the level has FMA, else twice.
 template <class V>
@@ -62,8 +102,12 @@ FLEX_INLINE V madd(V a, V b, V c) {
 #endif
 }
 
-FLEX_INLINE F abs(F x) { return from_bits(bits(x) & 0x7fffffff); }
-FLEX_INLINE I sign_bit(F x) { return bits(x) & int32_t(0x80000000); }
+FLEX_INLINE F abs(F x) {
+    return from_bits(bits(x) & 0x7fffffff);
+}
+FLEX_INLINE I sign_bit(F x) {
+    return bits(x) & int32_t(0x80000000);
+}
 
 // The horizontal reductions halve the vector: one order on every compiler.
 template <class V>

@@ -25,13 +25,23 @@ namespace flexmath {
 
 constexpr float kInf = __builtin_inff();
 
-FLEX_INLINE F nan_like(F x) { return x + from_bits(I(0x7fc00000)); }
+FLEX_INLINE F nan_like(F x) {
+    return x + from_bits(I(0x7fc00000));
+}
 
-#if FLEX_HAS_FMA   // the levels with FMA have a rounding instruction too
-FLEX_INLINE F floor(F x) { return __builtin_elementwise_floor(x); }
-FLEX_INLINE F ceil(F x) { return __builtin_elementwise_ceil(x); }
-FLEX_INLINE F round(F x) { return __builtin_elementwise_roundeven(x); }
-FLEX_INLINE D round(D x) { return __builtin_elementwise_roundeven(x); }
+#if FLEX_HAS_FMA  // the levels with FMA have a rounding instruction too
+FLEX_INLINE F floor(F x) {
+    return __builtin_elementwise_floor(x);
+}
+FLEX_INLINE F ceil(F x) {
+    return __builtin_elementwise_ceil(x);
+}
+FLEX_INLINE F round(F x) {
+    return __builtin_elementwise_roundeven(x);
+}
+FLEX_INLINE D round(D x) {
+    return __builtin_elementwise_roundeven(x);
+}
 #else
 // Adding and subtracting 2^23 (f64: 2^52) rounds to an integer, half to even; larger values are integers already.
 FLEX_INLINE F round(F x) {
@@ -47,11 +57,15 @@ FLEX_INLINE F ceil(F x) {
     const F r = round(x);
     return from_bits(bits(select(r < x, r + 1.0f, r)) | (sign_bit(x)));
 }
-FLEX_INLINE D round(D x) { return (x + 0x1.8p52) - 0x1.8p52; }   // only for |x| < 2^51
+FLEX_INLINE D round(D x) {
+    return (x + 0x1.8p52) - 0x1.8p52;
+}  // only for |x| < 2^51
 #endif
 
 // 2^n for -126 <= n <= 127.
-FLEX_INLINE F power_of_two(I n) { return from_bits((n + 127) << 23); }
+FLEX_INLINE F power_of_two(I n) {
+    return from_bits((n + 127) << 23);
+}
 
 // p * 2^n for n in [-152, 130], correct at both ends of the range: one factor could overflow or lose bits too early.
 FLEX_INLINE F scale(F p, I n) {
@@ -69,7 +83,7 @@ FLEX_INLINE F exp2_polynomial(F r) {
 }
 
 FLEX_INLINE F exp2(F x) {
-    x = select(x > 129.0f, F(129.0f), select(x < -151.0f, F(-151.0f), x));   // keeps NaN
+    x = select(x > 129.0f, F(129.0f), select(x < -151.0f, F(-151.0f), x));  // keeps NaN
     const F n = (x + 0x1.8p23f) - 0x1.8p23f;
     return scale(exp2_polynomial(x - n), bits(x + 0x1.8p23f) - 0x4b400000);
 }
@@ -81,8 +95,8 @@ FLEX_INLINE F exp2(F x) {
 FLEX_INLINE F weight(F s, F m) {
     constexpr float kLog2e = 1.44269504088896340736f;
     F x = s - m;
-    x = select(x < -87.3f, F(-87.3f), x);   // 2^-125.95: its factor is 0; keeps NaN
-    constexpr float kShift = 0x1.8p23f + 126.0f;   // the low bits of x log2 e + kShift are the biased exponent of half the power of two
+    x = select(x < -87.3f, F(-87.3f), x);         // 2^-125.95: its factor is 0; keeps NaN
+    constexpr float kShift = 0x1.8p23f + 126.0f;  // the low bits of x log2 e + kShift are the biased exponent of half the power of two
     const F shifted = madd(x, F(kLog2e), F(kShift));
     const F r = madd(x, F(kLog2e), kShift - shifted);
     F p = madd(r, F(2 * 1.326472731e-03f), F(2 * 9.671512991e-03f));
@@ -97,7 +111,7 @@ FLEX_INLINE F exp(F x) {
     x = select(x > 89.0f, F(89.0f), select(x < -104.5f, F(-104.5f), x));
     const F shifted = madd(x, F(1.44269504f), F(0x1.8p23f));
     const F n = shifted - 0x1.8p23f;
-    F r = madd(n, F(-0.693359375f), x);          // exact: 10 bits times 8
+    F r = madd(n, F(-0.693359375f), x);  // exact: 10 bits times 8
     r = madd(n, F(2.12194440e-4f), r);
     F p = madd(r, F(1.979029835e-04f), F(1.394470363e-03f));
     p = madd(p, r, F(8.333497341e-03f));
@@ -114,7 +128,7 @@ struct LogParts {
 };
 FLEX_INLINE LogParts log_parts(F x) {
     const I subnormal = x < 0x1p-126f;
-    const I b = bits(select(subnormal, x * 0x1p23f, x)) - 0x3f3504f3;   // sqrt 1/2
+    const I b = bits(select(subnormal, x * 0x1p23f, x)) - 0x3f3504f3;  // sqrt 1/2
     const I e = b >> 23;
     const F f = from_bits((b & 0x7fffff) + 0x3f3504f3) - 1.0f;
     const F z = f * f;
@@ -131,7 +145,7 @@ FLEX_INLINE LogParts log_parts(F x) {
 FLEX_INLINE F log_special(F x, F result) {
     result = select(x == 0.0f, F(-kInf), result);
     result = select(x < 0.0f, F(__builtin_nanf("")), result);
-    return select(x < kInf, result, x);   // +inf and NaN
+    return select(x < kInf, result, x);  // +inf and NaN
 }
 FLEX_INLINE F log(F x) {
     const LogParts parts = log_parts(x);
@@ -167,7 +181,7 @@ FLEX_INLINE F divide(F n, F d) {
 FLEX_INLINE F tanh(F x) {
     constexpr float kScale = -2.0f * 1.44269504088896340736f;
     F a = abs(x);
-    a = select(a > 10.0f, F(10.0f), a);   // keeps NaN
+    a = select(a > 10.0f, F(10.0f), a);  // keeps NaN
     const F shifted = madd(a, F(kScale), F(0x1.8p23f + 127.0f));
     const F r = madd(a, F(kScale), (0x1.8p23f + 127.0f) - shifted);
     F q = madd(r, F(1.540351223e-04f), F(1.339073526e-03f));
@@ -177,7 +191,7 @@ FLEX_INLINE F tanh(F x) {
     q = madd(r, F(6.931471825e-01f), q * r * r);
     const F power = from_bits(bits(shifted) << 23);
     const F t = madd(power, q, power - 1.0f);
-    return from_bits(bits(abs(divide(t, 2.0f + t))) | sign_bit(x));   // of -0 too
+    return from_bits(bits(abs(divide(t, 2.0f + t))) | sign_bit(x));  // of -0 too
 }
 
 FLEX_INLINE F sigmoid(F x) {
@@ -219,18 +233,18 @@ FLEX_INLINE void reduce_large(float x, double* r, int32_t* quadrant) {
     const uint32_t b = __builtin_bit_cast(uint32_t, x);
     const uint64_t m = (b & 0x7fffff) | 0x800000;
     const int e = int((b >> 23) & 0xff) - 150;
-    const int first = 64 + e - 2;                 // position in kTwoOverPi of the bit of weight 2^(1-e), from 0
+    const int first = 64 + e - 2;  // position in kTwoOverPi of the bit of weight 2^(1-e), from 0
     const int word = first >> 6, shift = first & 63;
     const unsigned __int128 high = kTwoOverPi[word], middle = kTwoOverPi[word + 1];
     const uint64_t low = kTwoOverPi[word + 2 < 5 ? word + 2 : 4];
     unsigned __int128 window = (high << 64) | middle;
     window = shift == 0 ? window : (window << shift) | (low >> (64 - shift));
-    window >>= 40;                                // 88 bits
-    const unsigned __int128 product = (window * m) << 40;   // a fraction of 4: the top 2 bits are the quadrant
+    window >>= 40;                                         // 88 bits
+    const unsigned __int128 product = (window * m) << 40;  // a fraction of 4: the top 2 bits are the quadrant
     const unsigned __int128 rounded = product + ((unsigned __int128)1 << 125);
     const int32_t n = int32_t(uint64_t(rounded >> 126));
-    const int64_t fraction = int64_t(uint64_t((product - ((unsigned __int128)n << 126)) >> 64));   // in units of 2^-62
-    const double angle = double(fraction) * 0x1.921fb54442d18p-62;   // pi/2 * 2^-62
+    const int64_t fraction = int64_t(uint64_t((product - ((unsigned __int128)n << 126)) >> 64));  // in units of 2^-62
+    const double angle = double(fraction) * 0x1.921fb54442d18p-62;                                // pi/2 * 2^-62
     const bool negative = (b >> 31) != 0;
     *r = negative ? -angle : angle;
     *quadrant = negative ? -n : n;
@@ -244,10 +258,10 @@ static __attribute__((noinline, cold)) void reduce_large_lanes(const float* x, d
 }
 
 FLEX_INLINE Reduced reduce_angle(F x) {
-    const D wide = to_double(select(abs(x) < 0x1p20f, x, x - x));   // inf becomes NaN; large ones are done again
+    const D wide = to_double(select(abs(x) < 0x1p20f, x, x - x));  // inf becomes NaN; large ones are done again
     const D shifted = wide * 0.63661977236758134308 + 0x1.8p52;
     const D n = shifted - 0x1.8p52;
-    D r = madd(n, D(-0x1.921fb544p0), wide);        // 33 bits of pi/2: the product is exact
+    D r = madd(n, D(-0x1.921fb544p0), wide);  // 33 bits of pi/2: the product is exact
     r = madd(n, D(-0x1.0b4611a626331p-34), r);
     I quadrant = narrow(bits(shifted));
     if (any((abs(x) >= 0x1p20f) & (abs(x) < kInf))) {
@@ -288,7 +302,7 @@ FLEX_INLINE F quadrant_value(Reduced a) {
 }
 FLEX_INLINE F sin(F x) {
     const F y = quadrant_value(reduce_angle(x));
-    return select(x == 0.0f, x, y);   // keeps -0
+    return select(x == 0.0f, x, y);  // keeps -0
 }
 FLEX_INLINE F cos(F x) {
     Reduced a = reduce_angle(x);
@@ -305,7 +319,7 @@ FLEX_INLINE F tan(F x) {
 
 // log2 of positive finite x to within 2^-45.
 FLEX_INLINE D log2_wide(F x) {
-    const L b = bits(to_double(x)) - 0x3fe6a09e667f3bcd;   // sqrt 1/2; every f32 is a normal f64
+    const L b = bits(to_double(x)) - 0x3fe6a09e667f3bcd;  // sqrt 1/2; every f32 is a normal f64
     const D e = to_double(narrow(b >> 52));
     const D m = from_bits((b & 0xfffffffffffff) + 0x3fe6a09e667f3bcd);
     const D s = (m - 1.0) / (m + 1.0);
@@ -342,14 +356,14 @@ FLEX_INLINE F pow(F x, F y) {
     const F ax = abs(x);
     D t = to_double(y) * log2_wide(select((ax > 0.0f) & (ax < kInf), ax, F(1.0f)));
     t = select(t > 300.0, D(300.0), select(t < -300.0, D(-300.0), t));
-    F result = to_float(exp2_wide(t));   // of a positive finite base
+    F result = to_float(exp2_wide(t));  // of a positive finite base
     const I yields_zero = y < 0.0f;
     result = select(ax == 0.0f, select(yields_zero, F(kInf), F(0.0f)), result);
     result = select(ax == kInf, select(yields_zero, F(0.0f), F(kInf)), result);
     // An infinite y with a base of 0 or inf is right already; t is +-300 or NaN (base 1) for the others.
     result = select((ax == 1.0f) & (abs(y) == kInf), F(1.0f), result);
     // A negative base: odd integers keep its sign, a y that is no integer has no value unless the base is 0 or inf.
-    const I whole = round(y) == y;                 // infinities count as even integers
+    const I whole = round(y) == y;  // infinities count as even integers
     const F half = 0.5f * y;
     const I odd = whole & (abs(y) < 0x1p24f) & (round(half) != half);
     const I negative = bits(x) < 0;

@@ -34,7 +34,7 @@ __attribute__((noinline)) void weigh(const flex_block* block, int32_t r0, int32_
     float alphas[kGroup];
     for (int32_t r = r0; r < r1; r++) {
         const float m_old = block->m[r];
-        const float m = highest[r - r0] > m_old ? highest[r - r0] : m_old;   // a NaN in m_old stays
+        const float m = highest[r - r0] > m_old ? highest[r - r0] : m_old;  // a NaN in m_old stays
         // Equal covers -inf and -inf: nothing was attended to yet, and nothing is to be rescaled.
         alphas[r - r0] = m == m_old ? 1.0f : flexmath::weight(F(m_old), F(m))[0];
         block->m[r] = m;
@@ -128,9 +128,12 @@ void flex_cpu_softmax(const flex_block* block) {
     }
 }
 
-float flex_cpu_scale(const flex_args* args, int32_t b, int32_t h, int32_t q) { return flex_hook_scale(args, b, h, q); }
+float flex_cpu_scale(const flex_args* args, int32_t b, int32_t h, int32_t q) {
+    return flex_hook_scale(args, b, h, q);
+}
 
-__attribute__((noinline)) int32_t flex_cpu_tile_state(const flex_args* args, int32_t b, int32_t h, int32_t q0, int32_t q1, int32_t k0, int32_t k1) {
+__attribute__((noinline)) int32_t flex_cpu_tile_state(const flex_args* args, int32_t b, int32_t h, int32_t q0, int32_t q1, int32_t k0,
+                                                      int32_t k1) {
     return flex_hook_tile_state(args, b, h, q0, q1 - 1, k0, k1 - 1);
 }
 
@@ -191,7 +194,9 @@ __attribute__((noinline)) int64_t flex_summary_range(const flex_args* args, int3
     return flex_summary_query(&args->summaries[index], b, h, lo, hi);
 }
 
-int32_t flex_cpu_summary_flags(int32_t index) { return flex_hook_summary_flags(index); }
+int32_t flex_cpu_summary_flags(int32_t index) {
+    return flex_hook_summary_flags(index);
+}
 
 void flex_cpu_summary_values(const flex_args* args, int32_t index, int32_t b, int32_t h, int32_t p, int32_t n, int32_t* out) {
     if (!(flex_hook_summary_flags(index) & FLEX_SUMMARY_OF_KEYS)) {
@@ -213,14 +218,22 @@ void flex_cpu_summary_values(const flex_args* args, int32_t index, int32_t b, in
 
 extern const flex_cpu_kernel flex_cpu_table;
 const flex_cpu_kernel flex_cpu_table = {
-    FLEX_ABI_VERSION,    kLanes,           flex_cpu_scale,    flex_cpu_tile_state,
-    flex_cpu_kv_range,   flex_cpu_softmax, flex_cpu_mask_row, flex_cpu_score_row,
+    FLEX_ABI_VERSION,       kLanes,
+    flex_cpu_scale,         flex_cpu_tile_state,
+    flex_cpu_kv_range,      flex_cpu_softmax,
+    flex_cpu_mask_row,      flex_cpu_score_row,
     flex_cpu_summary_flags, flex_cpu_summary_values,
 };
 
 // Mathematics for generated code, declared there by the op's name. The long ones are calls.
-#define FLEX_MATH_INLINE(name) __attribute__((always_inline)) F flex_math_##name(F x) { return flexmath::name(x); }
-#define FLEX_MATH_CALL(name) __attribute__((noinline)) F flex_math_##name(F x) { return flexmath::name(x); }
+#define FLEX_MATH_INLINE(name)                               \
+    __attribute__((always_inline)) F flex_math_##name(F x) { \
+        return flexmath::name(x);                            \
+    }
+#define FLEX_MATH_CALL(name)                            \
+    __attribute__((noinline)) F flex_math_##name(F x) { \
+        return flexmath::name(x);                       \
+    }
 FLEX_MATH_INLINE(exp2)
 FLEX_MATH_INLINE(exp)
 FLEX_MATH_INLINE(log)
@@ -234,6 +247,8 @@ FLEX_MATH_INLINE(round)
 FLEX_MATH_CALL(sin)
 FLEX_MATH_CALL(cos)
 FLEX_MATH_CALL(tan)
-__attribute__((noinline)) F flex_math_pow(F x, F y) { return flexmath::pow(x, y); }
+__attribute__((noinline)) F flex_math_pow(F x, F y) {
+    return flexmath::pow(x, y);
+}
 
 }  // extern "C"

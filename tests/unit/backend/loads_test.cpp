@@ -1,7 +1,7 @@
 // Reads of captured tensors: every element type, layout and form of index, in and out of range. The memory around a
 // tensor faults (variant.cpp), so a read beyond it is a crash.
-#include <cmath>
 #include <doctest/doctest.h>
+#include <cmath>
 
 #include "variant.h"
 
@@ -14,7 +14,8 @@ using test::Variant;
 
 namespace {
 
-constexpr ElemType kElems[] = {ElemType::F32, ElemType::F16, ElemType::BF16, ElemType::I32, ElemType::I16, ElemType::I8, ElemType::U8, ElemType::Bool};
+constexpr ElemType kElems[] = {ElemType::F32, ElemType::F16, ElemType::BF16, ElemType::I32,
+                               ElemType::I16, ElemType::I8,  ElemType::U8,   ElemType::Bool};
 constexpr Layout kLayouts[] = {Layout::Contiguous, Layout::Strided, Layout::Reversed};
 
 std::vector<double> values_for(ElemType elem, size_t count) {
@@ -79,15 +80,17 @@ TEST_CASE("indices of every form") {
                 NodeId value;
                 switch (form) {
                     case 0: value = v.load(one(), {v.q}); break;
-                    case 1: value = v.load(one(), {v.make(Op::Add, {v.k, i(-5)})}); break;                                  // in range in the middle
-                    case 2: value = v.load(one(), {v.make(Op::Sub, {v.make(Op::Add, {v.q, i(20)}), v.k})}); break;         // falling
+                    case 1: value = v.load(one(), {v.make(Op::Add, {v.k, i(-5)})}); break;  // in range in the middle
+                    case 2: value = v.load(one(), {v.make(Op::Sub, {v.make(Op::Add, {v.q, i(20)}), v.k})}); break;  // falling
                     case 3: value = v.load(one(), {v.make(Op::Mul, {v.k, i(2)})}); break;
                     case 4: value = v.load(two(), {v.q, v.k}); break;
-                    case 5: value = v.load(two(), {v.k, v.q}); break;                                                       // transposed, out of range
-                    case 6: value = v.load(two(), {v.make(Op::Mod, {v.k, i(9)}), v.make(Op::Add, {v.k, v.scalar_i32(3)})}); break;   // two varying
-                    case 7: value = v.load(one(), {v.make(Op::Add, {v.k, i(INT32_MAX - 10)})}); break;                       // wraps
-                    case 8: value = v.load(one(), {v.make(Op::Sub, {v.b, i(1)})}); break;                                   // a row out of range
-                    case 9: value = v.load(two(), {v.make(Op::Sub, {v.q, i(3)}), v.k}); break;                              // rows out of range
+                    case 5: value = v.load(two(), {v.k, v.q}); break;  // transposed, out of range
+                    case 6:
+                        value = v.load(two(), {v.make(Op::Mod, {v.k, i(9)}), v.make(Op::Add, {v.k, v.scalar_i32(3)})});
+                        break;                                                                          // two varying
+                    case 7: value = v.load(one(), {v.make(Op::Add, {v.k, i(INT32_MAX - 10)})}); break;  // wraps
+                    case 8: value = v.load(one(), {v.make(Op::Sub, {v.b, i(1)})}); break;               // a row out of range
+                    case 9: value = v.load(two(), {v.make(Op::Sub, {v.q, i(3)}), v.k}); break;          // rows out of range
                     case 10: {
                         const uint32_t indirect = v.tensor(ElemType::I32, {37}, values_for(ElemType::I32, 37));
                         value = v.load(one(), {v.load(indirect, {v.k})});

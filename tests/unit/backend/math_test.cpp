@@ -1,8 +1,8 @@
 // The error of the vector mathematics on every level that this machine executes, against the C library in double precision,
 // and the bounds that backend/skeletons/cpu/math.h states.
+#include <doctest/doctest.h>
 #include <bit>
 #include <cmath>
-#include <doctest/doctest.h>
 #include <limits>
 #include <random>
 
@@ -21,7 +21,9 @@ struct Function {
     double fma_bound, generic_bound;
 };
 
-double sigmoid(double x) { return x < 0 ? std::exp(x) / (1 + std::exp(x)) : 1 / (1 + std::exp(-x)); }
+double sigmoid(double x) {
+    return x < 0 ? std::exp(x) / (1 + std::exp(x)) : 1 / (1 + std::exp(-x));
+}
 
 const Function kFunctions[] = {
     {Op::Exp2, [](double x) { return std::exp2(x); }, 1.0, 1.25},
@@ -45,16 +47,19 @@ const Function kFunctions[] = {
 /// Every exponent and sign densely, the interesting ranges more densely, and all special values.
 std::vector<float> sample() {
     std::vector<float> x;
-    for (uint32_t i = 0; i < 1u << 18; i++) x.push_back(std::bit_cast<float>(i * 16411u));   // all bit patterns, evenly
+    for (uint32_t i = 0; i < 1u << 18; i++) x.push_back(std::bit_cast<float>(i * 16411u));  // all bit patterns, evenly
     std::mt19937 random(1);
     for (const float range : {1.0f, 3.0f, 12.0f, 105.0f, 1e4f, 2e6f})
         for (int i = 0; i < 40000; i++) x.push_back(std::uniform_real_distribution<float>(-range, range)(random));
     for (int i = 0; i < 40000; i++) x.push_back(std::uniform_real_distribution<float>(0.5f, 2.0f)(random));
     // Near multiples of pi/2, where the reduction of an angle loses most.
     for (int n = 1; n < 20000; n++)
-        for (int near = -1; near <= 1; near++) x.push_back(std::bit_cast<float>(std::bit_cast<int32_t>(float(n * 1.57079632679489661923)) + near));
+        for (int near = -1; near <= 1; near++)
+            x.push_back(std::bit_cast<float>(std::bit_cast<int32_t>(float(n * 1.57079632679489661923)) + near));
     const float inf = std::numeric_limits<float>::infinity();
-    for (const float s : {0.0f, -0.0f, inf, -inf, std::nanf(""), 1.0f, -1.0f, 0x1p-149f, 0x1p-126f, 0x1.fffffep127f, -0x1.fffffep127f, 16367173.0f * 0x1p72f}) x.push_back(s);
+    for (const float s : {0.0f, -0.0f, inf, -inf, std::nanf(""), 1.0f, -1.0f, 0x1p-149f, 0x1p-126f, 0x1.fffffep127f, -0x1.fffffep127f,
+                          16367173.0f * 0x1p72f})
+        x.push_back(s);
     while (x.size() % 16) x.push_back(0);
     return x;
 }
@@ -78,7 +83,8 @@ TEST_CASE("error of the functions of one operand") {
                 if (error > worst) worst = error, worst_at = x[i];
                 if (y[i] == 0 && f.exact(x[i]) == 0) CHECK(std::signbit(y[i]) == std::signbit(f.exact(x[i])));
             }
-            const std::string text = std::string(ir::info(f.op).name) + " on " + flex::name(level) + ": " + std::to_string(worst) + " ulp at " + std::to_string(worst_at);
+            const std::string text = std::string(ir::info(f.op).name) + " on " + flex::name(level) + ": " + std::to_string(worst) +
+                                     " ulp at " + std::to_string(worst_at);
             MESSAGE(text);
             CHECK_MESSAGE(worst <= (level == flex::CpuLevel::Generic ? f.generic_bound : f.fma_bound), text);
         }
@@ -88,7 +94,9 @@ TEST_CASE("error of the functions of one operand") {
 TEST_CASE("error of pow, and its special cases") {
     std::vector<double> base, power;
     const double inf = std::numeric_limits<double>::infinity();
-    const double special[] = {0.0, -0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 3.0, -3.0, inf, -inf, std::nan(""), 1e-40, -1e-40, 0x1p24, 0x1p24 + 2, 16777215.0, 1e30, -1e30, 0.9999999, 1.0000001, 2.5, -2.5, 100.0, -101.0};
+    const double special[] = {0.0,  -0.0,  1.0,       -1.0,         2.0,   -2.0,   0.5,    -0.5,       3.0,
+                              -3.0, inf,   -inf,      std::nan(""), 1e-40, -1e-40, 0x1p24, 0x1p24 + 2, 16777215.0,
+                              1e30, -1e30, 0.9999999, 1.0000001,    2.5,   -2.5,   100.0,  -101.0};
     for (const double x : special)
         for (const double y : special) base.push_back(float(x)), power.push_back(float(y));
     std::mt19937 random(2);

@@ -1,9 +1,9 @@
 // What compile_object makes as a file: its symbols, what the loader refuses, and the time that it all takes.
 #include <elf.h>
 
+#include <doctest/doctest.h>
 #include <chrono>
 #include <cstring>
-#include <doctest/doctest.h>
 
 #include "variant.h"
 
@@ -56,8 +56,9 @@ TEST_CASE("time to compile and to load") {
                 REQUIRE(kernel);
                 CHECK(compile < 2.0);
                 CHECK(load < 0.1);
-                MESSAGE(std::string(rich ? "rich " : "causal ") << std::string(flex::name(level)) << ": lower " << t.lower * 1e3 << " optimise " << t.optimise * 1e3
-                         << " codegen " << t.codegen * 1e3 << " total " << compile * 1e3 << " ms, load " << load * 1e6 << " us, " << size << " bytes");
+                MESSAGE(std::string(rich ? "rich " : "causal ")
+                        << std::string(flex::name(level)) << ": lower " << t.lower * 1e3 << " optimise " << t.optimise * 1e3 << " codegen "
+                        << t.codegen * 1e3 << " total " << compile * 1e3 << " ms, load " << load * 1e6 << " us, " << size << " bytes");
             }
         }
     }
@@ -69,7 +70,8 @@ TEST_CASE("an object exports its kernel and needs nothing") {
         fill(v, true);
         // All functions that are calls, and everything that could become memset or a library function.
         NodeId x = v.attention.score;
-        for (const Op op : {Op::Sin, Op::Cos, Op::Tan, Op::Exp, Op::Exp2, Op::Log, Op::Log2, Op::Erf, Op::Sigmoid, Op::Floor, Op::Ceil, Op::Round, Op::Sqrt})
+        for (const Op op : {Op::Sin, Op::Cos, Op::Tan, Op::Exp, Op::Exp2, Op::Log, Op::Log2, Op::Erf, Op::Sigmoid, Op::Floor, Op::Ceil,
+                            Op::Round, Op::Sqrt})
             x = v.make(op, {x});
         const uint32_t half = v.tensor(ir::ElemType::F16, {4}, {1, 2, 3, 4});
         x = v.make(Op::Pow, {x, v.load(half, {v.h})});

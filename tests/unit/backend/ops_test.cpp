@@ -1,7 +1,7 @@
 // Every operation of the IR, in each of the forms it has in generated code (a scalar of the row, a vector of keys, a
 // mixture, a constant operand), on ordinary and on extreme operands.
-#include <cmath>
 #include <doctest/doctest.h>
+#include <cmath>
 #include <limits>
 
 #include "variant.h"
@@ -17,9 +17,15 @@ namespace {
 constexpr double kInf = std::numeric_limits<double>::infinity();
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
-const std::vector<double> kFloats = {0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1.5, 2.5, -2.5, 3.7, -3.7, 1e-40, -1e-40, 1e30, -1e30, 3e38, -3e38, kInf, -kInf,
-                                     kNan, 8388607.5, -8388607.5, 16777217.0, 2147483520.0, 2147483648.0, -2147483648.0, -2147483904.0, 0.1, 7.0, 1e-3, 100.25, -17.0, 1e10, 42.0, -0.75, 65504.0, 5.0};
-const std::vector<double> kInts = {0, 1, -1, 2, -2, 3, -3, 7, -7, 31, 32, 33, -31, -32, 100, -100, 2147483647, -2147483648.0, 2147483646, -2147483647, 65536, -65536, 12345, -12345, 5, 8, 24, 1000003, 46341, -46341, 1 << 30, -(1 << 30), 6, 4, 16, 128, 9};
+const std::vector<double> kFloats = {
+    0.0,           -0.0,  1.0,  -1.0,  0.5,    -0.5,  1.5,  2.5,       -2.5,       3.7,        -3.7,         1e-40,        -1e-40,
+    1e30,          -1e30, 3e38, -3e38, kInf,   -kInf, kNan, 8388607.5, -8388607.5, 16777217.0, 2147483520.0, 2147483648.0, -2147483648.0,
+    -2147483904.0, 0.1,   7.0,  1e-3,  100.25, -17.0, 1e10, 42.0,      -0.75,      65504.0,    5.0};
+const std::vector<double> kInts = {0,          1,           -1,     2,       -2,         3,      -3,   7,          -7,
+                                   31,         32,          33,     -31,     -32,        100,    -100, 2147483647, -2147483648.0,
+                                   2147483646, -2147483647, 65536,  -65536,  12345,      -12345, 5,    8,          24,
+                                   1000003,    46341,       -46341, 1 << 30, -(1 << 30), 6,      4,    16,         128,
+                                   9};
 
 struct Operands {
     Variant v;

@@ -1,7 +1,7 @@
 // Random variants: compiled hooks against the evaluator to the last bit (functions with rounding of their own are left out, since one unit
 // may decide a later comparison), and the promises of tile states and key ranges against the mask itself.
-#include <cstdlib>
 #include <doctest/doctest.h>
+#include <cstdlib>
 
 #include "ir/passes.h"
 #include "tests/unit/ir/random_expr.h"
@@ -19,7 +19,9 @@ uint64_t cases(uint64_t usual) {
     return usual * (factor ? std::max<uint64_t>(std::strtoull(factor, nullptr, 10), 1) : 1);
 }
 
-Layout layout_of(uint64_t seed) { return Layout(seed % 3); }
+Layout layout_of(uint64_t seed) {
+    return Layout(seed % 3);
+}
 
 /// Every point against mask_row; then tiles against its elements.
 void check_tiles(const Variant& v, const flex_cpu_kernel& kernel, ir::testing::Rng& rng, int* skips, int* fulls, int* narrowed) {

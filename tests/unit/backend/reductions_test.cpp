@@ -72,15 +72,16 @@ TEST_CASE("nested reductions, and values that a body shares") {
     const auto i = [&](int32_t value) { return v.g.i32(value); };
     const NodeId j = v.g.loop_var(0, i(0), v.make(Op::Add, {v.make(Op::Mod, {v.k, i(4)}), i(1)}));
     const NodeId n = v.g.loop_var(1, j, v.make(Op::Add, {j, v.make(Op::Mod, {v.q, i(3)})}));
-    const NodeId invariant = v.load(t, {v.q, v.k});   // of both loops
+    const NodeId invariant = v.load(t, {v.q, v.k});  // of both loops
     const NodeId inner_sum = v.g.reduce(Op::ReduceSum, n, v.make(Op::Mul, {v.load(t, {j, v.make(Op::Add, {n, v.h})}), invariant}));
     const NodeId outer = v.g.reduce(Op::ReduceMax, j, v.make(Op::Add, {inner_sum, v.make(Op::ToF32, {j})}));
-    const NodeId again = v.g.reduce(Op::ReduceSum, j, v.make(Op::Mul, {inner_sum, v.g.f32(0.5f)}));   // the same inner loop, elsewhere
+    const NodeId again = v.g.reduce(Op::ReduceSum, j, v.make(Op::Mul, {inner_sum, v.g.f32(0.5f)}));  // the same inner loop, elsewhere
     v.attention.score = v.make(Op::Add, {v.make(Op::Add, {outer, again}), invariant});
 
     const NodeId first = v.g.loop_var(0, i(0), v.q), second = v.g.loop_var(1, i(0), v.h);
     const NodeId scores = v.load(t, {first, second});
-    v.attention.mask = v.g.reduce(Op::ReduceAny, first, v.g.reduce(Op::ReduceAll, second, v.make(Op::Lt, {scores, v.make(Op::ToF32, {v.k})})));
+    v.attention.mask =
+        v.g.reduce(Op::ReduceAny, first, v.g.reduce(Op::ReduceAll, second, v.make(Op::Lt, {scores, v.make(Op::ToF32, {v.k})})));
     test::check_hooks(v);
 }
 

@@ -1,7 +1,7 @@
 // The softmax step, block after block, against plain double precision: weights, sums, maxima and rescaling, and what
 // becomes of NaN, infinities, masked rows, tails and scores that are huge. Ends with an attention over one value column.
-#include <cmath>
 #include <doctest/doctest.h>
+#include <cmath>
 #include <limits>
 #include <random>
 
@@ -24,8 +24,12 @@ struct Case {
     bool (*keep)(int row, int key);
 };
 
-bool all(int, int) { return true; }
-float waves(int row, int key) { return 4 * std::sin(float(row * 31 + key) * 0.7f); }
+bool all(int, int) {
+    return true;
+}
+float waves(int row, int key) {
+    return 4 * std::sin(float(row * 31 + key) * 0.7f);
+}
 
 const Case kCases[] = {
     {"ordinary", waves, all},
@@ -36,12 +40,17 @@ const Case kCases[] = {
     {"masked with -inf", [](int row, int key) { return (row + key) % 3 ? -kInf : waves(row, key); }, all},
     {"only -inf", [](int, int) { return -kInf; }, all},
     {"-1e30", [](int, int) { return -1e30f; }, all},
-    {"huge", [](int row, int key) { return key % 2 ? 3e38f : row % 2 ? -3e38f : 1e38f; }, all},
+    {"huge", [](int row, int key) { return key % 2   ? 3e38f
+                                           : row % 2 ? -3e38f
+                                                     : 1e38f; }, all},
     {"rising", [](int, int key) { return float(key) * 12; }, all},
     {"falling", [](int, int key) { return float(-key) * 12; }, all},
     {"NaN in one row", [](int row, int key) { return row == 2 && key == 17 ? kNan : waves(row, key); }, all},
     {"NaN in the last column", [](int row, int key) { return row == 1 && key == 96 ? kNan : waves(row, key); }, all},
-    {"NaN and inf under the mask", [](int, int key) { return key % 4 == 1 ? kNan : key % 4 == 2 ? kInf : float(key) * 0.01f; }, [](int, int key) { return key % 4 == 0; }},
+    {"NaN and inf under the mask", [](int, int key) { return key % 4 == 1   ? kNan
+                                                             : key % 4 == 2 ? kInf
+                                                                            : float(key) * 0.01f; },
+     [](int, int key) { return key % 4 == 0; }},
     {"+inf in one row", [](int row, int key) { return row == 3 && key == 40 ? kInf : waves(row, key); }, all},
     {"+inf and -inf", [](int row, int key) { return row == 0 ? (key % 2 ? kInf : -kInf) : waves(row, key); }, all},
     {"equal", [](int, int) { return 1.25f; }, all},
@@ -53,7 +62,7 @@ const Case kCases[] = {
 TEST_CASE("softmax over blocks") {
     constexpr int kKeys = 97, kHeads = 3, kQueries = 4, kRows = kHeads * kQueries;
     for (const flex::CpuLevel level : test::levels()) {
-        for (const bool in_clause : {false, true}) {   // scores given in the block, or made by the score clause
+        for (const bool in_clause : {false, true}) {  // scores given in the block, or made by the score clause
             for (const Case& c : kCases) {
                 CAPTURE(flex::name(level));
                 CAPTURE(c.name);
@@ -84,9 +93,11 @@ TEST_CASE("softmax over blocks") {
                         const int64_t ld = (cols + lanes - 1) / lanes * lanes + lanes;
                         std::vector<float> s(size_t(kRows * ld + 1), kNan);
                         for (int row = 0; row < kRows; row++)
-                            for (int i = 0; i < cols; i++) s[size_t(1 + row * ld + i)] = in_clause ? 0 : float(scores[size_t(row * kKeys + k0 + i)]);
+                            for (int i = 0; i < cols; i++)
+                                s[size_t(1 + row * ld + i)] = in_clause ? 0 : float(scores[size_t(row * kKeys + k0 + i)]);
                         const bool mark = end % 3 != 0;
-                        flex_block block{v.args(), 0, 0, 0, kQueries, kRows, k0, cols, full && end % 2, mark, s.data() + 1, ld, m.data(), l.data(), alpha.data()};
+                        flex_block block{v.args(),     0,  0,        0,        kQueries,    kRows, k0, cols, full && end % 2, mark,
+                                         s.data() + 1, ld, m.data(), l.data(), alpha.data()};
                         kernel->table().softmax(&block);
                         for (int row = 0; row < kRows; row++) {
                             o[size_t(row)] *= alpha[size_t(row)];
@@ -94,8 +105,10 @@ TEST_CASE("softmax over blocks") {
                             for (int i = 0; i < cols; i++) {
                                 const double score = scores[size_t(row * kKeys + k0 + i)];
                                 const bool attends = keeps[size_t(row * kKeys + k0 + i)] != 0 && score != -kInf;
-                                if (mark) CHECK((p[i] == 0 && std::signbit(p[i])) == !attends);
-                                else if (!attends) CHECK(p[i] == 0);
+                                if (mark)
+                                    CHECK((p[i] == 0 && std::signbit(p[i])) == !attends);
+                                else if (!attends)
+                                    CHECK(p[i] == 0);
                                 if (attends) o[size_t(row)] += double(p[i]) * (k0 + i + 1);
                             }
                             for (int i = cols; i % lanes; i++) CHECK((p[i] == 0 && std::signbit(p[i]) >= mark));
@@ -141,7 +154,8 @@ TEST_CASE("scale: the clause, or 1 / sqrt(D)") {
         const auto kernel = v.compile(level);
         CHECK(kernel->table().scale(v.args(), 0, 0, 0) == float(1 / std::sqrt(80.0)));
     }
-    v.attention.scale = v.make(Op::Add, {v.make(Op::ToF32, {v.make(Op::Add, {v.h, v.q})}), v.make(Op::Div, {v.scalar_f32(3), v.make(Op::ToF32, {v.extent(ir::ExtentVar::D)})})});
+    v.attention.scale = v.make(Op::Add, {v.make(Op::ToF32, {v.make(Op::Add, {v.h, v.q})}),
+                                         v.make(Op::Div, {v.scalar_f32(3), v.make(Op::ToF32, {v.extent(ir::ExtentVar::D)})})});
     for (const flex::CpuLevel level : test::levels()) {
         const auto kernel = v.compile(level);
         CHECK(kernel->table().scale(v.args(), 1, 2, 3) == 5 + 3.0f / 80);

@@ -2,11 +2,11 @@
 
 #include <sys/mman.h>
 
+#include <doctest/doctest.h>
 #include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
-#include <doctest/doctest.h>
 #include <limits>
 
 namespace flexc::test {
@@ -103,7 +103,8 @@ Variant::Variant(std::vector<int32_t> extents_in) : g(attention.graph), extents(
     rebind();
 }
 
-Variant::Variant(ir::Attention made, const ir::Bindings& bound, Layout layout) : attention(std::move(made)), g(attention.graph), extents(bound.extents) {
+Variant::Variant(ir::Attention made, const ir::Bindings& bound, Layout layout)
+    : attention(std::move(made)), g(attention.graph), extents(bound.extents) {
     for (size_t i = 0; i < attention.params.size(); i++) {
         const ir::Param& param = attention.params[i];
         if (param.is_tensor) {
@@ -167,7 +168,8 @@ uint32_t Variant::free_tensor(ElemType elem, int32_t n, const std::vector<double
     return add_tensor(elem, {declared}, {n}, values, layout);
 }
 
-uint32_t Variant::add_tensor(ElemType elem, std::vector<ir::Dim> dims, const std::vector<int32_t>& sizes, const std::vector<double>& values, Layout layout) {
+uint32_t Variant::add_tensor(ElemType elem, std::vector<ir::Dim> dims, const std::vector<int32_t>& sizes, const std::vector<double>& values,
+                             Layout layout) {
     ir::Param param;
     param.name = "t" + std::to_string(attention.params.size());
     param.is_tensor = true;
@@ -238,7 +240,7 @@ double ulp_distance(float got, double expected) {
     if (std::isnan(expected) || std::isnan(got) || std::isinf(expected)) return std::numeric_limits<double>::infinity();
     expected = std::clamp(expected, -0x1p128, 0x1p128);
     const int exponent = expected == 0 ? -126 : std::clamp(std::ilogb(expected), -126, 127);
-    const double value = std::isinf(got) ? std::copysign(0x1p128, got) : got;   // an infinity stands for what overflowed to it
+    const double value = std::isinf(got) ? std::copysign(0x1p128, got) : got;  // an infinity stands for what overflowed to it
     return std::abs(value - expected) / std::ldexp(1.0, exponent - 23);
 }
 
@@ -253,7 +255,7 @@ void check_hooks(const Variant& variant, double ulps) {
         for (int32_t b = 0; b < variant.extents[0]; b++)
             for (int32_t h = 0; h < variant.extents[1]; h++)
                 for (int32_t q = 0; q < variant.extents[3]; q++) {
-                    const int32_t k0 = (b + h + q) % 3 == 0 ? 0 : std::min(q, keys);   // aligned and unaligned starts
+                    const int32_t k0 = (b + h + q) % 3 == 0 ? 0 : std::min(q, keys);  // aligned and unaligned starts
                     const int32_t n = keys - k0;
                     std::vector<float> s(size_t(n) + 1);
                     std::vector<uint8_t> mask(size_t(n) + 1, 7);

@@ -54,7 +54,8 @@ public:
 
 private:
     struct Storage;
-    uint32_t add_tensor(ir::ElemType elem, std::vector<ir::Dim> dims, const std::vector<int32_t>& sizes, const std::vector<double>& values, Layout layout);
+    uint32_t add_tensor(ir::ElemType elem, std::vector<ir::Dim> dims, const std::vector<int32_t>& sizes, const std::vector<double>& values,
+                        Layout layout);
     void bind_tensor(ir::ElemType elem, const std::vector<int32_t>& sizes, const std::vector<double>& values, Layout layout);
     void rebind();
 

@@ -37,7 +37,9 @@ TEST_CASE("a diagnostic with all its parts") {
     SourceManager sources;
     const FileId id = sources.add("f.flex", "let x = 1\nlet y = 2;\n");
     Sink sink;
-    sink.report(Kind::expected_token, Span{id, 9, 9}, "`;`", "nothing").note("after this", Span{id, 4, 5}).fix({id, 9, 9}, ";", "write `;`");
+    sink.report(Kind::expected_token, Span{id, 9, 9}, "`;`", "nothing")
+        .note("after this", Span{id, 4, 5})
+        .fix({id, 9, 9}, ";", "write `;`");
     CHECK(render_all(sources, sink, false) ==
           "f.flex:1:10: error[E1007]: expected `;`, found nothing\n"
           "  1 | let x = 1\n"
@@ -52,7 +54,8 @@ TEST_CASE("a diagnostic with all its parts") {
 
 TEST_CASE("carets stand under what they mean") {
     CHECK(shown("\tab\tcd", 4, 6) == "f.flex:1:5: error[E1010]: missing `;`\n  1 |     ab  cd\n    |         ^^\n");
-    CHECK(shown("\xE6\xBC\xA2\xE5\xAD\x97 x", 3, 6) == "f.flex:1:2: error[E1010]: missing `;`\n  1 | \xE6\xBC\xA2\xE5\xAD\x97 x\n    |   ^^\n");
+    CHECK(shown("\xE6\xBC\xA2\xE5\xAD\x97 x", 3, 6) ==
+          "f.flex:1:2: error[E1010]: missing `;`\n  1 | \xE6\xBC\xA2\xE5\xAD\x97 x\n    |   ^^\n");
     CHECK(shown("ab\r\ncd", 2, 2) == "f.flex:1:3: error[E1010]: missing `;`\n  1 | ab\n    |   ^\n");
     CHECK(shown("ab\n", 3, 3) == "f.flex:2:1: error[E1010]: missing `;`\n  2 |\n    | ^\n");
     CHECK(shown("", 0, 0) == "f.flex:1:1: error[E1010]: missing `;`\n  1 |\n    | ^\n");

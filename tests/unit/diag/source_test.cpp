@@ -17,7 +17,7 @@ TEST_CASE("lines and columns") {
         return p.line * 100 + p.column;
     };
     CHECK(at(0) == 101);
-    CHECK(at(3) == 104);   // the line end belongs to its line
+    CHECK(at(3) == 104);  // the line end belongs to its line
     CHECK(at(4) == 201);
     CHECK(at(5) == 301);
     CHECK(at(15) == 406);

@@ -118,9 +118,11 @@ TEST_CASE("clause words are names in expressions") {
 }
 
 TEST_CASE("declarations") {
-    const Parsed p("import std;\nimport \"a/b.flex\";\nconst N: i32 = 3;\n"
-                   "attention a(x: grad f32[H, 2 * N + 1], m: mask, const w: i32 = 2,) {\n"
-                   "  let d = q;\n  normalize sigmoid;\n  emit e = column_sum(1.0);\n  score = { let z = score; z }\n  mask = true;\n}\nattention b { normalize = none; }");
+    const Parsed p(
+        "import std;\nimport \"a/b.flex\";\nconst N: i32 = 3;\n"
+        "attention a(x: grad f32[H, 2 * N + 1], m: mask, const w: i32 = 2,) {\n"
+        "  let d = q;\n  normalize sigmoid;\n  emit e = column_sum(1.0);\n  score = { let z = score; z }\n  mask = true;\n}\nattention b { "
+        "normalize = none; }");
     REQUIRE_FALSE(p.sink.has_errors());
     REQUIRE(p.file->decls.size() == 5);
     CHECK_FALSE(p.file->decls[0]->import_is_path);
@@ -160,7 +162,9 @@ TEST_CASE("doc comments") {
 }
 
 TEST_CASE("spans cover what was written") {
-    const Parsed p("\xEF\xBB\xBF" "fn f() -> f32 = (a + b) * g(c);");
+    const Parsed p(
+        "\xEF\xBB\xBF"
+        "fn f() -> f32 = (a + b) * g(c);");
     const ast::Expr& e = *p.file->decls[0]->body;
     CHECK(p.sources.text(e.span) == "(a + b) * g(c)");
     CHECK(p.sources.text(e.args[0]->span) == "(a + b)");
@@ -171,7 +175,9 @@ TEST_CASE("spans cover what was written") {
 }
 
 TEST_CASE("several errors, each once, and what is whole is kept") {
-    const Parsed p("fn f() -> f32 = 1 +;\nfn g() -> f32 = 1;\nattention a() {\n  let x = ;\n  score = (1;\n  mask = true;\n}\nfn h( -> f32 = 1;\nfn i() -> f32 = 2;");
+    const Parsed p(
+        "fn f() -> f32 = 1 +;\nfn g() -> f32 = 1;\nattention a() {\n  let x = ;\n  score = (1;\n  mask = true;\n}\nfn h( -> f32 = 1;\nfn "
+        "i() -> f32 = 2;");
     CHECK(p.sink.all().size() == 4);
     REQUIRE(p.file->decls.size() == 5);
     std::string damaged;
@@ -249,8 +255,18 @@ TEST_CASE("large and hostile files") {
     };
     constexpr size_t kMega = 1 << 20;
     // Generous: the point is linear against quadratic, on slow machines and under sanitizers too.
-    for (const char* piece : {"a + ", "/*", "//", "\"", "'", "1.", "1e+", "}", "{}", ";", "if ", "x = 1;\n", "fn ", "## d\n", "\xC3\xA9", "fn f(x: f32) -> f32 = x;\n",
-                              "mask m(", "attention a() {", "a.b", "0x", "!", "((", "x[", "let x = 1;"}) {
+    for (const char* piece : {"a + ",     "/*",
+                              "//",       "\"",
+                              "'",        "1.",
+                              "1e+",      "}",
+                              "{}",       ";",
+                              "if ",      "x = 1;\n",
+                              "fn ",      "## d\n",
+                              "\xC3\xA9", "fn f(x: f32) -> f32 = x;\n",
+                              "mask m(",  "attention a() {",
+                              "a.b",      "0x",
+                              "!",        "((",
+                              "x[",       "let x = 1;"}) {
         CHECK_MESSAGE(seconds(fill(piece, kMega)) < 20.0, piece);
         CHECK_MESSAGE(seconds("attention a() {" + fill(piece, kMega / 16)) < 20.0, piece);
     }

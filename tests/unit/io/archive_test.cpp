@@ -120,21 +120,24 @@ TEST_CASE("safetensors: damaged headers are refused with the reason") {
     CHECK(error_of(R"({"x":{"dtype":"I16","shape":[2],"data_offsets":[0,6]}})", "abcd") == "array `x`: its bytes lie outside of the file");
     CHECK(error_of(R"({"x":{"dtype":"I16","shape":[2],"data_offsets":[4,0]}})", "abcd") == "array `x`: its bytes lie outside of the file");
     CHECK(error_of(R"({"x":{"dtype":"I16","shape":[2],"data_offsets":[-4,0]}})", "abcd") == "array `x`: its bytes lie outside of the file");
-    CHECK(error_of(R"({"x":{"dtype":"I16","shape":[3],"data_offsets":[0,4]}})", "abcd") == "array `x`: the shape [3] of I16 does not match its 4 bytes");
-    CHECK(error_of(R"({"x":{"dtype":"I16","shape":[4294967296,4294967296],"data_offsets":[0,4]}})", "abcd").find("does not match") != std::string::npos);
+    CHECK(error_of(R"({"x":{"dtype":"I16","shape":[3],"data_offsets":[0,4]}})", "abcd") ==
+          "array `x`: the shape [3] of I16 does not match its 4 bytes");
+    CHECK(error_of(R"({"x":{"dtype":"I16","shape":[4294967296,4294967296],"data_offsets":[0,4]}})", "abcd").find("does not match") !=
+          std::string::npos);
     CHECK(error_of(R"({"x":{"dtype":"F8_E4M3","shape":[4],"data_offsets":[0,4]}})", "abcd") ==
           "array `x`: its element type, `F8_E4M3`, is not one that flexc reads");
-    CHECK(error_of(R"({"x":{"dtype":"U8","shape":[3],"data_offsets":[0,3]},"y":{"dtype":"U8","shape":[2],"data_offsets":[2,4]}})", "abcd") ==
-          "two arrays overlap");
-    CHECK(error_of(R"({"x":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"x":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})", "abcd") ==
-          "two arrays are named `x`");
+    CHECK(error_of(R"({"x":{"dtype":"U8","shape":[3],"data_offsets":[0,3]},"y":{"dtype":"U8","shape":[2],"data_offsets":[2,4]}})",
+                   "abcd") == "two arrays overlap");
+    CHECK(error_of(R"({"x":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"x":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})",
+                   "abcd") == "two arrays are named `x`");
     CHECK(error_of(R"({"x":7})", "abcd") == "array `x`: its entry in the header is damaged");
     CHECK(error_of("[1, 2]", "") == "the header is no JSON object");
     CHECK(error_of("{", "") == "the header is no JSON object");
     CHECK(error_of("{}", "", 1000) == "the header is cut off");
     CHECK(error_of("{}", "", UINT64_MAX) == "the header claims to be longer than 100 MB");
     CHECK(error_of(std::string(100000, '['), "") == "the header is no JSON object");
-    CHECK(error_of("{\"x\":" + std::string(100000, '[') + std::string(100000, ']') + "}", "") == "array `x`: its entry in the header is damaged");
+    CHECK(error_of("{\"x\":" + std::string(100000, '[') + std::string(100000, ']') + "}", "") ==
+          "array `x`: its entry in the header is damaged");
 
     REQUIRE(write(folder / "b.safetensors", sample()).ok());
     const std::string whole = get(folder / "b.safetensors");

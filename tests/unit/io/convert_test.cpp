@@ -50,8 +50,8 @@ TEST_CASE("parameters: another kind of number is refused") {
 
 TEST_CASE("f64 to bf16 and f16 rounds once, to nearest even") {
     CHECK(to_bf16(1.0) == 0x3f80);
-    CHECK(to_bf16(1.0 + std::ldexp(1.0, -8)) == 0x3f80);                            // a tie: to even
-    CHECK(to_bf16(1.0 + std::ldexp(1.0, -7) + std::ldexp(1.0, -8)) == 0x3f82);      // a tie: to even
+    CHECK(to_bf16(1.0 + std::ldexp(1.0, -8)) == 0x3f80);                        // a tie: to even
+    CHECK(to_bf16(1.0 + std::ldexp(1.0, -7) + std::ldexp(1.0, -8)) == 0x3f82);  // a tie: to even
     // Above the tie by less than f32 can hold: rounding twice would give 0x3f80.
     CHECK(to_bf16(1.0 + std::ldexp(1.0, -8) + std::ldexp(1.0, -40)) == 0x3f81);
     CHECK(to_bf16(-1.0 - std::ldexp(1.0, -8) - std::ldexp(1.0, -40)) == 0xbf81);

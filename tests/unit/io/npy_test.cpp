@@ -28,10 +28,12 @@ std::string error_of(const std::string& file) {
 
 TEST_CASE("npy: each version and spelling of the header") {
     const std::string data = raw({1, 0, 2, 0, 3, 0, 4, 0, 5, 0, 6, 0});
-    const std::vector<std::string> files = {
-        npy(dict("<i2", "(2, 3)"), data, 1), npy(dict("<i2", "(2, 3)"), data, 2), npy(dict("<i2", "(2, 3)"), data, 3),
-        npy("{'shape': (2L, 3L), 'fortran_order': False, 'descr': \"<i2\"}", data), npy("{ 'descr':'<i2','fortran_order':False,'shape':(2,3,)}   \n", data),
-        npy(dict("=i2", "(2, 3)"), data)};
+    const std::vector<std::string> files = {npy(dict("<i2", "(2, 3)"), data, 1),
+                                            npy(dict("<i2", "(2, 3)"), data, 2),
+                                            npy(dict("<i2", "(2, 3)"), data, 3),
+                                            npy("{'shape': (2L, 3L), 'fortran_order': False, 'descr': \"<i2\"}", data),
+                                            npy("{ 'descr':'<i2','fortran_order':False,'shape':(2,3,)}   \n", data),
+                                            npy(dict("=i2", "(2, 3)"), data)};
     for (const std::string& file : files) {
         Array array;
         const NpyResult result = parse_npy(bytes_of(file), &array);

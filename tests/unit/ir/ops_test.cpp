@@ -20,14 +20,20 @@ constexpr double kInf = std::numeric_limits<double>::infinity(), kNaN = std::num
 
 std::set<Op> exercised;
 
-bool same(double a, double b) { return (std::isnan(a) && std::isnan(b)) || (a == b && std::signbit(a) == std::signbit(b)); }
+bool same(double a, double b) {
+    return (std::isnan(a) && std::isnan(b)) || (a == b && std::signbit(a) == std::signbit(b));
+}
 
 NodeId constant(Graph& g, Type type, double value) {
-    return type == Type::F32 ? g.f32(static_cast<float>(value)) : type == Type::I32 ? g.i32(static_cast<int32_t>(value)) : g.boolean(value != 0);
+    return type == Type::F32   ? g.f32(static_cast<float>(value))
+           : type == Type::I32 ? g.i32(static_cast<int32_t>(value))
+                               : g.boolean(value != 0);
 }
 
 /// A root that keeps a value of any type alive through the passes.
-NodeId as_score(Graph& g, NodeId id) { return g.type(id) == Type::F32 ? id : g.make(Op::ToF32, {id}); }
+NodeId as_score(Graph& g, NodeId id) {
+    return g.type(id) == Type::F32 ? id : g.make(Op::ToF32, {id});
+}
 
 double folded(Op op, Type type, const std::vector<double>& args, bool* is_constant) {
     Scratch s;
@@ -46,7 +52,8 @@ void expect(Op op, Type type, std::vector<double> args, double result) {
     for (size_t i = 0; i < args.size(); ++i) operands.push_back(s.add_scalar(op == Op::Select && i == 0 ? Type::Bool : type, args[i]));
     const NodeId id = s.g.make(op, operands);
     const double got = s.at(id);
-    INFO(info(op).name, " of ", args[0], " ", args.size() > 1 ? args[1] : 0.0, " ", args.size() > 2 ? args[2] : 0.0, " gives ", got, " not ", result);
+    INFO(info(op).name, " of ", args[0], " ", args.size() > 1 ? args[1] : 0.0, " ", args.size() > 2 ? args[2] : 0.0, " gives ", got,
+         " not ", result);
     CHECK(same(got, result));
     bool is_constant = false;
     const double constant_result = folded(op, type, args, &is_constant);
@@ -54,9 +61,15 @@ void expect(Op op, Type type, std::vector<double> args, double result) {
     if (info(op).kind != OpKind::Math || is_constant) CHECK(same(constant_result, static_cast<double>(static_cast<float>(result))));
 }
 
-void i32(Op op, std::vector<double> args, double result) { expect(op, Type::I32, std::move(args), result); }
-void f32(Op op, std::vector<double> args, double result) { expect(op, Type::F32, std::move(args), result); }
-void boolean(Op op, std::vector<double> args, double result) { expect(op, Type::Bool, std::move(args), result); }
+void i32(Op op, std::vector<double> args, double result) {
+    expect(op, Type::I32, std::move(args), result);
+}
+void f32(Op op, std::vector<double> args, double result) {
+    expect(op, Type::F32, std::move(args), result);
+}
+void boolean(Op op, std::vector<double> args, double result) {
+    expect(op, Type::Bool, std::move(args), result);
+}
 
 }  // namespace
 
@@ -122,7 +135,7 @@ TEST_CASE("ops: min, max, clamp") {
     i32(Op::Clamp, {5, 0, 3}, 3);
     i32(Op::Clamp, {-5, 0, 3}, 0);
     i32(Op::Clamp, {2, 0, 3}, 2);
-    i32(Op::Clamp, {2, 5, 3}, 3);   // min(max(2, 5), 3)
+    i32(Op::Clamp, {2, 5, 3}, 3);  // min(max(2, 5), 3)
     f32(Op::Min, {1, kNaN}, kNaN);
     f32(Op::Min, {kNaN, 1}, kNaN);
     f32(Op::Max, {1, kNaN}, kNaN);
@@ -220,7 +233,7 @@ TEST_CASE("ops: logic and select") {
     }
     i32(Op::Select, {1, 7, kMin}, 7);
     i32(Op::Select, {0, 7, kMin}, kMin);
-    f32(Op::Select, {0, kNaN, 2.5}, 2.5);   // the other arm's NaN does not matter
+    f32(Op::Select, {0, kNaN, 2.5}, 2.5);  // the other arm's NaN does not matter
     f32(Op::Select, {1, -0.0, 2.5}, -0.0);
 }
 
@@ -235,7 +248,7 @@ TEST_CASE("ops: casts") {
     boolean(Op::ToI32, {0}, 0);
     boolean(Op::ToF32, {1}, 1);
     i32(Op::ToF32, {-3}, -3);
-    i32(Op::ToF32, {16777217}, 16777217);   // exact in the float64 interpreter
+    i32(Op::ToF32, {16777217}, 16777217);  // exact in the float64 interpreter
     Scratch s;
     const NodeId x = s.g.make(Op::ToF32, {s.add_scalar(Type::I32, 16777217)});
     CHECK(s.at(x, {}, Arithmetic::F32) == 16777216.0);
@@ -259,7 +272,7 @@ TEST_CASE("ops: loads widen, and give 0 out of range") {
     CHECK(load(t, ElemType::I32, {1, 2}) == 22);
     CHECK(load(t, ElemType::I32, {0, 1}) == 11);
     CHECK(load(t, ElemType::I32, {-1, 2}) == 0);
-    CHECK(load(t, ElemType::I32, {0, 3}) == 0);    // not row 1, column 0
+    CHECK(load(t, ElemType::I32, {0, 3}) == 0);  // not row 1, column 0
     CHECK(load(t, ElemType::I32, {0, -1}) == 0);
     CHECK(load(t, ElemType::I32, {2, 0}) == 0);
     CHECK(load(f, ElemType::F16, {1}) == -2);
@@ -294,14 +307,15 @@ TEST_CASE("ops: leaves") {
     point.q_lo = 1, point.q_hi = 2, point.k_lo = 3, point.k_hi = 4;
     CHECK(s.at(s.g.index(IndexVar::B), point) == 1);
     CHECK(s.at(s.g.index(IndexVar::H), point) == 5);
-    CHECK(s.at(s.g.index(IndexVar::Hkv), point) == 2);   // 5 // (6 // 3)
+    CHECK(s.at(s.g.index(IndexVar::Hkv), point) == 2);  // 5 // (6 // 3)
     CHECK(s.at(s.g.index(IndexVar::Q), point) == 7);
     CHECK(s.at(s.g.index(IndexVar::K), point) == 9);
     CHECK(s.at(s.g.index(IndexVar::D), point) == 3);
     CHECK(s.at(s.g.score(), point) == 1.25);
     CHECK(s.at(s.g.out(), point) == -2);
     CHECK(s.at(s.g.weight(), point) == 0.5);
-    for (const auto& [which, value] : {std::pair(TileBound::QLo, 1), std::pair(TileBound::QHi, 2), std::pair(TileBound::KLo, 3), std::pair(TileBound::KHi, 4)})
+    for (const auto& [which, value] :
+         {std::pair(TileBound::QLo, 1), std::pair(TileBound::QHi, 2), std::pair(TileBound::KLo, 3), std::pair(TileBound::KHi, 4)})
         CHECK(s.at(s.g.tile_bound(which), point) == value);
     for (uint32_t e = 0; e < kBuiltinExtents; ++e) CHECK(s.at(s.g.extent(e)) == s.bindings.extents[e]);
 }
@@ -322,7 +336,7 @@ TEST_CASE("ops: reductions") {
         CHECK(value(Op::ReduceSum, Type::I32, 0, 4, {1, 2, 3, 4}, optimised) == 10);
         CHECK(value(Op::ReduceSum, Type::I32, 1, 3, {1, 2, 3, 4}, optimised) == 5);
         CHECK(value(Op::ReduceSum, Type::I32, 0, 2, {kMax, 1}, optimised) == kMin);
-        CHECK(same(value(Op::ReduceSum, Type::F32, 0, 1, {-0.0}, optimised), 0.0));   // the sum starts at +0
+        CHECK(same(value(Op::ReduceSum, Type::F32, 0, 1, {-0.0}, optimised), 0.0));  // the sum starts at +0
         CHECK(value(Op::ReduceMin, Type::I32, 0, 3, {5, -2, 7}, optimised) == -2);
         CHECK(value(Op::ReduceMax, Type::F32, 0, 3, {5, -2, 7}, optimised) == 7);
         CHECK(std::isnan(value(Op::ReduceMax, Type::F32, 0, 3, {5, kNaN, 7}, optimised)));
@@ -338,7 +352,8 @@ TEST_CASE("ops: reductions") {
             CHECK(value(Op::ReduceAll, Type::Bool, 0, hi, {0}, optimised) == 1);
             CHECK(value(Op::ReduceMin, Type::F32, 0, hi, {1}, optimised) == kInf);
             CHECK(value(Op::ReduceMax, Type::F32, 0, hi, {1}, optimised) == -kInf);
-            CHECK(value(Op::ReduceMin, Type::I32, 0, hi, {1}, optimised) == static_cast<double>(static_cast<float>(kMax)) - (optimised ? 0 : 1));
+            CHECK(value(Op::ReduceMin, Type::I32, 0, hi, {1}, optimised) ==
+                  static_cast<double>(static_cast<float>(kMax)) - (optimised ? 0 : 1));
             CHECK(value(Op::ReduceMax, Type::I32, 0, hi, {1}, optimised) == kMin);
         }
     }
@@ -358,7 +373,7 @@ TEST_CASE("ops: nested reductions, triangular and shared") {
     CHECK(s.at(outer) == 36);
     s.attention.score = s.g.make(Op::ToF32, {outer});
     optimise(s.attention);
-    CHECK(s.g.as_f32(s.attention.score) == 36.0f);   // unrolled and folded
+    CHECK(s.g.as_f32(s.attention.score) == 36.0f);  // unrolled and folded
 }
 
 TEST_CASE("ops: every operation of the table has been stated above") {

@@ -97,13 +97,13 @@ TEST_CASE("simplify: f32 keeps NaN, infinities and signed zeros") {
     CHECK_BECOMES(r, r.op(Op::Sub, {r.u, r.op(Op::Neg, {r.v})}), r.op(Op::Add, {r.u, r.v}));
     CHECK_BECOMES(r, r.op(Op::Div, {r.u, r.f(8)}), r.op(Op::Mul, {r.u, r.f(0.125f)}));
     CHECK_BECOMES(r, r.op(Op::Round, {r.op(Op::ToF32, {r.x})}), r.op(Op::ToF32, {r.x}));
-    CHECK_STAYS(r, r.op(Op::Add, {r.u, r.f(0.0f)}), r.u);           // -0 + 0 = 0
+    CHECK_STAYS(r, r.op(Op::Add, {r.u, r.f(0.0f)}), r.u);  // -0 + 0 = 0
     CHECK_STAYS(r, r.op(Op::Sub, {r.u, r.f(-0.0f)}), r.u);
-    CHECK_STAYS(r, r.op(Op::Mul, {r.u, r.f(0.0f)}), r.f(0.0f));     // NaN, inf, -1
+    CHECK_STAYS(r, r.op(Op::Mul, {r.u, r.f(0.0f)}), r.f(0.0f));  // NaN, inf, -1
     CHECK_STAYS(r, r.op(Op::Sub, {r.u, r.u}), r.f(0.0f));
     CHECK_STAYS(r, r.op(Op::Div, {r.u, r.u}), r.f(1.0f));
     CHECK_STAYS(r, r.op(Op::Div, {r.u, r.f(3)}), r.op(Op::Mul, {r.u, r.f(1.0f / 3)}));
-    CHECK_STAYS(r, r.op(Op::Sub, {r.f(0.0f), r.u}), r.op(Op::Neg, {r.u}));   // 0 - 0 = 0
+    CHECK_STAYS(r, r.op(Op::Sub, {r.f(0.0f), r.u}), r.op(Op::Neg, {r.u}));  // 0 - 0 = 0
     CHECK_STAYS(r, r.op(Op::Add, {r.op(Op::Add, {r.u, r.f(1)}), r.f(2)}), r.op(Op::Add, {r.u, r.f(3)}));
     CHECK_STAYS(r, r.op(Op::Div, {r.u, r.f(1e-45f)}), r.op(Op::Mul, {r.u, r.f(1.0f / 1e-45f)}));
 }
@@ -119,13 +119,13 @@ TEST_CASE("simplify: logic and comparisons") {
     CHECK_BECOMES(r, r.op(Op::And, {r.a, r.op(Op::Or, {r.b, r.a})}), r.a);
     CHECK_BECOMES(r, r.op(Op::Not, {r.op(Op::Not, {r.a})}), r.a);
     CHECK_BECOMES(r, r.op(Op::Not, {lt}), r.op(Op::Le, {r.y, r.x}));
-    CHECK_STAYS(r, r.op(Op::Not, {lt_f}), r.op(Op::Le, {r.v, r.u}));   // NaN
+    CHECK_STAYS(r, r.op(Op::Not, {lt_f}), r.op(Op::Le, {r.v, r.u}));  // NaN
     CHECK_BECOMES(r, r.op(Op::Not, {r.op(Op::Eq, {r.u, r.v})}), r.op(Op::Ne, {r.u, r.v}));
     CHECK_BECOMES(r, r.op(Op::Eq, {r.x, r.x}), yes);
     CHECK_STAYS(r, r.op(Op::Eq, {r.u, r.u}), yes);
     CHECK_BECOMES(r, r.op(Op::Lt, {r.u, r.u}), no);
     CHECK_BECOMES(r, r.op(Op::Eq, {r.op(Op::Add, {r.x, r.i(3)}), r.i(5)}), r.op(Op::Eq, {r.x, r.i(2)}));
-    CHECK_STAYS(r, r.op(Op::Lt, {r.op(Op::Add, {r.x, r.i(3)}), r.i(5)}), r.op(Op::Lt, {r.x, r.i(2)}));   // x + 3 may wrap
+    CHECK_STAYS(r, r.op(Op::Lt, {r.op(Op::Add, {r.x, r.i(3)}), r.i(5)}), r.op(Op::Lt, {r.x, r.i(2)}));  // x + 3 may wrap
     CHECK_BECOMES(r, r.op(Op::Eq, {r.a, no}), r.op(Op::Not, {r.a}));
     CHECK_BECOMES(r, r.op(Op::Select, {r.a, yes, no}), r.a);
     CHECK_BECOMES(r, r.op(Op::Select, {r.a, no, yes}), r.op(Op::Not, {r.a}));
@@ -144,9 +144,9 @@ TEST_CASE("simplify and unroll: reductions") {
     CHECK_BECOMES(r, g.reduce(Op::ReduceSum, few, few), r.i(9));
     CHECK_BECOMES(r, g.reduce(Op::ReduceAny, few, r.op(Op::Eq, {r.x, few})),
                   r.op(Op::Or, {r.op(Op::Or, {r.op(Op::Eq, {r.x, r.i(2)}), r.op(Op::Eq, {r.x, r.i(3)})}), r.op(Op::Eq, {r.x, r.i(4)})}));
-    CHECK_STAYS(r, g.reduce(Op::ReduceSum, many, r.u), r.op(Op::Mul, {r.u, r.f(1000)}));   // rounded each time
+    CHECK_STAYS(r, g.reduce(Op::ReduceSum, many, r.u), r.op(Op::Mul, {r.u, r.f(1000)}));  // rounded each time
     const Attention kept = optimised(r.attention, g.reduce(Op::ReduceSum, many, r.op(Op::Mul, {many, r.x})));
-    CHECK(kept.graph[kept.graph.operand(kept.score, 0)].op == Op::ReduceSum);   // too long to unroll
+    CHECK(kept.graph[kept.graph.operand(kept.score, 0)].op == Op::ReduceSum);  // too long to unroll
 }
 
 TEST_CASE("fold: functions are left alone, arithmetic is f32") {
@@ -167,7 +167,7 @@ TEST_CASE("cse: one order, one node, no dead ones") {
     r.attention.score = r.op(Op::Sub, {one, other});
     cse(r.attention);
     CHECK(r.g.operand(r.attention.score, 0) == r.g.operand(r.attention.score, 1));
-    CHECK(r.g.size() == 5);   // u, v, the product, the difference, true
+    CHECK(r.g.size() == 5);  // u, v, the product, the difference, true
 }
 
 TEST_CASE("optimise: reports each pass, and stops") {
@@ -178,7 +178,7 @@ TEST_CASE("optimise: reports each pass, and stops") {
         names.emplace_back(pass);
         CHECK(verify(now) == "");
     });
-    REQUIRE(names.size() == 2 * passes().size());   // one round that works, one that finds nothing
+    REQUIRE(names.size() == 2 * passes().size());  // one round that works, one that finds nothing
     for (size_t i = 0; i < names.size(); ++i) CHECK(names[i] == passes()[i % passes().size()].name);
     CHECK(r.attention.score == r.g.score());
 }

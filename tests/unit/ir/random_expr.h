@@ -34,7 +34,7 @@ struct ExprOptions {
     bool score = false;
     bool reductions = true;
     bool loads = true;
-    bool functions = true;   // exp and its like: not the same in all arithmetics
+    bool functions = true;  // exp and its like: not the same in all arithmetics
 };
 
 inline constexpr uint32_t kFreeN = kBuiltinExtents, kFreeM = kBuiltinExtents + 1;
@@ -80,7 +80,8 @@ inline Attention random_params() {
 
 class ExprGenerator {
 public:
-    ExprGenerator(Attention& attention, Rng& rng, ExprOptions options = {}) : a_(attention), g_(attention.graph), rng_(rng), options_(options) {}
+    ExprGenerator(Attention& attention, Rng& rng, ExprOptions options = {})
+        : a_(attention), g_(attention.graph), rng_(rng), options_(options) {}
 
     NodeId value(Type type, int depth) {
         switch (type) {
@@ -192,8 +193,8 @@ private:
             case 5:
                 if (!options_.functions) return leaf_f32();
                 if (rng_.chance(15)) return g_.make(Op::Pow, {f32(depth - 1), f32(depth - 1)});
-                return g_.make(rng_.pick({Op::Exp, Op::Exp2, Op::Log, Op::Log2, Op::Rsqrt, Op::Tanh, Op::TanhApprox, Op::Sigmoid, Op::Sin, Op::Cos,
-                                          Op::Tan, Op::Erf}),
+                return g_.make(rng_.pick({Op::Exp, Op::Exp2, Op::Log, Op::Log2, Op::Rsqrt, Op::Tanh, Op::TanhApprox, Op::Sigmoid, Op::Sin,
+                                          Op::Cos, Op::Tan, Op::Erf}),
                                {f32(depth - 1)});
             case 6: return g_.make(rng_.pick({Op::Min, Op::Max}), {f32(depth - 1), f32(depth - 1)});
             default: return g_.make(rng_.pick({Op::Add, Op::Sub, Op::Mul, Op::Div}), {f32(depth - 1), f32(depth - 1)});
@@ -220,7 +221,9 @@ private:
     NodeId position(int depth) {
         const NodeId base = rng_.chance(50) ? q() : k();
         if (depth <= 0) return base;
-        const auto uniform = [&] { return rng_.chance(50) ? g_.i32(rng_.between(1, 6)) : rng_.chance(80) ? leaf_uniform() : constant_i32(); };
+        const auto uniform = [&] {
+            return rng_.chance(50) ? g_.i32(rng_.between(1, 6)) : rng_.chance(80) ? leaf_uniform() : constant_i32();
+        };
         switch (rng_.below(12)) {
             case 0: return g_.make(Op::Add, {position(depth - 1), uniform()});
             case 1: return g_.make(Op::Sub, {position(depth - 1), uniform()});
@@ -277,8 +280,15 @@ private:
 inline Bindings random_bindings(const Attention& attention, Rng& rng) {
     Bindings bindings;
     const int32_t kv_heads = rng.between(1, 2), n = rng.between(0, 7), m = rng.between(0, 5);
-    bindings.extents = {rng.between(1, 2), kv_heads * rng.between(1, 3), kv_heads, rng.between(1, 12), rng.between(1, 12), rng.between(1, 4),
-                        rng.between(1, 4), n, m};
+    bindings.extents = {rng.between(1, 2),
+                        kv_heads * rng.between(1, 3),
+                        kv_heads,
+                        rng.between(1, 12),
+                        rng.between(1, 12),
+                        rng.between(1, 4),
+                        rng.between(1, 4),
+                        n,
+                        m};
     for (const Param& param : attention.params) {
         bindings.scalars.push_back(0);
         bindings.tensors.emplace_back();
@@ -298,7 +308,8 @@ inline Bindings random_bindings(const Attention& attention, Rng& rng) {
         InterpTensor& tensor = bindings.tensors.back();
         size_t count = 1;
         for (const Dim& dim : param.dims) {
-            const int64_t size = dim.offset + (dim.extent_id < 0 ? 0 : int64_t{dim.multiplier} * bindings.extents[static_cast<size_t>(dim.extent_id)]);
+            const int64_t size =
+                dim.offset + (dim.extent_id < 0 ? 0 : int64_t{dim.multiplier} * bindings.extents[static_cast<size_t>(dim.extent_id)]);
             tensor.dim.push_back(static_cast<int32_t>(size));
             count *= static_cast<size_t>(size);
         }

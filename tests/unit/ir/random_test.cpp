@@ -24,12 +24,15 @@ uint64_t cases(uint64_t usual) {
     return usual * (factor ? std::max<uint64_t>(std::strtoull(factor, nullptr, 10), 1) : 1);
 }
 
-bool same_value(double a, double b) { return std::bit_cast<uint64_t>(a) == std::bit_cast<uint64_t>(b) || (std::isnan(a) && std::isnan(b)); }
+bool same_value(double a, double b) {
+    return std::bit_cast<uint64_t>(a) == std::bit_cast<uint64_t>(b) || (std::isnan(a) && std::isnan(b));
+}
 
 Attention random_attention(Rng& rng, int depth, ExprOptions options = {}) {
     Attention attention = random_params();
     options.score = false;
-    attention.mask = rng.chance(50) ? ExprGenerator(attention, rng, options).mask(2) : ExprGenerator(attention, rng, options).value(Type::Bool, depth);
+    attention.mask =
+        rng.chance(50) ? ExprGenerator(attention, rng, options).mask(2) : ExprGenerator(attention, rng, options).value(Type::Bool, depth);
     options.score = true;
     attention.score = ExprGenerator(attention, rng, options).value(Type::F32, depth);
     return attention;
@@ -72,8 +75,8 @@ TEST_CASE("random: every pass keeps every value to the last bit") {
             for (size_t i = 0; i < points.size(); ++i) {
                 const std::vector<double>& got = actual.at(points[i]);
                 for (size_t root = 0; root < 2; ++root)
-                    REQUIRE_MESSAGE(same_value(got[root], values[i][root]), pass, " root ", root, ": ", values[i][root], " became ", got[root], "\n",
-                                    print(before), "\nnow\n", print(now));
+                    REQUIRE_MESSAGE(same_value(got[root], values[i][root]), pass, " root ", root, ": ", values[i][root], " became ",
+                                    got[root], "\n", print(before), "\nnow\n", print(now));
             }
         });
         shrunk += after.graph.size() < before.graph.size();
@@ -218,7 +221,7 @@ TEST_CASE("random: a proven index is in range wherever the guards of the others 
             for (size_t c = 0; c < checks.size(); ++c) {
                 const uint32_t param = attention.graph[NodeId{checks[c].load}].payload;
                 const double least = values[2 * c], most = values[2 * c + 1];
-                if (least == std::numeric_limits<int32_t>::max() && most == std::numeric_limits<int32_t>::min()) continue;   // no trip
+                if (least == std::numeric_limits<int32_t>::max() && most == std::numeric_limits<int32_t>::min()) continue;  // no trip
                 REQUIRE(least >= 0);
                 REQUIRE(most < bindings.tensors[param].dim[checks[c].dim]);
             }
@@ -246,8 +249,10 @@ void check_tiles(const Attention& attention, const TileState& state, const Bindi
         Point tile = random_point(bindings, rng);
         tile.q_lo = tile.q, tile.k_lo = tile.k;
         const int32_t rows = rng.between(1, 5), columns = rng.between(1, 5);
-        tile.q_hi = static_cast<int32_t>(std::min<int64_t>(int64_t{tile.q_lo} + rows, bindings.extents[static_cast<size_t>(ExtentVar::Q)]) - 1);
-        tile.k_hi = static_cast<int32_t>(std::min<int64_t>(int64_t{tile.k_lo} + columns, bindings.extents[static_cast<size_t>(ExtentVar::K)]) - 1);
+        tile.q_hi =
+            static_cast<int32_t>(std::min<int64_t>(int64_t{tile.q_lo} + rows, bindings.extents[static_cast<size_t>(ExtentVar::Q)]) - 1);
+        tile.k_hi =
+            static_cast<int32_t>(std::min<int64_t>(int64_t{tile.k_lo} + columns, bindings.extents[static_cast<size_t>(ExtentVar::K)]) - 1);
         for (size_t s = 0; s < state.summaries.size(); ++s) {
             Point at = tile;
             int32_t& i = state.summaries[s].of_keys ? at.k : at.q;
@@ -275,8 +280,8 @@ void check_tiles(const Attention& attention, const TileState& state, const Bindi
             if (point.q == tile.q_hi) break;
         }
         if ((any && !maybe) || (always && !all)) {
-            INFO("rows ", tile.q_lo, " to ", tile.q_hi, ", columns ", tile.k_lo, " to ", tile.k_hi, ", maybe %", state.maybe.value, ", always %",
-                 state.always.value, "\n", print(attention));
+            INFO("rows ", tile.q_lo, " to ", tile.q_hi, ", columns ", tile.k_lo, " to ", tile.k_hi, ", maybe %", state.maybe.value,
+                 ", always %", state.always.value, "\n", print(attention));
             REQUIRE(any <= maybe);
             REQUIRE(always <= all);
         }
@@ -311,7 +316,8 @@ TEST_CASE("random: tile states agree with all elements of the tile") {
         }
         check_tiles(attention, state, random_bindings(attention, rng), rng, 6, counts);
     }
-    MESSAGE(counts.tiles, " tiles, ", counts.skip, " skip, ", counts.full, " full; ", counts.decided, " decided of ", counts.uniform, " uniform ones");
+    MESSAGE(counts.tiles, " tiles, ", counts.skip, " skip, ", counts.full, " full; ", counts.decided, " decided of ", counts.uniform,
+            " uniform ones");
     CHECK(counts.skip > counts.tiles / 10);
     CHECK(counts.full > counts.tiles / 10);
     CHECK(counts.decided > counts.uniform * 6 / 10);
@@ -330,7 +336,7 @@ TEST_CASE("random: tile states are sound where i32 is about to wrap") {
         attention.score = attention.graph.score();
         const TileState state = tile_state(attention);
         Bindings bindings = random_bindings(attention, rng);
-        for (InterpTensor& tensor : bindings.tensors) std::fill(tensor.dim.begin(), tensor.dim.end(), 0);   // all loads give 0
+        for (InterpTensor& tensor : bindings.tensors) std::fill(tensor.dim.begin(), tensor.dim.end(), 0);  // all loads give 0
         bindings.extents[static_cast<size_t>(ExtentVar::Q)] = std::numeric_limits<int32_t>::max() - rng.between(0, 3);
         bindings.extents[static_cast<size_t>(ExtentVar::K)] = std::numeric_limits<int32_t>::max() - rng.between(0, 3);
         check_tiles(attention, state, bindings, rng, 6, counts);

@@ -114,7 +114,8 @@ TEST_CASE("text: floats keep every bit") {
 }
 
 TEST_CASE("text: names of any bytes read back") {
-    for (const std::string& name : {std::string("grad"), std::string(""), std::string("a b"), std::string("1x"), std::string("\"\\\n\0\xff", 5), std::string("f32"), std::string("%0")}) {
+    for (const std::string& name : {std::string("grad"), std::string(""), std::string("a b"), std::string("1x"),
+                                    std::string("\"\\\n\0\xff", 5), std::string("f32"), std::string("%0")}) {
         Attention a;
         a.name = name;
         a.extents = {name + "x"};
@@ -207,7 +208,7 @@ TEST_CASE("text: damaged text never crashes, and what is read is valid") {
         REQUIRE(verify(*attention) == "");
         REQUIRE(print(*parse_text(print(*attention), nullptr)) == print(*attention));
     }
-    CHECK(read > 300);   // edits of numbers and texts leave valid IR
+    CHECK(read > 300);  // edits of numbers and texts leave valid IR
 }
 
 TEST_CASE("text: a deep chain is no deep stack") {

@@ -14,7 +14,7 @@ using namespace flexc::ir::testing;
 namespace {
 
 constexpr int32_t kMax = std::numeric_limits<int32_t>::max(), kMin = std::numeric_limits<int32_t>::min();
-constexpr int32_t kQ = 37, kK = 45, kTile = 5;   // odd edges
+constexpr int32_t kQ = 37, kK = 45, kTile = 5;  // odd edges
 
 struct Mask : Scratch {
     NodeId q = g.index(IndexVar::Q), k = g.index(IndexVar::K);
@@ -56,7 +56,11 @@ struct Mask : Scratch {
     }
 };
 
-#define UNDECIDED(...) [&] { Mask m; return m.undecided(__VA_ARGS__); }()
+#define UNDECIDED(...)                   \
+    [&] {                                \
+        Mask m;                          \
+        return m.undecided(__VA_ARGS__); \
+    }()
 /// The checks inside alone: no state is wrong.
 #define CHECK_SOUND(...) (void)UNDECIDED(__VA_ARGS__)
 
@@ -71,15 +75,15 @@ TEST_CASE("tile state: causal, windows, prefix") {
         CHECK(UNDECIDED(m.op(Op::Le, {m.op(Op::Abs, {m.op(Op::Sub, {m.q, m.k})}), m.scalar(window)})) == 0);
         CHECK(UNDECIDED(m.op(Op::Or, {m.op(Op::Lt, {m.k, m.scalar(window)}), m.causal(m.q, m.k)})) == 0);
     }
-    for (const int32_t window : {0, 3, 7, 1000, -5})   // written the other way, q - window <= k: decided unless it wraps
+    for (const int32_t window : {0, 3, 7, 1000, -5})  // written the other way, q - window <= k: decided unless it wraps
         CHECK(UNDECIDED(m.op(Op::Le, {m.op(Op::Sub, {m.q, m.scalar(window)}), m.k})) == 0);
     CHECK(UNDECIDED(m.op(Op::Lt, {m.op(Op::Add, {m.k, m.scalar(7)}), m.op(Op::Add, {m.q, m.scalar(9)})})) == 0);
 }
 
 TEST_CASE("tile state: what both sides share cancels") {
-    CHECK(UNDECIDED(m.op(Op::Le, {m.op(Op::Sub, {m.q, m.k}), m.op(Op::Add, {m.q, m.i(3)})})) == 0);   // -k <= 3
+    CHECK(UNDECIDED(m.op(Op::Le, {m.op(Op::Sub, {m.q, m.k}), m.op(Op::Add, {m.q, m.i(3)})})) == 0);  // -k <= 3
     CHECK(UNDECIDED(m.op(Op::Eq, {m.op(Op::Sub, {m.op(Op::Add, {m.q, m.k}), m.q}), m.k})) == 0);
-    CHECK(UNDECIDED(m.op(Op::Lt, {m.op(Op::Mul, {m.q, m.i(3)}), m.op(Op::Add, {m.op(Op::Mul, {m.q, m.i(2)}), m.k})})) == 0);   // q < k
+    CHECK(UNDECIDED(m.op(Op::Lt, {m.op(Op::Mul, {m.q, m.i(3)}), m.op(Op::Add, {m.op(Op::Mul, {m.q, m.i(2)}), m.k})})) == 0);  // q < k
 }
 
 TEST_CASE("tile state: blocks") {
@@ -97,10 +101,10 @@ TEST_CASE("tile state: blocks") {
     for (const int32_t n : {7, 13, 1}) {
         CAPTURE(n);
         CHECK(UNDECIDED([&] {
-            const NodeId divisor = m.scalar(n);
-            return m.and_(m.op(Op::Eq, {m.op(Op::FloorDiv, {m.q, divisor}), m.op(Op::FloorDiv, {m.k, divisor})}),
-                          m.causal(m.op(Op::Mod, {m.q, divisor}), m.op(Op::Mod, {m.k, divisor})));
-        }()) == 0);
+                  const NodeId divisor = m.scalar(n);
+                  return m.and_(m.op(Op::Eq, {m.op(Op::FloorDiv, {m.q, divisor}), m.op(Op::FloorDiv, {m.k, divisor})}),
+                                m.causal(m.op(Op::Mod, {m.q, divisor}), m.op(Op::Mod, {m.k, divisor})));
+              }()) == 0);
     }
     for (const int32_t n : {0, -3, kMin}) {
         CAPTURE(n);
@@ -123,44 +127,46 @@ TEST_CASE("tile state: captures") {
     std::vector<double> lengths = {12}, heads = {1, 2, 3, 40}, blocks;
     for (int i = 0; i < 8 * 9; ++i) blocks.push_back(i % 3 == 0);
     CHECK(UNDECIDED(m.op(Op::Lt, {m.k, [&] {
-        const NodeId b = m.g.index(IndexVar::B);
-        return m.g.load(m.add_tensor(ElemType::I32, {1}, lengths), ElemType::I32, std::span(&b, 1));
-    }()})) == 0);
+                                      const NodeId b = m.g.index(IndexVar::B);
+                                      return m.g.load(m.add_tensor(ElemType::I32, {1}, lengths), ElemType::I32, std::span(&b, 1));
+                                  }()})) == 0);
     CHECK(UNDECIDED(m.op(Op::Le, {m.op(Op::Sub, {m.q, m.k}), [&] {
-        const NodeId h = m.g.index(IndexVar::H);
-        return m.g.load(m.add_tensor(ElemType::I32, {4}, heads), ElemType::I32, std::span(&h, 1));
-    }()})) == 0);
+                                      const NodeId h = m.g.index(IndexVar::H);
+                                      return m.g.load(m.add_tensor(ElemType::I32, {4}, heads), ElemType::I32, std::span(&h, 1));
+                                  }()})) == 0);
     // A block map whose blocks are the tiles.
     CHECK(UNDECIDED([&] {
-        const std::array<NodeId, 2> at = {m.op(Op::FloorDiv, {m.q, m.i(kTile)}), m.op(Op::FloorDiv, {m.k, m.i(kTile)})};
-        return m.g.load(m.add_tensor(ElemType::Bool, {8, 9}, blocks), ElemType::Bool, at);
-    }()) == 0);
+              const std::array<NodeId, 2> at = {m.op(Op::FloorDiv, {m.q, m.i(kTile)}), m.op(Op::FloorDiv, {m.k, m.i(kTile)})};
+              return m.g.load(m.add_tensor(ElemType::Bool, {8, 9}, blocks), ElemType::Bool, at);
+          }()) == 0);
     // Routing: any(j: list[q // t, j] == k // t).
     std::vector<double> list;
     for (int i = 0; i < 8 * 3; ++i) list.push_back((i * 5) % 9);
     CHECK(UNDECIDED([&] {
-        const NodeId j = m.g.loop_var(0, m.i(0), m.scalar(3));
-        const std::array<NodeId, 2> at = {m.op(Op::FloorDiv, {m.q, m.i(kTile)}), j};
-        const NodeId entry = m.g.load(m.add_tensor(ElemType::I32, {8, 3}, list), ElemType::I32, at);
-        return m.g.reduce(Op::ReduceAny, j, m.op(Op::Eq, {entry, m.op(Op::FloorDiv, {m.k, m.i(kTile)})}));
-    }()) == 0);
+              const NodeId j = m.g.loop_var(0, m.i(0), m.scalar(3));
+              const std::array<NodeId, 2> at = {m.op(Op::FloorDiv, {m.q, m.i(kTile)}), j};
+              const NodeId entry = m.g.load(m.add_tensor(ElemType::I32, {8, 3}, list), ElemType::I32, at);
+              return m.g.reduce(Op::ReduceAny, j, m.op(Op::Eq, {entry, m.op(Op::FloorDiv, {m.k, m.i(kTile)})}));
+          }()) == 0);
     // The same with blocks that are smaller than the tiles: each entry that a tile touches is compared.
     std::vector<double> far_apart;
-    for (int i = 0; i < 13; ++i) far_apart.insert(far_apart.end(), {static_cast<double>(i % 2 ? 0 : 14), static_cast<double>((i * 7) % 15)});
+    for (int i = 0; i < 13; ++i)
+        far_apart.insert(far_apart.end(), {static_cast<double>(i % 2 ? 0 : 14), static_cast<double>((i * 7) % 15)});
     CHECK(UNDECIDED([&] {
-        const NodeId j = m.g.loop_var(0, m.i(0), m.scalar(2));
-        const std::array<NodeId, 2> at = {m.op(Op::FloorDiv, {m.q, m.i(3)}), j};
-        const NodeId entry = m.g.load(m.add_tensor(ElemType::I32, {13, 2}, far_apart), ElemType::I32, at);
-        return m.g.reduce(Op::ReduceAny, j, m.op(Op::Eq, {entry, m.op(Op::FloorDiv, {m.k, m.i(3)})}));
-    }()) == 0);
+              const NodeId j = m.g.loop_var(0, m.i(0), m.scalar(2));
+              const std::array<NodeId, 2> at = {m.op(Op::FloorDiv, {m.q, m.i(3)}), j};
+              const NodeId entry = m.g.load(m.add_tensor(ElemType::I32, {13, 2}, far_apart), ElemType::I32, at);
+              return m.g.reduce(Op::ReduceAny, j, m.op(Op::Eq, {entry, m.op(Op::FloorDiv, {m.k, m.i(3)})}));
+          }()) == 0);
 }
 
 TEST_CASE("tile state: floats") {
     CHECK(UNDECIDED(m.op(Op::Lt, {m.op(Op::Mul, {m.op(Op::ToF32, {m.op(Op::Sub, {m.q, m.k})}), m.g.f32(-0.5f)}), m.g.f32(3.25f)})) == 0);
-    CHECK(UNDECIDED(m.op(Op::Lt, {m.op(Op::Div, {m.op(Op::ToF32, {m.k}), m.add_scalar(Type::F32, 0.0)}), m.g.f32(1)})) > 0);   // may be NaN: undecided
+    CHECK(UNDECIDED(m.op(Op::Lt, {m.op(Op::Div, {m.op(Op::ToF32, {m.k}), m.add_scalar(Type::F32, 0.0)}), m.g.f32(1)})) >
+          0);  // may be NaN: undecided
     const double nan = std::numeric_limits<double>::quiet_NaN();
-    CHECK(UNDECIDED(m.op(Op::Lt, {m.op(Op::ToF32, {m.q}), m.add_scalar(Type::F32, nan)})) == 0);   // false everywhere
-    CHECK(UNDECIDED(m.op(Op::Ne, {m.op(Op::ToF32, {m.q}), m.add_scalar(Type::F32, nan)})) == 0);   // true everywhere
+    CHECK(UNDECIDED(m.op(Op::Lt, {m.op(Op::ToF32, {m.q}), m.add_scalar(Type::F32, nan)})) == 0);  // false everywhere
+    CHECK(UNDECIDED(m.op(Op::Ne, {m.op(Op::ToF32, {m.q}), m.add_scalar(Type::F32, nan)})) == 0);  // true everywhere
 }
 
 TEST_CASE("tile state: values that wrap in every element or in some") {

@@ -94,7 +94,8 @@ TEST_CASE("verify: nodes") {
     expect_fault("param of type f32", [](Sample& s) { s.a.params[1].type = Type::I32; });
     expect_fault("unknown clause variable", [](Sample& s) { A::node(s.a.graph, s.a.output).payload = 2; });
     expect_fault("unknown row", [](Sample& s) { A::node(s.a.graph, s.a.query).payload = 0; });
-    expect_fault("unknown tile bound", [](Sample& s) { A::node(s.a.graph, s.a.graph.tile_bound(TileBound::QLo)).payload = kFirstSummary + 2 * kMaxSummaries; });
+    expect_fault("unknown tile bound",
+                 [](Sample& s) { A::node(s.a.graph, s.a.graph.tile_bound(TileBound::QLo)).payload = kFirstSummary + 2 * kMaxSummaries; });
     expect_fault("const of type f32", [](Sample& s) { A::node(s.a.graph, s.factor).op = Op::ConstI32; });
     expect_fault("neg has 0 operands", [](Sample& s) { A::node(s.a.graph, s.q).op = Op::Neg; });
 }

@@ -21,7 +21,9 @@ std::vector<int> host_lanes() {
 }
 
 // Relative to 1 + |value|: sums of up to a few thousand f32 terms; results in f16 and bf16 are also rounded once.
-double tolerance(DType type) { return type == DType::F32 ? 2e-5 : type == DType::F16 ? 1.2e-3 : 8e-3; }
+double tolerance(DType type) {
+    return type == DType::F32 ? 2e-5 : type == DType::F16 ? 1.2e-3 : 8e-3;
+}
 
 Status launch(Data& data, int n, bool tight = true, int threads = 1, CpuStats* stats = nullptr) {
     CpuOptions options;
@@ -249,7 +251,8 @@ TEST_CASE("strides: transposed heads, negative, padded, unaligned, shared") {
                 data.arrays.q.shape[2] = data.arrays.o.shape[2] = queries;
                 CHECK(launch(data, n).ok());
                 for (int64_t c = 0; c < DV; ++c)
-                    CHECK(get(data.arrays.o, {1, 3, 1, c}) == doctest::Approx(want.o[static_cast<size_t>(((7 * Q) + 1) * DV + c)]).epsilon(1e-4));
+                    CHECK(get(data.arrays.o, {1, 3, 1, c}) ==
+                          doctest::Approx(want.o[static_cast<size_t>(((7 * Q) + 1) * DV + c)]).epsilon(1e-4));
             }
             // Nothing between the rows was touched.
             for (size_t i = 0; i < o.size(); ++i)

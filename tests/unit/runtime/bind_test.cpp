@@ -32,8 +32,11 @@ KernelDesc packed_desc() {
     KernelDesc desc;
     desc.name = "packed";
     desc.extents = {"N", "M"};
-    desc.params = {tensor("doc", DType::I32, {{1, 7, 0}}), tensor("off", DType::I32, {{1, 7, 1}}),
-                   tensor("table", DType::F32, {{1, 1, 0}, {2, 8, -1}, {0, -1, 4}}), scalar("slope", DType::F32), scalar("window", DType::I32),
+    desc.params = {tensor("doc", DType::I32, {{1, 7, 0}}),
+                   tensor("off", DType::I32, {{1, 7, 1}}),
+                   tensor("table", DType::F32, {{1, 1, 0}, {2, 8, -1}, {0, -1, 4}}),
+                   scalar("slope", DType::F32),
+                   scalar("window", DType::I32),
                    scalar("flag", DType::Bool)};
     desc.params[4].has_default = true;
     desc.params[4].default_bits = 1024;
@@ -53,7 +56,7 @@ struct Call {
         arrays.k = make(DType::F32, {2, 2, 7, 8});
         arrays.v = make(DType::F32, {1, 2, 7, 3});
         arrays.o = make(DType::F32, {2, 4, 5, 3});
-        args = {{"doc", make(DType::I32, {6})},  {"off", make(DType::I32, {7})},  {"table", make(DType::F32, {4, 9, 4})},
+        args = {{"doc", make(DType::I32, {6})},  {"off", make(DType::I32, {7})},   {"table", make(DType::F32, {4, 9, 4})},
                 {"slope", make(DType::F32, {})}, {"window", make(DType::I32, {})}, {"flag", make(DType::Bool, {})}};
     }
     Tensor& arg(const std::string& name) {
@@ -143,7 +146,12 @@ TEST_CASE("arrays that do not fit each other") {
     with([](Call& c) { c.arrays.k.dtype = DType::F16; }, {"`k`", "f32[B, HKV, K, D]", "f16[2, 2, 7, 8]"});
     with([](Call& c) { c.arrays.k = c.make(DType::F32, {3, 2, 7, 8}); }, {"`k`", "batch must be 1 or B = 2"});
     with([](Call& c) { c.arrays.k = c.make(DType::F32, {2, 3, 7, 8}); }, {"`v`", "HKV = 3"});
-    with([](Call& c) { c.arrays.k = c.arrays.v = c.make(DType::F32, {2, 3, 7, 8}); c.arrays.o = c.make(DType::F32, {2, 4, 5, 8}); }, {"H = 4", "multiple of HKV = 3"});
+    with(
+        [](Call& c) {
+            c.arrays.k = c.arrays.v = c.make(DType::F32, {2, 3, 7, 8});
+            c.arrays.o = c.make(DType::F32, {2, 4, 5, 8});
+        },
+        {"H = 4", "multiple of HKV = 3"});
     with([](Call& c) { c.arrays.k = c.make(DType::F32, {2, 2, 7, 9}); }, {"`k`", "D = 8 as in `q`"});
     with([](Call& c) { c.arrays.v = c.make(DType::F32, {2, 2, 6, 3}); }, {"`v`", "K = 7 as in `k`"});
     with([](Call& c) { c.arrays.o = c.make(DType::F32, {2, 4, 5, 4}); }, {"`o`", "DV = 3 as in `v`"});
@@ -153,9 +161,19 @@ TEST_CASE("arrays that do not fit each other") {
     with([](Call& c) { c.arrays.v.data = nullptr; }, {"`v`", "without data"});
     with([](Call& c) { c.arrays.lse = c.make(DType::F32, {2, 4, 6}); }, {"`lse`", "Q = 5"});
     with([](Call& c) { c.arrays.max_score = c.make(DType::F16, {2, 4, 5}); }, {"`max_score`", "f32[B, H, Q]"});
-    with([](Call& c) { c.arrays.q = c.make(DType::F32, {1, 1, 1, 513}); c.arrays.k = c.arrays.q; c.arrays.v = c.arrays.o = c.make(DType::F32, {1, 1, 1, 3}); },
-         {"D = 513", "[1, 512]"});
-    with([](Call& c) { c.arrays.v = c.make(DType::F32, {2, 2, 7, 0}); c.arrays.o = c.make(DType::F32, {2, 4, 5, 0}); }, {"DV = 0", "[1, 512]"});
+    with(
+        [](Call& c) {
+            c.arrays.q = c.make(DType::F32, {1, 1, 1, 513});
+            c.arrays.k = c.arrays.q;
+            c.arrays.v = c.arrays.o = c.make(DType::F32, {1, 1, 1, 3});
+        },
+        {"D = 513", "[1, 512]"});
+    with(
+        [](Call& c) {
+            c.arrays.v = c.make(DType::F32, {2, 2, 7, 0});
+            c.arrays.o = c.make(DType::F32, {2, 4, 5, 0});
+        },
+        {"DV = 0", "[1, 512]"});
 }
 
 TEST_CASE("rules between extents") {
@@ -186,7 +204,7 @@ TEST_CASE("packed arguments") {
     call.arg("flag") = Tensor::contiguous(const_cast<uint8_t*>(&flag), DType::Bool, {});
     call.arg("doc").data = doc.data();
     call.arg("doc").stride[0] = 2;
-    call.args.erase(call.args.begin() + 4);   // window: default
+    call.args.erase(call.args.begin() + 4);  // window: default
     PackedArgs packed;
     REQUIRE(pack(call.desc, call.extents, call.args, &packed).ok());
     CHECK(packed.c.extents[7] == 6);

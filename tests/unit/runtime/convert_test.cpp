@@ -42,8 +42,10 @@ TEST_CASE("every pattern has its defined value and survives the way there and ba
                 const uint16_t back = f.narrow(x);
                 wrong += !std::isnan(x) || (back & 0x7fff) <= f.infinity();
             } else {
-                if (magnitude == f.infinity()) wrong += !std::isinf(x) || std::signbit(x) != (bits >> 15);
-                else wrong += static_cast<double>(x) != defined(bits, f.mantissa, f.bias) || std::signbit(x) != (bits >> 15);
+                if (magnitude == f.infinity())
+                    wrong += !std::isinf(x) || std::signbit(x) != (bits >> 15);
+                else
+                    wrong += static_cast<double>(x) != defined(bits, f.mantissa, f.bias) || std::signbit(x) != (bits >> 15);
                 wrong += f.narrow(x) != bits;
             }
         }
@@ -60,7 +62,7 @@ TEST_CASE("rounding is to nearest, ties to even, and overflows to inf") {
             const double high = defined(static_cast<uint16_t>(bits + 1), f.mantissa, f.bias);
             const double half = low + (high - low) / 2;
             const auto middle = static_cast<float>(half);
-            if (static_cast<double>(middle) != half) continue;   // below f32's own precision
+            if (static_cast<double>(middle) != half) continue;  // below f32's own precision
             const uint16_t even = bits & 1 ? static_cast<uint16_t>(bits + 1) : bits;
             const auto up = static_cast<uint16_t>(bits + 1);
             for (const float sign : {1.0f, -1.0f}) {
@@ -92,7 +94,8 @@ TEST_CASE("the nearest of random values") {
             if (std::isnan(x) || bits == f.infinity()) continue;
             const double error = std::abs(defined(bits, f.mantissa, f.bias) - static_cast<double>(x));
             const double up = std::abs(defined(static_cast<uint16_t>(bits + 1), f.mantissa, f.bias) - static_cast<double>(x));
-            const double down = bits ? std::abs(defined(static_cast<uint16_t>(bits - 1), f.mantissa, f.bias) - static_cast<double>(x)) : error;
+            const double down =
+                bits ? std::abs(defined(static_cast<uint16_t>(bits - 1), f.mantissa, f.bias) - static_cast<double>(x)) : error;
             wrong += error > up || error > down;
         }
         CHECK(wrong == 0);

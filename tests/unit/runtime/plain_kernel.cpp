@@ -13,7 +13,9 @@ namespace {
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
 
-Mode mode_of(const flex_args* a) { return static_cast<Mode>(a->scalars[0]); }
+Mode mode_of(const flex_args* a) {
+    return static_cast<Mode>(a->scalars[0]);
+}
 
 bool attends(const flex_args* a, int h, int q, int k) {
     switch (mode_of(a)) {
@@ -49,7 +51,9 @@ int32_t tight_state(const flex_args* a, int32_t, int32_t h, int32_t q0, int32_t 
     return !any ? FLEX_TILE_SKIP : all ? FLEX_TILE_FULL : FLEX_TILE_PARTIAL;
 }
 
-int32_t loose_state(const flex_args*, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t) { return FLEX_TILE_PARTIAL; }
+int32_t loose_state(const flex_args*, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t) {
+    return FLEX_TILE_PARTIAL;
+}
 
 void tight_range(const flex_args* a, int32_t, int32_t h, int32_t q0, int32_t q1, int32_t* range) {
     range[0] = a->extents[4];
@@ -82,8 +86,10 @@ void softmax(const flex_block* block) {
         block->alpha[r] = m == block->m[r] ? 1.0f : std::exp(block->m[r] - m);
         float l = block->l[r] * block->alpha[r];
         for (int c = 0; c < padded; ++c) {
-            if (c >= block->cols || s[c] == -kInf) s[c] = -0.0f;
-            else l += s[c] = std::exp(s[c] - m);
+            if (c >= block->cols || s[c] == -kInf)
+                s[c] = -0.0f;
+            else
+                l += s[c] = std::exp(s[c] - m);
         }
         block->m[r] = m;
         block->l[r] = l;
@@ -98,13 +104,23 @@ void score_row(const flex_args* a, int32_t, int32_t h, int32_t q, int32_t k0, in
     for (int i = 0; i < n; ++i) s[i] = score(a, h, q, k0 + i, s[i]);
 }
 
-int32_t no_summary(int32_t) { return -1; }
+int32_t no_summary(int32_t) {
+    return -1;
+}
 void no_values(const flex_args*, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t*) {}
 
 template <int kLanes>
 constexpr flex_cpu_kernel kernel(bool tight) {
-    return {FLEX_ABI_VERSION,    kLanes, scale, tight ? tight_state : loose_state, tight ? tight_range : loose_range, softmax<kLanes>, mask_row,
-            score_row, no_summary, no_values};
+    return {FLEX_ABI_VERSION,
+            kLanes,
+            scale,
+            tight ? tight_state : loose_state,
+            tight ? tight_range : loose_range,
+            softmax<kLanes>,
+            mask_row,
+            score_row,
+            no_summary,
+            no_values};
 }
 
 void* element(const Tensor& t, std::initializer_list<int64_t> index) {
@@ -137,7 +153,8 @@ KernelDesc plain_desc() {
 }
 
 const flex_cpu_kernel& plain_kernel(int lanes, bool tight) {
-    static const flex_cpu_kernel kernels[2][3] = {{kernel<4>(false), kernel<8>(false), kernel<16>(false)}, {kernel<4>(true), kernel<8>(true), kernel<16>(true)}};
+    static const flex_cpu_kernel kernels[2][3] = {{kernel<4>(false), kernel<8>(false), kernel<16>(false)},
+                                                  {kernel<4>(true), kernel<8>(true), kernel<16>(true)}};
     return kernels[tight][lanes == 4 ? 0 : lanes == 8 ? 1 : 2];
 }
 

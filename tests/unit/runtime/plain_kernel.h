@@ -12,15 +12,15 @@ namespace flex::test {
 
 enum Mode : int32_t {
     kNone,
-    kCausal,         // k <= q
-    kAlibiCausal,    // causal, score + slope[h] * (k - q)
-    kWindow,         // |q - k| <= 20
-    kDocument,       // doc[q] == doc[k]; N must be at least Q and K
-    kHeads,          // h + k even: differs between the heads of a group
-    kHoles,          // (k / 64) % 2 == (q / 64) % 2
-    kNothing,        // no pair attends
-    kScaled,         // scale depends on the row
-    kInfinite,       // score is -inf where k % 3 == 0
+    kCausal,       // k <= q
+    kAlibiCausal,  // causal, score + slope[h] * (k - q)
+    kWindow,       // |q - k| <= 20
+    kDocument,     // doc[q] == doc[k]; N must be at least Q and K
+    kHeads,        // h + k even: differs between the heads of a group
+    kHoles,        // (k / 64) % 2 == (q / 64) % 2
+    kNothing,      // no pair attends
+    kScaled,       // scale depends on the row
+    kInfinite,     // score is -inf where k % 3 == 0
 };
 
 [[nodiscard]] KernelDesc plain_desc();
@@ -37,7 +37,7 @@ struct Problem {
 /// Arrays of a problem with random values, contiguous, and room for the results.
 struct Data {
     explicit Data(const Problem& problem, uint32_t seed = 1);
-    Data(Data&&) = default;   // a copy's views would point into the original
+    Data(Data&&) = default;  // a copy's views would point into the original
     [[nodiscard]] std::vector<Argument> args();
 
     Problem p;

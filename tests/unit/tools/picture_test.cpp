@@ -27,7 +27,8 @@ Picture filled(int64_t q_end, int64_t k_end, int limit, Keep keep, Score score) 
 }
 
 Picture causal(int64_t n, int limit) {
-    return filled(n, n, limit, [](int64_t q, int64_t k) { return q >= k; }, [](int64_t q, int64_t k) { return static_cast<double>(k - q); });
+    return filled(
+        n, n, limit, [](int64_t q, int64_t k) { return q >= k; }, [](int64_t q, int64_t k) { return static_cast<double>(k - q); });
 }
 
 double total(const std::vector<double>& values) {
@@ -96,7 +97,8 @@ TEST_CASE("colour codes are of the terminal's depth and end before the line does
     CHECK(few.find("\x1b[38;2;") == std::string::npos);
     CHECK(few.find("\x1b[38;5;") != std::string::npos);
     size_t at = few.find("\x1b");
-    for (size_t end = 0; (end = few.find('\n', at)) != std::string::npos && end != at; at = end + 1) CHECK(few.substr(end - 4, 4) == "\x1b[0m");
+    for (size_t end = 0; (end = few.find('\n', at)) != std::string::npos && end != at; at = end + 1)
+        CHECK(few.substr(end - 4, 4) == "\x1b[0m");
 }
 
 TEST_CASE("each printable character has a glyph of its own") {
