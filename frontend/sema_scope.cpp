@@ -151,6 +151,8 @@ Node* BodyChecker::unknown(const std::string& name, Span span, bool called) {
         for (const std::string_view common : kCommon)
             if (common == name) d.help("the standard library has it: `import std;` at the top of the file");
     }
+    if (near.empty() && !called && surroundings_ != Surroundings::Constant && name.size() <= 40)
+        d.help(fmt::format("a value given at launch is a parameter: declare `{0}: i32`, `{0}: f32[H]` or the like between the parentheses", name));
     return context_.error(span);
 }
 
