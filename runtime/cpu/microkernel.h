@@ -480,14 +480,7 @@ void stream_accumulate(Weights p, int rows, Rows v, int keys, int columns, float
 
 // ---- rows of the output
 
-/// A very small factor would leave subnormals behind, which cost a hundred cycles each in every later operation: what would become one is
-/// made 0 before the product.
 void scale_row(float* row, int n, float factor) {
-    if (factor < 0x1p-64f) {
-        const float least = factor > 0.0f ? 0x1p-126f / factor : __builtin_inff();
-        for (int i = 0; i < n; ++i) row[i] = (__builtin_fabsf(row[i]) < least ? 0.0f : row[i]) * factor;
-        return;
-    }
     for (int i = 0; i < n; i += kLanes) store(row + i, load(row + i) * factor);
 }
 
