@@ -1,0 +1,76 @@
+// IR -> PTX for NVIDIA GPUs.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ir/ir.h"
+#include "runtime/gpu_abi.h"
+#include "runtime/kernel.h"
+
+namespace flexc::nvptx {
+
+enum class Arch : uint8_t { Sm80 };
+[[nodiscard]] std::string_view name(Arch arch);  // "sm_80"
+
+/// What a kernel is specialised for; everything else is an argument of the launch.
+struct Options {
+    Arch arch = Arch::Sm80;
+    flex::DType dtype = flex::DType::BF16;  // F32, F16, BF16
+    int head_dim = 128, v_head_dim = 128;   // the largest D and DV wanted; 1 to 256
+    bool allow_tf32 = false;                // F32 only: one tf32 product in place of three
+    bool short_queries = false;             // an instance for few query rows (decode): smaller tiles of rows
+};
+
+/// One compiled skeleton. The build makes the list (backend/skeletons/nvptx/instances.def); options choose by the smallest class that fits.
+struct Instance {
+    std::string_view name;  // "sm80_bf16_128_128x64"
+    Arch arch;
+    flex::DType dtype;
+    bool tf32;
+    int head_dim, v_head_dim;
+    int tile_q, tile_k, warps, stages;
+    int shared_bytes;
+    std::string_view bitcode;
+};
+[[nodiscard]] const std::vector<Instance>& instances();
+/// Null if no instance is large enough.
+[[nodiscard]] const Instance* choose(const Options& options);
+
+/// Seconds by phase.
+struct Timings {
+    double lower = 0;  // IR -> LLVM IR, skeleton linked
+    double optimise = 0;
+    double codegen = 0;
+};
+
+/// One PTX module and what the runtime has to know of it.
+struct Image {
+    std::string target;
+    flex::DType dtype = flex::DType::BF16;
+    bool tf32 = false;
+    int head_dim = 0, v_head_dim = 0, tile_q = 0, tile_k = 0, threads = 0, shared_bytes = 0;
+    int combine_threads = 0, summarise_threads = 0;
+    int max_pack = 1;
+    std::vector<int32_t> summary_flags;
+    std::string forward_symbol, combine_symbol, summarise_symbol;
+    std::string ptx;
+    /// A view in the form that the runtime takes; valid while this lives and does not move.
+    [[nodiscard]] flex_gpu_image view() const;
+};
+
+/// The clauses of an attention that this target cannot lower, as written. Empty: it can be compiled.
+[[nodiscard]] std::vector<std::string> unsupported_clauses(const ir::Attention& attention);
+
+/// Names all that decides the code besides the IR. Part of the cache key.
+[[nodiscard]] std::string target_identity(const Options& options);
+
+/// The attention must be supported and an instance must exist (FLEX_CHECK).
+[[nodiscard]] Image compile(const ir::Attention& attention, const Options& options, Timings* timings);
+/// For `--emit=llvm`: optimised, skeleton inlined.
+[[nodiscard]] std::string emit_llvm(const ir::Attention& attention, const Options& options);
+
+}  // namespace flexc::nvptx

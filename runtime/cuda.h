@@ -1,0 +1,84 @@
+// Launching an attention on an NVIDIA GPU. Needs no CUDA toolkit: the driver (libcuda.so.1, or the library that FLEX_CUDA_DRIVER names) is loaded
+// when it is first asked for. C++17.
+//
+//   flex::CudaKernel kernel(desc, images, image_count);   // cheap; immutable; images must outlive it
+//   flex::CudaOptions options;
+//   options.stream = stream;                               // of the caller's context
+//   size_t bytes = 0;
+//   kernel.workspace(arrays, args, options, &bytes);       // often 0
+//   options.workspace = ...; options.workspace_bytes = bytes;
+//   flex::Status status = kernel.launch(arrays, args, options);
+//
+// The caller owns contexts, streams and memory. A launch uses the context that is current in the calling thread (the primary context of the CUDA runtime
+// and of PyTorch is one), loads its module there once, allocates nothing, and only enqueues: it can be captured in a CUDA graph. Thread-safe.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "runtime/gpu_abi.h"
+#include "runtime/launch.h"
+
+namespace flex {
+
+struct CudaOptions {
+    void* stream = nullptr;     // a CUstream; null: the default stream
+    void* workspace = nullptr;  // device memory, 16-byte aligned, that no other launch uses at the same time
+    size_t workspace_bytes = 0;
+    int splits = 0;  // of the keys; 0: chosen from the shape and the number of multiprocessors
+    int pack = 0;    // query heads that share a tile; 0: chosen from the shape
+};
+
+/// Kernels of one attention, for any number of devices and threads.
+class CudaKernel {
+public:
+    /// `images` point to constant data that outlives this; `desc` is copied.
+    CudaKernel(KernelDesc desc, const flex_gpu_image* const* images, size_t image_count);
+    ~CudaKernel();
+    CudaKernel(const CudaKernel&) = delete;
+    CudaKernel& operator=(const CudaKernel&) = delete;
+
+    [[nodiscard]] const KernelDesc& desc() const;
+
+    /// Bytes of device memory that `launch` needs with these arrays and options; 0 if none.
+    Status workspace(const AttentionArrays& arrays, const std::vector<Argument>& args, const CudaOptions& options, size_t* bytes) const;
+
+    /// Enqueues the attention. Arrays and captured tensors are device memory with the shapes, types and strides of `AttentionArrays`; scalars are host
+    /// memory, read before the call returns. InvalidArgument: what does not fit; Unsupported: no image serves this dtype, head
+    /// dimension or device; OutOfMemory: the workspace is too small; DeviceError: what the driver said, with the name of its call.
+    Status launch(const AttentionArrays& arrays, const std::vector<Argument>& args, const CudaOptions& options = {}) const;
+
+private:
+    struct State;
+    std::unique_ptr<State> state_;
+};
+
+/// For programs that own no context yet, such as `flexc run`: a device, its primary context made current in this thread while the object lives.
+class CudaDevice {
+public:
+    /// DeviceError with a sentence that says what is missing (no driver library, no device) and how to go on.
+    static Status open(int ordinal, std::unique_ptr<CudaDevice>* out);
+    ~CudaDevice();
+    CudaDevice(const CudaDevice&) = delete;
+    CudaDevice& operator=(const CudaDevice&) = delete;
+
+    [[nodiscard]] const std::string& name() const;
+    [[nodiscard]] int compute_capability() const;  // 80, 90, ...
+    [[nodiscard]] int multiprocessors() const;
+
+    Status allocate(size_t bytes, void** out);  // at least 256-byte aligned; `bytes` may be 0
+    Status free(void* memory);
+    Status to_device(void* to, const void* from, size_t bytes);  // waits
+    Status to_host(void* to, const void* from, size_t bytes);    // waits for the default stream first
+    Status synchronise();
+
+private:
+    CudaDevice();
+    struct State;
+    std::unique_ptr<State> state_;
+};
+
+}  // namespace flex

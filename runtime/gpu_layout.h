@@ -1,0 +1,40 @@
+// Where captured arguments lie behind the flex_gpu_launch of a GPU kernel's parameter. The compiler generates code from it, the runtime
+// fills it in; both compute it here from the description of the attention.
+//
+//   flex_gpu_launch | i32 extents[7 + free] | u32 scalars[params] | 8-byte aligned: tensors, in order | flex_gpu_summary[summaries]
+//
+// Scalars have a slot a parameter (f32 bits, i32, bool 0 or 1), tensors' slots unused, as in flex_args.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "runtime/gpu_abi.h"
+#include "runtime/kernel.h"
+
+namespace flex {
+
+struct GpuLayout {
+    size_t extents = 0, scalars = 0;
+    std::vector<size_t> tensors;  // by parameter; unused for scalars. Strides follow at + 8, dims at + 8 + 8 * rank
+    size_t summaries = 0;
+    size_t bytes = 0;  // of the whole parameter
+};
+
+inline constexpr size_t kGpuParameterLimit = 4096;  // what every driver and architecture takes
+inline GpuLayout gpu_layout(const KernelDesc& desc, size_t summary_count) {
+    GpuLayout at;
+    at.extents = sizeof(flex_gpu_launch);
+    at.scalars = at.extents + 4 * (7 + desc.extents.size());
+    size_t next = (at.scalars + 4 * desc.params.size() + 7) / 8 * 8;
+    for (const ParamDesc& param : desc.params) {
+        at.tensors.push_back(next);
+        if (param.is_tensor) next += (sizeof(flex_gpu_tensor) + 12 * param.dims.size() + 7) / 8 * 8;
+    }
+    at.summaries = next;
+    at.bytes = next + summary_count * sizeof(flex_gpu_summary);
+    return at;
+}
+
+}  // namespace flex
