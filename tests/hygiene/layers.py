@@ -13,7 +13,7 @@ import re
 import sys
 
 # Prefixes of project paths; a file name allows that header alone.
-LAUNCH_INTERFACE = ["runtime/abi.h", "runtime/kernel.h", "runtime/launch.h", "runtime/status.h", "runtime/summary.h", "runtime/tensor.h"]
+LAUNCH_INTERFACE = ["runtime/abi.h", "runtime/gpu_abi.h", "runtime/gpu_layout.h", "runtime/kernel.h", "runtime/launch.h", "runtime/status.h", "runtime/summary.h", "runtime/tensor.h"]
 PROJECT = {
     "diag": [],
     "ir": ["diag/"],
@@ -22,6 +22,7 @@ PROJECT = {
     "backend": ["diag/", "ir/"] + LAUNCH_INTERFACE,
     "driver": ["diag/", "ir/", "frontend/", "backend/", "runtime/"],
     "tools": ["diag/", "ir/", "frontend/", "runtime/", "driver/"],
+    "emulator": [],
 }
 
 # Outside libraries by the start of the include, and the layers that may use each.
@@ -29,7 +30,7 @@ LIBRARIES = {
     "antlr4": ["frontend"],
     "llvm": ["backend"],
     "clang": ["backend"],
-    "fmt/": ["diag", "ir", "frontend", "backend", "driver", "tools"],
+    "fmt/": ["diag", "ir", "frontend", "backend", "driver", "tools", "emulator"],
     "CLI/": ["tools"],
     "nlohmann/": ["tools", "driver"],
     "png.h": ["tools"],
