@@ -90,6 +90,10 @@ public:
         size_t bytes = 0;
     };
     [[nodiscard]] Range range_of(uint64_t address) const;
+    /// Host memory as an allocation at its own address (page-locked and managed memory): kernels read and write it in place, all bytes initialised. The caller
+    /// keeps it alive until it is unmapped. False if the range overlaps another allocation, or none begins there.
+    bool map_host(void* memory, size_t bytes);
+    bool unmap_host(void* memory);
     [[nodiscard]] size_t used_bytes() const;
 
     /// Parses, decodes and links: an unknown instruction is an error here, by name and line. Null with a message.
