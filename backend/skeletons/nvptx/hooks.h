@@ -5,6 +5,10 @@
 // extents and arguments behind it (runtime/gpu_layout.h).
 // A row is one (b, h, q): what depends on these alone is computed by flex_hook_row, once before the loop over keys, and reaches
 // the element hooks through the row's slots, which live in registers after inlining.
+//
+// A skeleton's module defines the kernels flex_gpu_forward, flex_gpu_combine and flex_gpu_summarise, each void with one flex_gpu_launch by value
+// (`__attribute__((nvptx_kernel)) void flex_gpu_forward(flex_gpu_launch launch)`, hooks get &launch), and the constants at the end of this page. The compiler
+// names the kernels after the attention and lengthens their parameter to what the layout asks for. They must only load from it.
 #pragma once
 
 #include <stdint.h>
@@ -49,4 +53,9 @@ const flex_gpu_summary* flex_hook_summary(const flex_gpu_launch* launch, int32_t
 /// Provided by the skeleton (backend/skeletons/nvptx/summaries.h), called by the tile state: over positions [lo, hi] of a summary the least value in the
 /// low half, the greatest in the high half; possibly of a larger range.
 int64_t flex_summary_range(const flex_gpu_launch* launch, int32_t index, int32_t b, int32_t h, int32_t lo, int32_t hi);
+}
+
+/// Read from the bitcode by the compiler: blocks of the two small kernels (the forward kernel's is of the instance), and the most heads that share a tile.
+extern "C" {
+extern const int32_t flex_gpu_combine_threads, flex_gpu_summarise_threads, flex_gpu_max_pack;
 }
