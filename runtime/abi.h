@@ -10,7 +10,7 @@ extern "C" {
 #include <stdint.h>
 #endif
 
-#define FLEX_ABI_VERSION 2
+#define FLEX_ABI_VERSION 3
 #define FLEX_MAX_RANK 8
 
 /* A captured tensor. Strides count elements. */
@@ -34,7 +34,7 @@ struct flex_args {
     const int32_t* extents;               /* B H HKV Q K D DV, then the free extents in order */
     const uint32_t* scalars;              /* one 32-bit slot a parameter (f32 bits, i32, bool 0/1); tensors' slots are unused */
     const struct flex_tensor* tensors;    /* one a parameter; scalars' entries are unused */
-    const struct flex_summary* summaries; /* one a summary of the kernel; read by tile_state and kv_range only */
+    const struct flex_summary* summaries; /* one a summary of the kernel; read by tile_state and the two ranges only */
 };
 
 enum flex_summary_flag { FLEX_SUMMARY_OF_KEYS = 1, FLEX_SUMMARY_BY_B = 2, FLEX_SUMMARY_BY_H = 4 };
@@ -65,6 +65,8 @@ typedef float (*flex_scale_fn)(const struct flex_args*, int32_t b, int32_t h, in
 typedef int32_t (*flex_tile_state_fn)(const struct flex_args*, int32_t b, int32_t h, int32_t q0, int32_t q1, int32_t k0, int32_t k1);
 /* Keys that rows [q0, q1) may attend to lie in [range[0], range[1]), a subset of [0, K). Sound, not always tight. */
 typedef void (*flex_kv_range_fn)(const struct flex_args*, int32_t b, int32_t h, int32_t q0, int32_t q1, int32_t* range);
+/* The transpose: rows that may attend to a key of [k0, k1) lie in [range[0], range[1]), a subset of [0, Q). */
+typedef void (*flex_q_range_fn)(const struct flex_args*, int32_t b, int32_t h, int32_t k0, int32_t k1, int32_t* range);
 /* Score, mask, running maximum, weights and sums of one block. */
 typedef void (*flex_softmax_fn)(const struct flex_block*);
 /* For pictures and counts: out[i] = mask(b, h, q, k0 + i), 0 or 1, for i in [0, n). */
@@ -84,6 +86,7 @@ struct flex_cpu_kernel {
     flex_scale_fn scale;
     flex_tile_state_fn tile_state;
     flex_kv_range_fn kv_range;
+    flex_q_range_fn q_range;
     flex_softmax_fn softmax;
     flex_mask_row_fn mask_row;
     flex_score_row_fn score_row;

@@ -57,7 +57,7 @@ struct PackedArgs {
 /// Fills all but the summaries.
 Status pack(const KernelDesc& desc, const BoundExtents& extents, const std::vector<Argument>& args, PackedArgs* out);
 
-/// Fills the summaries: evaluates what the kernel's tile_state and kv_range look up, once along Q or K. Needed before these two are called.
+/// Fills the summaries: evaluates what the kernel's tile_state, kv_range and q_range look up, once along Q or K. Needed before these are called.
 Status prepare(const flex_cpu_kernel& kernel, int threads, PackedArgs* args);
 
 struct CpuOptions {

@@ -74,7 +74,7 @@ std::string joined(const std::vector<std::string>& parts, std::string_view separ
 /// "least off[doc[q]] of the rows": what a bound holds of rows one by one.
 std::string rows_text(const std::vector<std::string>& rows, std::string_view which) {
     return rows.empty() ? ""
-                        : fmt::format("    where {} {} the {} over the rows of the tile\n", joined(rows, " and "),
+                        : fmt::format("    where {} {} the {} over the tile\n", joined(rows, " and "),
                                       rows.size() == 1 ? "is" : "are", which);
 }
 
@@ -92,6 +92,18 @@ std::string tiles_text(const Counts& counts, const TileSize& tile) {
                               e.skip, e.skip - c.skip);
 }
 
+std::string visits_text(const Visits& visits, const char* who, const char* index) {
+    std::string text = fmt::format("  {} in [{}, {}].\n", who, visits.from, visits.to);
+    text += rows_text(visits.least_of, "least") + rows_text(visits.greatest_of, "greatest");
+    for (const std::string& part : visits.unsolved)
+        text += fmt::format("    {}: decided tile by tile, it gives no bound of {}\n", part, index);
+    return text;
+}
+
+Json visits_json(const Visits& visits) {
+    return {{"from", visits.from}, {"to", visits.to}, {"least_of", visits.least_of}, {"greatest_of", visits.greatest_of}};
+}
+
 std::string page(const ir::Attention& attention, const Explanation& facts, const Counts& counts, const TileSize& tile,
                  const std::vector<std::string>& unsupported) {
     std::string text = attention.name + "\n";
@@ -101,9 +113,8 @@ std::string page(const ir::Attention& attention, const Explanation& facts, const
     } else if (facts.nothing) {
         text += "  No key is kept: every tile is skipped.\n";
     } else {
-        text += fmt::format("  A tile of queries q0 to q1 (inclusive) visits k in [{}, {}].\n", facts.from, facts.to);
-        text += rows_text(facts.from_rows, "least") + rows_text(facts.to_rows, "greatest");
-        for (const std::string& part : facts.unsolved) text += fmt::format("    {}: decided tile by tile, it gives no bound of k\n", part);
+        text += visits_text(facts.keys, "A tile of queries q0 to q1 (inclusive) visits k", "k");
+        text += visits_text(facts.queries, "A tile of keys k0 to k1 is visited by q", "q");
         text += tiles_text(counts, tile);
         if (facts.tables.empty())
             text += "  Before a launch: 0 tables built.\n";
@@ -144,8 +155,9 @@ Json json_of(const ir::Attention& attention, const Explanation& facts, const Cou
              const std::vector<std::string>& unsupported) {
     Json mask = {{"text", facts.mask}, {"everything", facts.everything}, {"nothing", facts.nothing}};
     if (!facts.everything && !facts.nothing) {
-        mask["visits"] = {{"from", facts.from}, {"to", facts.to}, {"least_of", facts.from_rows}, {"greatest_of", facts.to_rows}};
-        mask["unsolved"] = facts.unsolved;
+        mask["visits"] = visits_json(facts.keys);
+        mask["visited_by"] = visits_json(facts.queries);
+        mask["unsolved"] = facts.keys.unsolved;
         mask["tables"] = facts.tables;
         mask["not_tight"] = Json::array();
         for (const Loose& loose : facts.loose) mask["not_tight"].push_back({{"text", loose.text}, {"why", loose.why}});

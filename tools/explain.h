@@ -26,14 +26,18 @@ struct ClauseFact {
     std::vector<std::string> per_row, per_head, once;  // values that are not computed for each element
 };
 
+/// A range of one index, both ends inclusive, for a tile on the other axis.
+struct Visits {
+    std::string from, to;
+    std::vector<std::string> least_of, greatest_of;  // parts of from (to) that stand for their least (greatest) value over the tile
+    std::vector<std::string> unsolved;
+};
+
 struct Explanation {
     std::string mask;
     bool everything = false, nothing = false;  // the mask keeps all, or none
-    std::string from, to;                      // the keys that a tile of queries q0..q1 visits, both inclusive
-    std::vector<std::string> from_rows,
-        to_rows;  // parts of from (to) that stand for their least (greatest) value over the rows of the tile
-    std::vector<std::string> unsolved;
-    std::vector<std::string> tables;  // "range minima and maxima of doc[k]: one pass over K"
+    Visits keys, queries;                      // of a tile of queries q0..q1, and of a tile of keys k0..k1
+    std::vector<std::string> tables;           // "range minima and maxima of doc[k]: one pass over K"
     std::vector<Loose> loose;
     std::vector<LoadFact> loads;
     std::vector<ClauseFact> clauses;

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "ir/index_range.h"
 #include "ir/intervals.h"
-#include "ir/key_range.h"
 #include "ir/source_text.h"
 #include "ir/tile_state.h"
 #include "ir/variance.h"
@@ -38,11 +38,21 @@ std::vector<bool> reached(const ir::Graph& graph, NodeId root) {
     return marks;
 }
 
-std::string bounds_text(const ir::Attention& attention, const std::optional<ir::KeyBound>& bound, const std::string& absent,
+std::string bounds_text(const ir::Attention& attention, const std::optional<ir::IndexBound>& bound, const std::string& absent,
                         std::vector<std::string>* rows) {
     if (!bound) return absent;
     for (const NodeId row : bound->rows) rows->push_back(ir::source_text(attention, row));
     return ir::source_text(attention, bound->value);
+}
+
+Visits visits(ir::Attention& attention, const ir::IndexRange& range, const std::string& last) {
+    Visits out;
+    out.to = bounds_text(attention, range.upper, last, &out.greatest_of);
+    out.from = bounds_text(attention, range.lower, "0", &out.least_of);
+    // Indices begin at 0, which is said where the bound may lie below.
+    if (range.lower && ir::RangeAnalysis(attention).range(range.lower->value).lo < 0) out.from = "max(0, " + out.from + ")";
+    for (const NodeId conjunct : range.unsolved) out.unsolved.push_back(ir::source_text(attention, conjunct));
+    return out;
 }
 
 void explain_mask(ir::Attention attention, Explanation* out) {
@@ -52,13 +62,10 @@ void explain_mask(ir::Attention attention, Explanation* out) {
         out->nothing = !*constant;
         return;
     }
-    ir::KeyRange range = ir::key_range(attention);
-    out->nothing = range.empty;
-    out->to = bounds_text(attention, range.upper, "K - 1", &out->to_rows);
-    out->from = bounds_text(attention, range.lower, "0", &out->from_rows);
-    // Keys begin at 0, which is said where the bound may lie below.
-    if (range.lower && ir::RangeAnalysis(attention).range(range.lower->value).lo < 0) out->from = "max(0, " + out->from + ")";
-    for (const NodeId conjunct : range.unsolved) out->unsolved.push_back(ir::source_text(attention, conjunct));
+    const ir::IndexRange keys = ir::key_range(attention);
+    out->nothing = keys.empty;
+    out->keys = visits(attention, keys, "K - 1");
+    out->queries = visits(attention, ir::query_range(attention), "Q - 1");
 
     const ir::TileState state = ir::tile_state(attention);
     for (const ir::Summary& summary : state.summaries) {

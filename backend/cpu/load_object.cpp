@@ -190,7 +190,7 @@ private:
             const auto in_text = [&](auto* function) {
                 return reinterpret_cast<uint64_t>(function) - reinterpret_cast<uint64_t>(image_) < text_size_;
             };
-            if (!in_text(table->scale) || !in_text(table->tile_state) || !in_text(table->kv_range) || !in_text(table->softmax) ||
+            if (!in_text(table->scale) || !in_text(table->tile_state) || !in_text(table->kv_range) || !in_text(table->q_range) || !in_text(table->softmax) ||
                 !in_text(table->mask_row) || !in_text(table->score_row) || !in_text(table->summary_flags) ||
                 !in_text(table->summary_values))
                 break;

@@ -22,6 +22,13 @@ class Explain(FlexcTest):
                 kept = np.flatnonzero(mask[q0:q1 + 1].any(0))
                 self.assertLessEqual(eval(visits["from"], names), kept[0])
                 self.assertGreaterEqual(eval(visits["to"], names), kept[-1])
+            visited_by = report["mask"]["visited_by"]
+            for k0 in range(0, 200, 32):
+                k1 = min(k0 + 32, 200) - 1
+                names = {"k0": k0, "k1": k1, "window": window, "n": n, "Q": 200, "max": max, "min": min}
+                kept = np.flatnonzero(mask[:, k0:k1 + 1].any(1))
+                self.assertLessEqual(eval(visited_by["from"], names), kept[0])
+                self.assertGreaterEqual(eval(visited_by["to"], names), kept[-1])
             self.assertEqual(report["mask"]["tables"], [])
 
     def test_counts_are_those_of_show(self):

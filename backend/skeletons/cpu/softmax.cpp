@@ -64,6 +64,34 @@ __attribute__((noinline)) void weigh(const flex_block* block, int32_t r0, int32_
     }
 }
 
+/// What is left of [0, count) when empty pieces are cut off at both ends: at most 64 chunks, then a halving of the first and of the last
+/// chunk that may hold something. Whatever is cut off has been proven empty piece by piece, so this is sound whether or not the states of
+/// parts and wholes agree.
+template <typename Skip>
+FLEX_INLINE void trim(int64_t count, int32_t* range, const Skip& skip_piece) {
+    const int64_t chunk = count < 64 * 16 ? 16 : (count + 63) / 64;
+    const auto skip = [&](int64_t begin, int64_t end) { return skip_piece(int32_t(begin), int32_t(end)); };
+    int64_t lo = 0, hi = count;
+    while (lo < hi) {
+        const int64_t end = lo + chunk < hi ? lo + chunk : hi;
+        if (!skip(lo, end)) break;
+        lo = end;
+    }
+    while (lo < hi) {
+        const int64_t begin = hi - lo > chunk ? hi - chunk : lo;
+        if (!skip(begin, hi)) break;
+        hi = begin;
+    }
+    int64_t size = 1;
+    while (size < chunk) size *= 2;
+    while ((size /= 2) > 0) {
+        if (lo + size < hi && skip(lo, lo + size)) lo += size;
+        if (hi - size > lo && skip(hi - size, hi)) hi -= size;
+    }
+    range[0] = int32_t(lo < hi ? lo : 0);
+    range[1] = int32_t(lo < hi ? hi : 0);
+}
+
 }  // namespace
 
 extern "C" {
@@ -137,33 +165,14 @@ __attribute__((noinline)) int32_t flex_cpu_tile_state(const flex_args* args, int
     return flex_hook_tile_state(args, b, h, q0, q1 - 1, k0, k1 - 1);
 }
 
-// At most 64 chunks of keys, then a halving of the first and of the last chunk that may hold something. Whatever is cut off has been
-// proven empty piece by piece, so this is sound whether or not the states of parts and wholes agree.
 void flex_cpu_kv_range(const flex_args* args, int32_t b, int32_t h, int32_t q0, int32_t q1, int32_t* range) {
-    const int64_t keys = args->extents[4];
-    const int64_t chunk = keys < 64 * 16 ? 16 : (keys + 63) / 64;
-    const auto skip = [&](int64_t begin, int64_t end) {
-        return flex_cpu_tile_state(args, b, h, q0, q1, int32_t(begin), int32_t(end)) == FLEX_TILE_SKIP;
-    };
-    int64_t lo = 0, hi = keys;
-    while (lo < hi) {
-        const int64_t end = lo + chunk < hi ? lo + chunk : hi;
-        if (!skip(lo, end)) break;
-        lo = end;
-    }
-    while (lo < hi) {
-        const int64_t begin = hi - lo > chunk ? hi - chunk : lo;
-        if (!skip(begin, hi)) break;
-        hi = begin;
-    }
-    int64_t size = 1;
-    while (size < chunk) size *= 2;
-    while ((size /= 2) > 0) {
-        if (lo + size < hi && skip(lo, lo + size)) lo += size;
-        if (hi - size > lo && skip(hi - size, hi)) hi -= size;
-    }
-    range[0] = int32_t(lo < hi ? lo : 0);
-    range[1] = int32_t(lo < hi ? hi : 0);
+    trim(args->extents[4], range,
+         [&](int32_t k0, int32_t k1) { return flex_cpu_tile_state(args, b, h, q0, q1, k0, k1) == FLEX_TILE_SKIP; });
+}
+
+void flex_cpu_q_range(const flex_args* args, int32_t b, int32_t h, int32_t k0, int32_t k1, int32_t* range) {
+    trim(args->extents[3], range,
+         [&](int32_t q0, int32_t q1) { return flex_cpu_tile_state(args, b, h, q0, q1, k0, k1) == FLEX_TILE_SKIP; });
 }
 
 void flex_cpu_mask_row(const flex_args* args, int32_t b, int32_t h, int32_t q, int32_t k0, int32_t n, uint8_t* out) {
@@ -218,11 +227,9 @@ void flex_cpu_summary_values(const flex_args* args, int32_t index, int32_t b, in
 
 extern const flex_cpu_kernel flex_cpu_table;
 const flex_cpu_kernel flex_cpu_table = {
-    FLEX_ABI_VERSION,       kLanes,
-    flex_cpu_scale,         flex_cpu_tile_state,
-    flex_cpu_kv_range,      flex_cpu_softmax,
-    flex_cpu_mask_row,      flex_cpu_score_row,
-    flex_cpu_summary_flags, flex_cpu_summary_values,
+    FLEX_ABI_VERSION,        kLanes,           flex_cpu_scale,    flex_cpu_tile_state, flex_cpu_kv_range,
+    flex_cpu_q_range,        flex_cpu_softmax, flex_cpu_mask_row, flex_cpu_score_row,  flex_cpu_summary_flags,
+    flex_cpu_summary_values,
 };
 
 // Mathematics for generated code, declared there by the op's name. The long ones are calls.

@@ -55,6 +55,14 @@ void check_tiles(const Variant& v, const flex_cpu_kernel& kernel, ir::testing::R
                 for (int32_t q = q0; q < q1; q++)
                     for (int32_t k = 0; k < keys; k++)
                         if (mask[size_t(q)][size_t(k)]) REQUIRE((range[0] <= k && k < range[1]));
+                kernel.q_range(args, b, h, k0, k1, range);
+                REQUIRE(0 <= range[0]);
+                REQUIRE(range[0] <= range[1]);
+                REQUIRE(range[1] <= queries);
+                *narrowed += range[0] > 0 || range[1] < queries;
+                for (int32_t q = 0; q < queries; q++)
+                    for (int32_t k = k0; k < k1; k++)
+                        if (mask[size_t(q)][size_t(k)]) REQUIRE((range[0] <= q && q < range[1]));
             }
         }
 }
@@ -78,7 +86,7 @@ TEST_CASE("random variants to the last bit") {
     }
 }
 
-TEST_CASE("random masks: tile states and key ranges hold") {
+TEST_CASE("random masks: tile states, key ranges and query ranges hold") {
     int skips = 0, fulls = 0, narrowed = 0;
     for (uint64_t seed = 0; seed < cases(30); seed++) {
         CAPTURE(seed);
@@ -103,7 +111,7 @@ TEST_CASE("random masks: tile states and key ranges hold") {
     CHECK(narrowed > 300);
 }
 
-TEST_CASE("the key range of a window is the window") {
+TEST_CASE("the key range of a window is the window, and so is the query range") {
     Variant v({1, 1, 1, 5000, 5000, 8, 8});
     const ir::NodeId distance = v.make(ir::Op::Sub, {v.q, v.k});
     v.attention.mask = v.make(ir::Op::And, {v.make(ir::Op::Le, {v.g.i32(0), distance}), v.make(ir::Op::Le, {distance, v.scalar_i32(100)})});
@@ -115,6 +123,9 @@ TEST_CASE("the key range of a window is the window") {
             kernel->table().kv_range(v.args(), 0, 0, q, std::min(q + 64, 5000), range);
             CHECK(range[0] == std::max(q - 100, 0));
             CHECK(range[1] == std::min(q + 64, 5000));
+            kernel->table().q_range(v.args(), 0, 0, q, std::min(q + 64, 5000), range);
+            CHECK(range[0] == q);
+            CHECK(range[1] == std::min(q + 164, 5000));
         }
         CHECK(kernel->table().tile_state(v.args(), 0, 0, 200, 264, 0, 100) == FLEX_TILE_SKIP);
         CHECK(kernel->table().tile_state(v.args(), 0, 0, 200, 232, 131, 201) == FLEX_TILE_FULL);

@@ -1,5 +1,5 @@
-// Bounds of k that a mask gives: their text for the common masks, and that no kept key lies outside.
-#include "ir/key_range.h"
+// Bounds of k, and of q, that a mask gives: their text for the common masks, and that no kept element lies outside.
+#include "ir/index_range.h"
 
 #include <algorithm>
 #include <array>
@@ -30,16 +30,40 @@ struct Keys : Scratch {
     std::string solve(NodeId mask) {
         attention.mask = mask;
         optimise(attention);
-        const KeyRange range = key_range(attention);
+        const IndexRange range = key_range(attention);
         REQUIRE(verify(attention) == "");
-        const auto text = [&](const std::optional<KeyBound>& bound) {
-            return bound ? source_text(attention, bound->value) : std::string("*");
-        };
         check(range);
         return range.empty ? "empty" : "[" + text(range.lower) + ", " + text(range.upper) + "]";
     }
 
-    void check(const KeyRange& range) {
+    /// The same for q.
+    std::string solve_queries(NodeId mask) {
+        attention.mask = mask;
+        optimise(attention);
+        const IndexRange range = query_range(attention);
+        REQUIRE(verify(attention) == "");
+        std::vector<NodeId> roots = {attention.mask};
+        for (const auto* bound : {&range.lower, &range.upper})
+            if (*bound) roots.push_back((*bound)->value);
+        Evaluator values(attention, bindings, roots);
+        int outside = 0;
+        for (int32_t k_lo = 0; k_lo < kK; k_lo += kTile) {
+            Point point;
+            point.k_lo = k_lo, point.k_hi = std::min<int32_t>(k_lo + kTile, kK) - 1;
+            for (point.k = point.k_lo; point.k <= point.k_hi; ++point.k)
+                for (point.q = 0; point.q < kQ; ++point.q) {
+                    const std::vector<double>& at = values.at(point);
+                    if (at[0] == 0) continue;
+                    outside += range.empty || (range.lower && point.q < at[1]) || (range.upper && point.q > at.back());
+                }
+        }
+        CHECK(outside == 0);
+        return range.empty ? "empty" : "[" + text(range.lower) + ", " + text(range.upper) + "]";
+    }
+
+    std::string text(const std::optional<IndexBound>& bound) { return bound ? source_text(attention, bound->value) : std::string("*"); }
+
+    void check(const IndexRange& range) {
         std::vector<NodeId> roots = {attention.mask};
         for (const auto* bound : {&range.lower, &range.upper})
             if (*bound) roots.push_back((*bound)->value);
@@ -80,6 +104,22 @@ TEST_CASE("key range: affine conditions") {
     CHECK(g.solve(g.op(Op::Le, {g.k, g.op(Op::Mul, {g.q, g.i(-1)})})).starts_with("[*, "));
 }
 
+TEST_CASE("query range: the transpose") {
+    Keys a;
+    CHECK(a.solve_queries(a.causal()) == "[k0, *]");
+    Keys b;
+    CHECK(b.solve_queries(b.op(Op::And, {b.causal(), b.op(Op::Le, {b.op(Op::Sub, {b.q, b.k}), b.scalar(7)})})) == "[k0, k1 + s0]");
+    Keys c;
+    CHECK(c.solve_queries(c.op(Op::Lt, {c.op(Op::Abs, {c.op(Op::Sub, {c.q, c.k})}), c.i(4)})) == "[k0 - 3, k1 + 3]");
+    Keys d;
+    CHECK(d.solve_queries(d.op(Op::Eq, {d.op(Op::FloorDiv, {d.q, d.i(7)}), d.op(Op::FloorDiv, {d.k, d.i(7)})})) ==
+          "[k0 // 7 * 7, k1 // 7 * 7 + 6]");
+    Keys e;
+    CHECK(e.solve_queries(e.op(Op::Or, {e.op(Op::Lt, {e.k, e.scalar(9)}), e.causal()})) == "[*, *]");  // the prefix is for all
+    Keys f;
+    CHECK(f.solve_queries(f.op(Op::And, {f.op(Op::Lt, {f.q, f.scalar(9)}), f.causal()})) == "[k0, s0 - 1]");
+}
+
 TEST_CASE("key range: and, or, if") {
     Keys a;
     CHECK(a.solve(a.op(Op::Or, {a.op(Op::Lt, {a.k, a.scalar(9)}), a.causal()})) == "[*, max(s0 - 1, q1)]");
@@ -113,7 +153,7 @@ TEST_CASE("key range: values that are looked up stay as they are, each row by it
     Keys a;
     const uint32_t off = a.add_tensor(ElemType::I32, {kQ}, std::vector<double>(kQ, 3));
     a.attention.mask = a.op(Op::And, {a.op(Op::Le, {a.g.load(off, ElemType::I32, std::array{a.q}), a.k}), a.causal()});
-    KeyRange range = key_range(a.attention);
+    IndexRange range = key_range(a.attention);
     REQUIRE(range.lower);
     CHECK(source_text(a.attention, range.lower->value) == "t0[q]");
     CHECK(range.lower->rows.size() == 1);

@@ -1,4 +1,4 @@
-#include "ir/key_range.h"
+#include "ir/index_range.h"
 
 #include <algorithm>
 #include <array>
@@ -14,7 +14,6 @@ namespace flexc::ir {
 namespace {
 
 constexpr int64_t kLow = INT32_MIN, kHigh = INT32_MAX;
-constexpr Reads kReadsQ = reads_bit(IndexVar::Q), kReadsK = reads_bit(IndexVar::K);
 constexpr size_t kMaxSteps = 4096;  // of taking one sum apart; shared operands could make it exponential
 
 /// constant + sum of factor * atom.
@@ -64,7 +63,7 @@ std::optional<Sum> linear(const Graph& graph, NodeId root, int64_t sign = 1) {
     return sum;
 }
 
-/// Bounds of k in one row; absent: none.
+/// Bounds of the index in one row (or column); absent: none.
 struct Bounds {
     std::optional<NodeId> lower, upper;
     bool empty = false;
@@ -73,9 +72,16 @@ struct Bounds {
 
 class Solver {
 public:
-    explicit Solver(Attention& attention) : graph_(attention.graph), mask_(use_equalities(graph_, attention.mask)), reads_(reads(graph_)) {}
+    /// Solves for `index`, Q or K; the other one is given as a range.
+    Solver(Attention& attention, IndexVar index)
+        : graph_(attention.graph),
+          mask_(use_equalities(graph_, attention.mask)),
+          reads_(reads(graph_)),
+          of_keys_(index == IndexVar::K),
+          solved_(reads_bit(index)),
+          given_(reads_bit(of_keys_ ? IndexVar::Q : IndexVar::K)) {}
 
-    KeyRange run() {
+    IndexRange run() {
         const uint32_t count = mask_.value + 1;
         std::vector<bool> wanted(count, false);
         wanted[mask_.value] = true;
@@ -90,7 +96,7 @@ public:
             if (wanted[i] && graph_.type(NodeId{i}) == Type::Bool && graph_.free_loops(NodeId{i}) == 0)
                 for (const bool negated : {false, true}) bounds_[i][negated] = of(NodeId{i}, negated);
 
-        KeyRange range;
+        IndexRange range;
         const Bounds& whole = bounds_[mask_.value][0];
         range.empty = whole.empty;
         if (whole.lower) range.lower = over_tile(*whole.lower, false);
@@ -105,7 +111,7 @@ public:
             if (graph_[id].op == Op::And) {
                 stack.push_back(graph_.operand(id, 1));
                 stack.push_back(graph_.operand(id, 0));
-            } else if ((reads_[id.value] & kReadsK) && !bounds_[id.value][0].solved()) {
+            } else if ((reads_[id.value] & solved_) && !bounds_[id.value][0].solved()) {
                 range.unsolved.push_back(id);
             }
         }
@@ -115,7 +121,7 @@ public:
 private:
     NodeId make(Op op, std::initializer_list<NodeId> operands) { return make_simplified(graph_, op, operands); }
     NodeId constant(int64_t value) { return graph_.i32(static_cast<int32_t>(value)); }
-    bool reads_k(NodeId id) const { return (reads_[id.value] & kReadsK) != 0; }
+    bool reads_solved(NodeId id) const { return (reads_[id.value] & solved_) != 0; }
 
     NodeId plus(NodeId a, int64_t value) {
         const auto sum = linear(graph_, a);
@@ -204,7 +210,7 @@ private:
         return solved(graph_.make(Op::Sub, {a, b}), op == Op::Eq ? std::optional(zero) : std::nullopt, op == Op::Lt ? constant(-1) : zero);
     }
 
-    /// k from lower <= value <= upper.
+    /// The index from lower <= value <= upper.
     Bounds solved(NodeId value, std::optional<NodeId> lower, std::optional<NodeId> upper) {
         for (size_t depth = 0; depth < 32 && (lower || upper); ++depth) {
             const auto sum = linear(graph_, value);
@@ -214,7 +220,7 @@ private:
             int64_t factor = 0;
             rest.constant = -sum->constant;
             for (const auto& [term, times] : sum->factors) {
-                if (!reads_k(NodeId{term})) {
+                if (!reads_solved(NodeId{term})) {
                     rest.factors[term] = -times;
                 } else {
                     if (atom) return {};
@@ -248,7 +254,7 @@ private:
                 case Op::FloorDiv:
                 case Op::Shr: {
                     NodeId divisor = operand(1);
-                    if (reads_[divisor.value] & (kReadsQ | kReadsK)) return {};
+                    if (reads_[divisor.value] & (given_ | solved_)) return {};
                     const auto number = graph_.as_i32(divisor);
                     if (node.op == Op::Shr) {
                         if (!number || *number < 0 || *number > 30) return {};
@@ -270,8 +276,8 @@ private:
                 case Op::Max: {
                     // min(x, y) >= l bounds both, min(x, y) <= u neither.
                     (node.op == Op::Min ? upper : lower).reset();
-                    const bool first = reads_k(operand(0));
-                    if (first && reads_k(operand(1))) return {};
+                    const bool first = reads_solved(operand(0));
+                    if (first && reads_solved(operand(1))) return {};
                     value = operand(first ? 0 : 1);
                     break;
                 }
@@ -286,14 +292,14 @@ private:
         if (reads_.size() < graph_.size()) reads_ = reads(graph_);
     }
 
-    /// The least or greatest value over q in [q0, q1], operand by operand: parts that are not in order of q stay as they are.
-    KeyBound over_tile(NodeId root, bool greatest) {
+    /// The least or greatest value over the given range of the other index, operand by operand: parts that are not in its order stay as they are.
+    IndexBound over_tile(NodeId root, bool greatest) {
         extend_reads();
-        KeyBound result;
+        IndexBound result;
         // Two ends of each node, made on demand without recursion.
         std::map<std::pair<uint32_t, bool>, NodeId> done;
         std::vector<std::pair<NodeId, bool>> stack{{root, greatest}};
-        const auto varies = [&](NodeId id) { return id.value < reads_.size() && (reads_[id.value] & kReadsQ); };
+        const auto varies = [&](NodeId id) { return id.value < reads_.size() && (reads_[id.value] & given_); };
         while (!stack.empty()) {
             const auto [id, high] = stack.back();
             if (done.contains({id.value, high})) {
@@ -345,7 +351,7 @@ private:
             }
             NodeId& value = done[{id.value, high}];
             if (node.op == Op::Index) {
-                value = graph_.tile_bound(high ? TileBound::QHi : TileBound::QLo);
+                value = graph_.tile_bound(of_keys_ ? (high ? TileBound::QHi : TileBound::QLo) : (high ? TileBound::KHi : TileBound::KLo));
             } else if (!in_order) {
                 value = id;
                 if (std::find(result.rows.begin(), result.rows.end(), id) == result.rows.end()) result.rows.push_back(id);
@@ -362,15 +368,22 @@ private:
     Graph& graph_;
     const NodeId mask_;
     std::vector<Reads> reads_;
+    const bool of_keys_;
+    const Reads solved_, given_;
     std::vector<std::array<Bounds, 2>> bounds_;  // as it is, negated
     std::set<uint32_t> divisors_;                // taken to be positive
 };
 
 }  // namespace
 
-KeyRange key_range(Attention& attention) {
+IndexRange key_range(Attention& attention) {
     if (!attention.mask.valid()) return {};
-    return Solver(attention).run();
+    return Solver(attention, IndexVar::K).run();
+}
+
+IndexRange query_range(Attention& attention) {
+    if (!attention.mask.valid()) return {};
+    return Solver(attention, IndexVar::Q).run();
 }
 
 std::optional<int64_t> step_along(const Graph& graph, NodeId value, IndexVar which) {
