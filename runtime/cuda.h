@@ -10,7 +10,8 @@
 //   flex::Status status = kernel.launch(arrays, args, options);
 //
 // The caller owns contexts, streams and memory. A launch uses the context that is current in the calling thread (the primary context of the CUDA runtime
-// and of PyTorch is one), loads its module there once, allocates nothing, and only enqueues: it can be captured in a CUDA graph. Thread-safe.
+// and of PyTorch is one), loads its module there once, allocates nothing, and only enqueues: it can be captured in a CUDA graph, which must not outlive the
+// kernel. Thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -24,12 +25,25 @@
 
 namespace flex {
 
+/// Which library serves as the driver, before FLEX_CUDA_DRIVER and libcuda.so.1: a path, such as that of libflexemu_cuda.so. To be called before
+/// anything else here; InvalidArgument once another one is open.
+Status use_cuda_driver(const std::string& path);
+
 struct CudaOptions {
     void* stream = nullptr;     // a CUstream; null: the default stream
     void* workspace = nullptr;  // device memory, 16-byte aligned, that no other launch uses at the same time
     size_t workspace_bytes = 0;
-    int splits = 0;  // of the keys; 0: chosen from the shape and the number of multiprocessors
-    int pack = 0;    // query heads that share a tile; 0: chosen from the shape
+    int splits = 0;           // of the keys; 0: chosen from the shape and the number of multiprocessors
+    int pack = 0;             // query heads that share a tile; 0: chosen from the shape
+    bool allow_tf32 = false;  // f32 arrays: take an image that rounds factors to tf32, if there is one
+};
+
+/// What a launch will do, for reports and tests.
+struct CudaPlan {
+    const flex_gpu_image* image = nullptr;
+    int splits = 1, pack = 1;
+    int64_t blocks = 0;  // of the main kernel; 0: nothing to launch
+    size_t workspace_bytes = 0;
 };
 
 /// Kernels of one attention, for any number of devices and threads.
@@ -42,6 +56,9 @@ public:
     CudaKernel& operator=(const CudaKernel&) = delete;
 
     [[nodiscard]] const KernelDesc& desc() const;
+
+    /// The image, splits and workspace that a launch with these arrays and options takes. Loads nothing.
+    Status plan(const AttentionArrays& arrays, const std::vector<Argument>& args, const CudaOptions& options, CudaPlan* out) const;
 
     /// Bytes of device memory that `launch` needs with these arrays and options; 0 if none.
     Status workspace(const AttentionArrays& arrays, const std::vector<Argument>& args, const CudaOptions& options, size_t* bytes) const;
