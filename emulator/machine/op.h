@@ -28,12 +28,12 @@ struct Op;
 /// Executes for the lanes of `active` (the guard is applied already, and may leave none: handlers of .aligned instructions are still called).
 using Handler = void (*)(Warp& warp, const Op& op, LaneMask active);
 
-/// A value that is read: a register, a constant in all lanes, or a special register.
+/// A value that is read: a register, a constant in all lanes, a special register, or an address that depends on the running frame or kernel.
 struct Source {
-    enum class Kind : uint8_t { Absent, Register, Constant, Special };
+    enum class Kind : uint8_t { Absent, Register, Constant, Special, Frame, DynamicShared };
     Kind kind = Kind::Absent;
     bool negated = false;             // of predicates
-    uint32_t number = 0;              // register, or ptx::Special
+    uint32_t number = 0;              // register, or ptx::Special; an offset from the start of a frame or of dynamic shared memory
     int8_t component = 0;             // of a special register
     const Lanes* constant = nullptr;  // in the module's pool
 };
@@ -55,6 +55,7 @@ struct Op {
     bool aligned = false;  // all lanes of the warp that have not exited must come together (.aligned, and .sync forms that imply it)
     bool uniform_control = false;  // set by control flow: changes the program counter itself
     int32_t line = 0;
+    uint32_t number = 0;  // in the module, for short references to it
     const ptx::Instruction* text = nullptr;
 };
 
