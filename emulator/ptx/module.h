@@ -92,14 +92,16 @@ struct Operand {
         None,      // absent
         Sink,      // `_`
         Register,  // number
-        Immediate,  // bits: integers as written (two's complement, 64 bits), floats as f64 bits with is_float; 0f3F800000 as f32 bits with is_f32
+        Immediate,  // bits: integers as written (two's complement, 64 bits), floats as f64 bits with is_float; 0f3F800000 as f32 bits with is_f32 (alone)
         Symbol,    // number: a variable (its address), + offset
         Function,  // number: a function of the module
         Label,     // number: an instruction of the function
         Special,   // number: a ptx::Special; component 0 to 3 for x y z w
-        Memory,    // [base + offset]: base is a register, a symbol or absent (`elements` holds it: Register, Symbol or None); offset
-        Vector,    // {a, b, ...}: elements. Also the tuples of tensor coordinates and of call parameters
-        Table,     // number: a .branchtargets or .calltargets or .callprototype declaration of the function
+        Memory,    // [base + offset]: base is a register, a symbol or absent (elements[0] holds it: Register, Symbol or None); offset.
+                   // [map, {c0, c1}]: elements[1] is the Vector of coordinates
+        Vector,  // {a, b, ...}: elements. Also the tuples of call parameters: `call` always has the operands results, callee, arguments (Vectors,
+                 // perhaps empty, about the callee) and, if one is given, a Table
+        Table,  // number: in Function::tables
     };
     Kind kind = Kind::None;
     bool negated = false;  // !p
@@ -146,6 +148,7 @@ struct Variable {
         int32_t number = -1;  // variable or function
         int64_t offset = 0;
         int size = 8;
+        int shift = 0;  // bits of the address that are dropped first: 8 for the second byte, `0xFF00(symbol)`
     };
     std::vector<Fixup> fixups;
     int32_t line = 0;
@@ -167,6 +170,7 @@ struct Function {
     std::vector<Register> registers;        // all of the body, every scope
     std::vector<Instruction> instructions;  // straight through; labels are indices, possibly one past the end
     std::vector<Variable> locals;           // numbers of symbols from kFirstLocal on
+    /// Labels of .branchtargets, functions of .calltargets; of .callprototype two Vectors of Immediates, the bytes of results and parameters.
     std::vector<std::vector<Operand>> tables;
     // Performance directives; 0: absent.
     int32_t max_threads[3] = {0, 0, 0}, required_threads[3] = {0, 0, 0}, min_blocks = 0, max_registers = 0;
