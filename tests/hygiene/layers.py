@@ -13,7 +13,7 @@ import re
 import sys
 
 # Prefixes of project paths; a file name allows that header alone.
-LAUNCH_INTERFACE = ["runtime/abi.h", "runtime/gpu_abi.h", "runtime/gpu_layout.h", "runtime/kernel.h", "runtime/launch.h", "runtime/status.h", "runtime/summary.h", "runtime/tensor.h"]
+LAUNCH_INTERFACE = ["runtime/abi.h", "runtime/gpu_abi.h", "runtime/gpu_layout.h", "runtime/kernel.h", "runtime/launch.h", "runtime/linked.h", "runtime/status.h", "runtime/summary.h", "runtime/tensor.h"]
 PROJECT = {
     "diag": [],
     "ir": ["diag/"],

@@ -1,0 +1,269 @@
+#include "runtime/stream.h"
+
+#include <algorithm>
+#include <mutex>
+#include <new>
+
+#include "runtime/cuda/driver.h"
+
+namespace flex {
+
+namespace {
+
+Status no_memory() {
+    return Status(Code::OutOfMemory, "no memory");
+}
+
+/// The arguments of a launch by name, as the checks want them.
+Status by_name(const KernelDesc& desc, const Tensor* values, size_t count, std::vector<Argument>* args) {
+    if (count != desc.params.size())
+        return Status(Code::InvalidArgument,
+                      "`" + desc.name + "` has " + std::to_string(desc.params.size()) + " parameters, got " + std::to_string(count));
+    args->reserve(count);
+    for (size_t i = 0; i < count; ++i) args->push_back({desc.params[i].name, values[i]});
+    return {};
+}
+
+}  // namespace
+
+/// Device memory that only grows. Launches of a graph that was captured go on using what they were given, so memory that a capture has
+/// seen is kept until the end; other memory is freed when it is replaced.
+struct Stream::Workspace {
+    explicit Workspace(void* of) : stream(static_cast<cuda::Stream>(of)) {}
+    ~Workspace() {
+        if (!context) return;
+        Status ignored;
+        const cuda::Driver* driver = cuda::driver(&ignored);
+        // An error means that the context is gone, and the memory with it.
+        if (!driver || driver->context_push(context) != cuda::kSuccess) return;
+        (void)driver->stream_synchronise(stream);
+        (void)driver->free(memory);
+        for (const cuda::Address address : captured) (void)driver->free(address);
+        cuda::Context popped = nullptr;
+        (void)driver->context_pop(&popped);
+    }
+    Workspace(const Workspace&) = delete;
+    Workspace& operator=(const Workspace&) = delete;
+
+    /// To be called with `mutex` held.
+    Status grow(size_t wanted) {
+        if (wanted <= bytes) return {};
+        Status status;
+        const cuda::Driver* driver = cuda::driver(&status);
+        if (!driver) return status;
+        bool capturing = false;
+        if (status = is_capturing(*driver, &capturing); !status.ok()) return status;
+        if (capturing)
+            return Status(Code::OutOfMemory, "the stream is being captured and has a workspace of " + std::to_string(bytes) + " bytes; " +
+                                                 std::to_string(wanted) + " are needed: call its reserve() before");
+        captured.reserve(captured.size() + 1);  // so that nothing can fail once memory is allocated
+        const size_t rounded = (std::max(wanted, bytes + bytes / 2) + 255) / 256 * 256;
+        if (!context)
+            if (status = driver->check(driver->context_get_current(&context), "cuCtxGetCurrent"); !status.ok()) return status;
+        cuda::Address fresh = 0;
+        if (status = driver->check(driver->allocate(&fresh, rounded), "cuMemAlloc"); !status.ok()) return status;
+        if (memory && was_captured) {
+            captured.push_back(memory);
+        } else if (memory) {
+            status = driver->check(driver->stream_synchronise(stream), "cuStreamSynchronize");
+            if (status.ok()) status = driver->check(driver->free(memory), "cuMemFree");
+        }
+        memory = fresh;
+        bytes = rounded;
+        was_captured = false;
+        return status;
+    }
+
+    Status is_capturing(const cuda::Driver& driver, bool* capturing) const {
+        int state = 0;  // CU_STREAM_CAPTURE_STATUS_NONE
+        if (driver.stream_is_capturing)
+            if (Status status = driver.check(driver.stream_is_capturing(stream, &state), "cuStreamIsCapturing"); !status.ok())
+                return status;
+        *capturing = state != 0;
+        return {};
+    }
+
+    std::mutex mutex;
+    const cuda::Stream stream;
+    cuda::Context context = nullptr;  // of the memory; known from the first allocation on
+    cuda::Address memory = 0;
+    size_t bytes = 0;
+    bool was_captured = false;  // a launch into a graph was given `memory`
+    std::vector<cuda::Address> captured;
+};
+
+Stream Stream::cpu(int threads, CpuLevel at_most) noexcept {
+    Stream made;
+    made.threads_ = threads;
+    made.at_most_ = at_most;
+    return made;
+}
+
+Stream Stream::cuda(void* stream) noexcept {
+    Stream made;
+    made.on_gpu_ = true;
+    made.owns_workspace_ = true;
+    made.cuda_.stream = stream;
+    try {
+        made.workspace_ = std::make_shared<Workspace>(stream);
+    } catch (const std::bad_alloc&) {
+        // workspace_ stays null, and the first launch reports it.
+    }
+    return made;
+}
+
+Stream Stream::cuda(void* stream, void* workspace, size_t workspace_bytes) noexcept {
+    Stream made;
+    made.on_gpu_ = true;
+    made.cuda_.stream = stream;
+    made.cuda_.workspace = workspace;
+    made.cuda_.workspace_bytes = workspace_bytes;
+    return made;
+}
+
+Status Stream::reserve(size_t bytes) const noexcept {
+    try {
+        if (!owns_workspace_) return Status(Code::InvalidArgument, "the stream has no workspace of its own to grow");
+        if (!workspace_) return no_memory();
+        const std::lock_guard<std::mutex> lock(workspace_->mutex);
+        return workspace_->grow(bytes);
+    } catch (const std::bad_alloc&) {
+        return no_memory();
+    }
+}
+
+struct Kernel::State {
+    KernelDesc desc;
+    const flex_linked* code;
+    std::shared_ptr<const void> owner;
+    std::unique_ptr<CudaKernel> cuda;  // null without images
+};
+
+Status Kernel::missing() const {
+    if (fault_ == Code::OutOfMemory) return no_memory();
+    if (fault_ == Code::Unsupported)
+        return Status(fault_, "the header, the object and the runtime of this attention were not made together; build them again");
+    return Status(fault_, "the kernel is empty");
+}
+
+Status Kernel::lacks(const char* what) const {
+    return Status(Code::Unsupported, "`" + state_->desc.name + "` was built without a target for " + what);
+}
+
+Kernel::Kernel(const KernelDesc& desc, const flex_linked& code, std::shared_ptr<const void> owner) noexcept {
+    try {
+        if (code.version != FLEX_LINKED_VERSION) {
+            fault_ = Code::Unsupported;
+            return;
+        }
+        auto state = std::make_shared<State>();
+        state->desc = desc;
+        state->code = &code;
+        state->owner = std::move(owner);
+        if (code.image_count > 0) state->cuda = std::make_unique<CudaKernel>(desc, code.images, code.image_count);
+        state_ = std::move(state);
+    } catch (const std::bad_alloc&) {
+        fault_ = Code::OutOfMemory;
+    }
+}
+
+const Kernel* Kernel::linked(const KernelDesc& (*desc)(), const flex_linked& code, uint64_t fingerprint) noexcept {
+    alignas(Kernel) static unsigned char storage[sizeof(Kernel)];
+    static const Kernel* const none = ::new (storage) Kernel;
+    try {
+        auto kernel = std::make_unique<Kernel>();
+        kernel->fault_ = Code::Unsupported;
+        if (code.fingerprint == fingerprint) *kernel = Kernel(desc(), code);
+        return kernel.release();
+    } catch (const std::bad_alloc&) {
+        return none;
+    }
+}
+
+const KernelDesc* Kernel::desc() const noexcept {
+    return state_ ? &state_->desc : nullptr;
+}
+
+Status Kernel::forward_cpu(const Stream& stream, const AttentionArrays& arrays, const std::vector<Argument>& args) const {
+    const auto& cpu = state_->code->cpu;
+    const int highest = std::min(static_cast<int>(std::min(host_level(), stream.at_most_)), FLEX_LINKED_LEVELS - 1);
+    for (int level = highest; level >= 0; --level)
+        if (cpu[level]) return launch_cpu(state_->desc, *cpu[level], arrays, args, {stream.threads_});
+    for (const flex_cpu_kernel* kernel : cpu)
+        if (kernel)
+            return Status(Code::Unsupported, "`" + state_->desc.name + "` was built for a higher vector level than may be used here");
+    return lacks("the CPU");
+}
+
+Status Kernel::forward_gpu(const Stream& stream, const AttentionArrays& arrays, const std::vector<Argument>& args) const {
+    const CudaKernel* cuda_kernel = state_->cuda.get();
+    if (!cuda_kernel) return lacks("GPUs");
+    if (!stream.owns_workspace_) return cuda_kernel->launch(arrays, args, stream.cuda_);
+    if (!stream.workspace_) return no_memory();
+    Stream::Workspace& workspace = *stream.workspace_;
+    CudaOptions options = stream.cuda_;
+    // Held until the launch is enqueued: after that the order of the stream keeps launches apart.
+    const std::lock_guard<std::mutex> lock(workspace.mutex);
+    size_t bytes = 0;
+    if (Status status = cuda_kernel->workspace(arrays, args, options, &bytes); !status.ok()) return status;
+    if (Status status = workspace.grow(bytes); !status.ok()) return status;
+    options.workspace = reinterpret_cast<void*>(static_cast<uintptr_t>(workspace.memory));
+    options.workspace_bytes = workspace.bytes;
+    if (bytes > 0) {
+        Status status;
+        const cuda::Driver* driver = cuda::driver(&status);
+        if (!driver) return status;
+        bool capturing = false;
+        if (status = workspace.is_capturing(*driver, &capturing); !status.ok()) return status;
+        workspace.was_captured = workspace.was_captured || capturing;
+    }
+    return cuda_kernel->launch(arrays, args, options);
+}
+
+Status Kernel::forward(const Stream& stream, const AttentionArrays& arrays, const std::vector<Argument>& args) const noexcept {
+    try {
+        if (!state_) return missing();
+        return stream.on_gpu_ ? forward_gpu(stream, arrays, args) : forward_cpu(stream, arrays, args);
+    } catch (const std::bad_alloc&) {
+        return no_memory();
+    }
+}
+
+Status Kernel::forward(const Stream& stream, const AttentionArrays& arrays, const Tensor* values, size_t count) const noexcept {
+    try {
+        if (!state_) return missing();
+        std::vector<Argument> args;
+        if (Status status = by_name(state_->desc, values, count, &args); !status.ok()) return status;
+        return forward(stream, arrays, args);
+    } catch (const std::bad_alloc&) {
+        return no_memory();
+    }
+}
+
+Status Kernel::workspace(const Stream& stream, const AttentionArrays& arrays, const std::vector<Argument>& args,
+                         size_t* bytes) const noexcept {
+    try {
+        *bytes = 0;
+        if (!state_) return missing();
+        if (stream.on_gpu_) return state_->cuda ? state_->cuda->workspace(arrays, args, stream.cuda_, bytes) : lacks("GPUs");
+        BoundExtents extents;
+        return bind(state_->desc, arrays, args, &extents);
+    } catch (const std::bad_alloc&) {
+        return no_memory();
+    }
+}
+
+Status Kernel::workspace(const Stream& stream, const AttentionArrays& arrays, const Tensor* values, size_t count,
+                         size_t* bytes) const noexcept {
+    try {
+        *bytes = 0;
+        if (!state_) return missing();
+        std::vector<Argument> args;
+        if (Status status = by_name(state_->desc, values, count, &args); !status.ok()) return status;
+        return workspace(stream, arrays, args, bytes);
+    } catch (const std::bad_alloc&) {
+        return no_memory();
+    }
+}
+
+}  // namespace flex
