@@ -3,11 +3,9 @@
  *
  * Generated code is reentrant, allocates nothing, and reads only what flex_args reaches. */
 #pragma once
+#include <stdint.h> /* not <cstdint>: GPU code is compiled without a C++ library */
 #ifdef __cplusplus
-#include <cstdint>
 extern "C" {
-#else
-#include <stdint.h>
 #endif
 
 #define FLEX_ABI_VERSION 3

@@ -10,11 +10,9 @@
  * All take one parameter by value: a flex_gpu_launch, followed directly by the captured arguments as runtime/gpu_layout.h lays them out.
  * Pointers are device addresses, as integers, so that the layout is the same everywhere. */
 #pragma once
+#include <stdint.h> /* not <cstdint>: GPU code is compiled without a C++ library */
 #ifdef __cplusplus
-#include <cstdint>
 extern "C" {
-#else
-#include <stdint.h>
 #endif
 
 #define FLEX_GPU_ABI_VERSION 1
