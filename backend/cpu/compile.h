@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "backend/lowering/describe.h"
 #include "ir/ir.h"
-#include "runtime/kernel.h"
 #include "runtime/launch.h"
 
 namespace flexc::cpu {
@@ -23,14 +23,11 @@ struct Timings {
     double codegen = 0;
 };
 
-/// The kernel description that goes with an attention (also for other targets).
-[[nodiscard]] flex::KernelDesc describe(const ir::Attention& attention);
+using codegen::describe;
+using codegen::unsupported_clauses;
 
 /// Names all that decides the code for these options besides the IR: level and, where code is tuned for it, the host's CPU. Part of the cache key.
 [[nodiscard]] std::string target_identity(const Options& options);
-
-/// The clauses of an attention that this target cannot lower, as written (`sink`, `emit`, ...). Empty: it can be compiled.
-[[nodiscard]] std::vector<std::string> unsupported_clauses(const ir::Attention& attention);
 
 /// A relocatable ELF object that defines `flex_cpu_kernel_NAME` and needs no symbol from outside. The attention must be
 /// supported (FLEX_CHECK). The same for the JIT, the cache and ahead-of-time builds.

@@ -2,7 +2,7 @@
 
 #include <string>
 
-#include "backend/cpu/lowering.h"
+#include "backend/cpu/hooks.h"
 #include "backend/cpu/skeletons.h"
 #include "diag/check.h"
 #include "ir/tile_state.h"
@@ -96,10 +96,10 @@ Unit build_unit(const ir::Attention& attention_in, flex::CpuLevel level) {
 
     ir::Attention attention = attention_in;
     const ir::TileState tile_state = ir::tile_state(attention);
-    VectorTarget target;
+    codegen::Target target;
     target.lanes = flex::lanes(level);
     target.gather = level >= flex::CpuLevel::Avx512;
-    target.f16c = level >= flex::CpuLevel::Avx2;
+    target.half = level >= flex::CpuLevel::Avx2;
     lower_hooks(attention, tile_state, target, m);
     keep_reachable(m);
 

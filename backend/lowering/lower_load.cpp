@@ -11,16 +11,13 @@
 //   anything else                         a gather of the lanes that are active and in range
 // The second form is a branch at run time, with the third as its other side. Elements below 32 bits are gathered one by one, since a
 // hardware gather of words would read beyond the tensor.
-#include "backend/cpu/lowering.h"
-
-#include <cstddef>
+#include "backend/lowering/lowering.h"
 
 #include "diag/check.h"
-#include "runtime/abi.h"
 
 #include <llvm/IR/Intrinsics.h>
 
-namespace flexc::cpu {
+namespace flexc::codegen {
 
 using ir::ElemType;
 using ir::NodeId;
@@ -48,10 +45,10 @@ llvm::Type* Lowering::raw_type(ElemType elem) {
     return builder_.getIntNTy(8 * bytes_of(elem));
 }
 
-llvm::Constant* Lowering::zero_bytes() {
+llvm::Constant* Lowering::zero_bytes(unsigned address_space) {
     if (llvm::GlobalVariable* zero = module_->getNamedGlobal("flex_zero")) return zero;
     auto* zero = new llvm::GlobalVariable(*module_, builder_.getInt64Ty(), true, llvm::GlobalValue::InternalLinkage, builder_.getInt64(0),
-                                          "flex_zero");
+                                          "flex_zero", nullptr, llvm::GlobalValue::NotThreadLocal, address_space);
     zero->setAlignment(llvm::Align(8));
     return zero;
 }
@@ -60,48 +57,46 @@ bool Lowering::needs_guard(NodeId load, size_t dim) const {
     return !(facts_.proven[load.value] >> dim & 1);
 }
 
-const Lowering::TensorFields& Lowering::tensor(uint32_t param) {
-    TensorFields& fields = tensors_[param];
-    if (fields.data) return fields;
-    llvm::Type* byte = entry_.getInt8Ty();
-    Value* field = entry_.CreateConstInBoundsGEP1_32(byte, inputs_.args, unsigned(offsetof(flex_args, tensors)));
-    Value* tensors = invariant_load(entry_, entry_.getPtrTy(), field, 8);
-    const auto at = [&](size_t offset) { return entry_.CreateConstInBoundsGEP1_64(byte, tensors, param * sizeof(flex_tensor) + offset); };
-    fields.data = invariant_load(entry_, entry_.getPtrTy(), at(offsetof(flex_tensor, data)), 8);
-    for (size_t i = 0; i < facts_.attention.params[param].dims.size(); i++) {
-        fields.stride.push_back(invariant_load(entry_, entry_.getInt64Ty(), at(offsetof(flex_tensor, stride) + 8 * i), 8));
-        fields.dim.push_back(invariant_load(entry_, entry_.getInt32Ty(), at(offsetof(flex_tensor, dim) + 4 * i), 4));
-    }
+const Arguments::Tensor& Lowering::tensor(uint32_t param) {
+    Arguments::Tensor& fields = tensors_[param];
+    if (!fields.data) fields = arguments_.tensor(entry_, inputs_.args, param, facts_.attention.params[param].dims.size());
     return fields;
 }
 
 Value* Lowering::emit_load(NodeId id) {
-    FLEX_CHECK(graph_[id].op == ir::Op::Load, "the CPU target lowers no clause that reads rows");
-    return varying(id) ? emit_vector_load(id) : emit_uniform_load(id);
+    FLEX_CHECK(graph_[id].op == ir::Op::Load, "no clause that reads rows is lowered");
+    return is_vector(id) ? emit_vector_load(id) : emit_scalar_load(id);
 }
 
-Value* Lowering::emit_uniform_load(NodeId id) {
+// What varies with the key is added last, so that the rest of the address is one value of the row.
+Value* Lowering::emit_scalar_load(NodeId id) {
     const uint32_t param = graph_[id].payload;
     const ElemType elem = facts_.attention.params[param].elem;
-    const TensorFields& t = tensor(param);
-    Value* offset = builder_.getInt64(0);
+    const Arguments::Tensor& t = tensor(param);
+    Value* address = t.data;
     Value* inside = nullptr;
-    for (size_t i = 0; i < t.dim.size(); i++) {
-        Value* index = values_[graph_.operand(id, i).value];
-        offset = builder_.CreateAdd(offset, builder_.CreateMul(builder_.CreateSExt(index, builder_.getInt64Ty()), t.stride[i]));
-        if (!needs_guard(id, i)) continue;
-        Value* ok = builder_.CreateICmpULT(index, t.dim[i]);
-        inside = inside ? builder_.CreateAnd(inside, ok) : ok;
+    for (const bool by_key : {false, true}) {
+        Value* offset = nullptr;
+        for (size_t i = 0; i < t.dim.size(); i++) {
+            const NodeId operand = graph_.operand(id, i);
+            if (varying(operand) != by_key) continue;
+            Value* index = values_[operand.value];
+            Value* distance = builder_.CreateMul(builder_.CreateSExt(index, builder_.getInt64Ty()), t.stride[i]);
+            offset = offset ? builder_.CreateAdd(offset, distance) : distance;
+            if (!needs_guard(id, i)) continue;
+            Value* ok = builder_.CreateICmpULT(index, t.dim[i]);
+            inside = inside ? builder_.CreateAnd(inside, ok) : ok;
+        }
+        if (offset) address = builder_.CreateGEP(raw_type(elem), address, offset);
     }
-    Value* address = builder_.CreateGEP(raw_type(elem), t.data, offset);
-    if (inside) address = builder_.CreateSelect(inside, address, zero_bytes());
+    if (inside) address = builder_.CreateSelect(inside, address, zero_bytes(address->getType()->getPointerAddressSpace()));
     return widen(elem, invariant_load(builder_, raw_type(elem), address, bytes_of(elem)));
 }
 
 Value* Lowering::emit_vector_load(NodeId id) {
     const uint32_t param = graph_[id].payload;
     const ElemType elem = facts_.attention.params[param].elem;
-    const TensorFields& t = tensor(param);
+    const Arguments::Tensor& t = tensor(param);
     const unsigned lanes = unsigned(target_.lanes);
     llvm::Type* i64 = builder_.getInt64Ty();
 
@@ -182,7 +177,7 @@ Value* Lowering::gather(ElemType elem, Value* base, Value* offsets, Value* mask)
     const unsigned bytes = bytes_of(elem);
     if (target_.gather && bytes == 4)
         return builder_.CreateMaskedGather(vector, addresses, llvm::Align(4), mask, llvm::Constant::getNullValue(vector));
-    addresses = builder_.CreateSelect(mask, addresses, splat(zero_bytes()));
+    addresses = builder_.CreateSelect(mask, addresses, splat(zero_bytes(0)));
     Value* result = llvm::PoisonValue::get(vector);
     for (unsigned i = 0; i < lanes; i++) {
         Value* one = invariant_load(builder_, element, builder_.CreateExtractElement(addresses, uint64_t(i)), bytes);
@@ -204,7 +199,7 @@ Value* Lowering::widen(ElemType elem, Value* raw) {
             return f.CreateBitCast(f.CreateShl(bits, integer_like(bits, 16)), f32);
         }
         case ElemType::F16: {
-            if (target_.f16c) {
+            if (target_.half) {
                 llvm::Type* half = f.getHalfTy();
                 if (vector) half = llvm::FixedVectorType::get(half, unsigned(target_.lanes));
                 return f.CreateFPExt(f.CreateBitCast(raw, half), f32);
@@ -256,4 +251,4 @@ Value* Lowering::first_lane(NodeId id) {
     return lane0_[id.value];
 }
 
-}  // namespace flexc::cpu
+}  // namespace flexc::codegen

@@ -1,6 +1,6 @@
-#include "backend/cpu/compile.h"
+#include "backend/lowering/describe.h"
 
-namespace flexc::cpu {
+namespace flexc::codegen {
 
 namespace {
 
@@ -64,4 +64,4 @@ std::vector<std::string> unsupported_clauses(const ir::Attention& attention) {
     return clauses;
 }
 
-}  // namespace flexc::cpu
+}  // namespace flexc::codegen

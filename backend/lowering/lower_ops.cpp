@@ -1,5 +1,5 @@
 // One operation of the IR at a time, on scalars or on vectors (ir/ops.def has the semantics).
-#include "backend/cpu/lowering.h"
+#include "backend/lowering/lowering.h"
 
 #include <bit>
 #include <string>
@@ -8,7 +8,7 @@
 
 #include <llvm/IR/Intrinsics.h>
 
-namespace flexc::cpu {
+namespace flexc::codegen {
 
 using ir::IndexVar;
 using ir::NodeId;
@@ -28,8 +28,7 @@ const char* math_name(Op op) {
         case Op::Exp2: return "exp2";
         case Op::Log: return "log";
         case Op::Log2: return "log2";
-        case Op::Tanh:
-        case Op::TanhApprox: return "tanh";
+        case Op::Tanh: return "tanh";
         case Op::Sigmoid: return "sigmoid";
         case Op::Sin: return "sin";
         case Op::Cos: return "cos";
@@ -55,7 +54,7 @@ Value* Lowering::emit_node(NodeId id) {
     Value* operand[3] = {};
     FLEX_CHECK(node.operand_count >= 1 && node.operand_count <= 3, "an operation has one to three operands");
     for (size_t i = 0; i < node.operand_count; i++) operand[i] = values_[graph_.operand(id, i).value];
-    if (varying(id))
+    if (is_vector(id))
         for (size_t i = 0; i < node.operand_count; i++) operand[i] = as_vector(operand[i]);
 
     switch (node.op) {
@@ -66,10 +65,15 @@ Value* Lowering::emit_node(NodeId id) {
             if (const auto divisor = graph_.as_i32(graph_.operand(id, 1)))
                 return emit_divide_constant(node.op == Op::Mod, operand[0], *divisor);
             return emit_divide(node.op == Op::Mod, operand[0], operand[1]);
-        case Op::Pow: return call_math("pow", {operand[0], operand[1]});
+        case Op::Pow: return call_math(math("pow"), {operand[0], operand[1]});
+        // These two the skeleton may have as functions of their own.
+        case Op::TanhApprox: return call_math(math("tanh_approx") ? math("tanh_approx") : math("tanh"), {operand[0]});
+        case Op::Rsqrt:
+            if (math("rsqrt")) return call_math(math("rsqrt"), {operand[0]});
+            break;
         default: break;
     }
-    if (const char* name = math_name(node.op)) return call_math(name, {operand[0]});
+    if (const char* name = math_name(node.op)) return call_math(math(name), {operand[0]});
     return emit_arithmetic(id, operand[0], operand[1]);
 }
 
@@ -84,14 +88,11 @@ Value* Lowering::emit_leaf(NodeId id) {
             FLEX_CHECK(node.payload < inputs_.bounds.size(), "tile bounds are read by the tile state only");
             return inputs_.bounds[node.payload];
         case Op::ClauseVar:
-            FLEX_CHECK(ir::ClauseVar(node.payload) == ir::ClauseVar::Score && inputs_.score, "the CPU target lowers no clause but score");
+            FLEX_CHECK(ir::ClauseVar(node.payload) == ir::ClauseVar::Score && inputs_.score, "no clause but score is lowered");
             return inputs_.score;
         case Op::Scalar: {
-            Value* field = entry_.CreateConstInBoundsGEP1_32(entry_.getPtrTy(), inputs_.args, 1);
-            Value* slots = invariant_load(entry_, entry_.getPtrTy(), field, 8);
-            Value* slot = entry_.CreateConstInBoundsGEP1_32(entry_.getInt32Ty(), slots, node.payload);
-            if (node.type == ir::Type::F32) return invariant_load(entry_, entry_.getFloatTy(), slot, 4);
-            Value* bits = invariant_load(entry_, entry_.getInt32Ty(), slot, 4);
+            if (node.type == ir::Type::F32) return arguments_.scalar(entry_, inputs_.args, node.payload, entry_.getFloatTy());
+            Value* bits = arguments_.scalar(entry_, inputs_.args, node.payload, entry_.getInt32Ty());
             return node.type == ir::Type::I32 ? bits : entry_.CreateICmpNE(bits, entry_.getInt32(0));
         }
         case Op::Index:
@@ -101,7 +102,8 @@ Value* Lowering::emit_leaf(NodeId id) {
                 case IndexVar::Q: return inputs_.q;
                 case IndexVar::Hkv: return hkv();
                 case IndexVar::K: {
-                    FLEX_CHECK(inputs_.k, "k has a value only in a vector hook");
+                    FLEX_CHECK(inputs_.k, "k has a value only in a hook about keys");
+                    if (target_.lanes == 1) return inputs_.k;
                     std::vector<uint32_t> lane(size_t(target_.lanes));
                     for (size_t i = 0; i < lane.size(); i++) lane[i] = uint32_t(i);
                     return builder_.CreateAdd(splat(inputs_.k), llvm::ConstantDataVector::get(builder_.getContext(), lane));
@@ -111,7 +113,7 @@ Value* Lowering::emit_leaf(NodeId id) {
             break;
         default: break;
     }
-    FLEX_CHECK(false, "a leaf that the CPU target can lower");
+    FLEX_CHECK(false, "a leaf that can be lowered");
     return nullptr;
 }
 
@@ -174,7 +176,7 @@ Value* Lowering::emit_arithmetic(NodeId id, Value* a, Value* b) {
             return f.CreateZExt(a, type_of(ir::Type::I32, a->getType()->isVectorTy()));
         default: break;
     }
-    FLEX_CHECK(false, "an operation that the CPU target can lower");
+    FLEX_CHECK(false, "an operation that can be lowered");
     return nullptr;
 }
 
@@ -237,15 +239,19 @@ Value* Lowering::emit_divide_constant(bool modulo, Value* a, int32_t divisor) {
     return f.CreateSelect(adjust, f.CreateSub(quotient, integer_like(a, 1)), quotient);
 }
 
-// Mathematics is vector code of the skeleton; a scalar is computed in all lanes, so that it has the same bits as in a vector.
-Value* Lowering::call_math(const char* name, std::initializer_list<Value*> operands) {
-    llvm::Function* function = module_->getFunction(std::string("flex_math_") + name);
+llvm::Function* Lowering::math(const char* name) {
+    return module_->getFunction(std::string("flex_math_") + name);
+}
+
+// Mathematics is code of the skeleton: of vectors where the target has lanes. There a scalar is computed in all lanes, so that it has
+// the same bits as in a vector.
+Value* Lowering::call_math(llvm::Function* function, std::initializer_list<Value*> operands) {
     FLEX_CHECK(function, "the skeleton has the function");
-    const bool scalar = !(*operands.begin())->getType()->isVectorTy();
+    const bool extract = target_.lanes > 1 && !(*operands.begin())->getType()->isVectorTy();
     llvm::SmallVector<Value*, 2> arguments;
     for (Value* operand : operands) arguments.push_back(as_vector(operand));
     Value* result = builder_.CreateCall(function, arguments);
-    return scalar ? builder_.CreateExtractElement(result, uint64_t(0)) : result;
+    return extract ? builder_.CreateExtractElement(result, uint64_t(0)) : result;
 }
 
-}  // namespace flexc::cpu
+}  // namespace flexc::codegen

@@ -1,4 +1,4 @@
-#include "backend/cpu/lowering.h"
+#include "backend/lowering/lowering.h"
 
 #include <algorithm>
 #include <limits>
@@ -8,7 +8,7 @@
 
 #include <llvm/IR/Intrinsics.h>
 
-namespace flexc::cpu {
+namespace flexc::codegen {
 
 using ir::NodeId;
 using ir::Op;
@@ -35,23 +35,51 @@ std::vector<int8_t> key_steps(const ir::Graph& graph, const std::vector<ir::Vari
     return step;
 }
 
-bool is_cheap(Op op) {
-    switch (op) {
+/// Instructions of one operation, roughly; where the operation has a loop or a branch, many.
+uint32_t own_cost(const ir::Node& node, const Target& target) {
+    constexpr uint32_t kDivision = 16, kMath = 8, kLoad = 8, kLoop = 64;
+    switch (node.op) {
         case Op::ConstF32:
         case Op::ConstI32:
-        case Op::ConstBool:
-        case Op::Index: return true;
-        default: return false;
+        case Op::ConstBool: return 0;
+        case Op::Index: return target.lanes == 1 && ir::IndexVar(node.payload) == ir::IndexVar::Hkv ? kDivision : 0;
+        case Op::Div:
+        case Op::FloorDiv:
+        case Op::Mod: return kDivision;
+        default: break;
     }
+    switch (ir::info(node.op).kind) {
+        case ir::OpKind::Math: return kMath;
+        case ir::OpKind::Load: return kLoad;
+        case ir::OpKind::Reduce: return kLoop;
+        default: return 1;
+    }
+}
+
+std::vector<uint32_t> costs(const ir::Graph& graph, const Target& target) {
+    constexpr uint32_t kMost = 1 << 16;
+    std::vector<uint32_t> cost(graph.size());
+    for (uint32_t i = 0; i < graph.size(); i++) {
+        cost[i] = own_cost(graph[NodeId{i}], target);
+        for (const NodeId operand : graph.operands(NodeId{i})) cost[i] = std::min(kMost, cost[i] + cost[operand.value]);
+    }
+    return cost;
 }
 
 }  // namespace
 
-Facts::Facts(const ir::Attention& attention_in)
+llvm::Value* invariant_load(llvm::IRBuilder<>& at, llvm::Type* type, llvm::Value* pointer, unsigned align) {
+    llvm::LoadInst* load = at.CreateAlignedLoad(type, pointer, llvm::Align(align));
+    load->setMetadata(llvm::LLVMContext::MD_invariant_load, llvm::MDNode::get(at.getContext(), {}));
+    return load;
+}
+
+Facts::Facts(const ir::Attention& attention_in, const Target& target)
     : attention(attention_in),
       variance(ir::variance(attention_in.graph)),
       proven(ir::proven_dims(attention_in)),
-      step(key_steps(attention_in.graph, variance)) {}
+      step(key_steps(attention_in.graph, variance)),
+      cost(costs(attention_in.graph, target)) {}
 
 int RowSlots::find_or_add(NodeId id) {
     const auto at = std::lower_bound(by_id_.begin(), by_id_.end(), std::pair(id.value, -1));
@@ -63,10 +91,12 @@ int RowSlots::find_or_add(NodeId id) {
     return slot;
 }
 
-Lowering::Lowering(const Facts& facts, const VectorTarget& target, llvm::Function* function, const Inputs& inputs, RowSlots* slots)
+Lowering::Lowering(const Facts& facts, const Target& target, const Arguments& arguments, llvm::Function* function, const Inputs& inputs,
+                   RowSlots* slots)
     : facts_(facts),
       graph_(facts.attention.graph),
       target_(target),
+      arguments_(arguments),
       function_(function),
       module_(function->getParent()),
       inputs_(inputs),
@@ -79,7 +109,7 @@ Lowering::Lowering(const Facts& facts, const VectorTarget& target, llvm::Functio
     entry_.SetInsertPoint(llvm::BasicBlock::Create(function->getContext(), "entry", function));
     body_ = llvm::BasicBlock::Create(function->getContext(), "body", function);
     builder_.SetInsertPoint(body_);
-    if (!inputs_.k) return;
+    if (!inputs_.k || target.lanes == 1) return;
     std::vector<uint32_t> lane(size_t(target.lanes));
     for (size_t i = 0; i < lane.size(); i++) lane[i] = uint32_t(i);
     Value* lanes = llvm::ConstantDataVector::get(function->getContext(), lane);
@@ -122,7 +152,7 @@ void Lowering::emit_scope(std::span<const NodeId> roots, uint32_t bound_loops) {
         stack.pop_back();
         if (values_[id.value] || seen[id.value]) continue;
         seen[id.value] = true;
-        if (slots_ && graph_.free_loops(id) == 0 && !varying(id) && !is_cheap(graph_[id].op)) {
+        if (slots_ && graph_.free_loops(id) == 0 && !varying(id) && facts_.cost[id.value] >= target_.slot_cost) {
             const int slot = slots_->find_or_add(id);
             if (slot >= 0) {
                 order.push_back({id, slot});
@@ -187,11 +217,11 @@ void Lowering::emit_reduce(NodeId id, uint32_t bound_loops) {
     const NodeId variable = graph_.operand(id, 0), body = graph_.operand(id, 1);
     const Op op = graph_[id].op;
     const ir::Type type = graph_.type(id);
-    const bool by_lane = varying(variable);
+    const bool by_lane = is_vector(variable);
     Value* lo = values_[graph_.operand(variable, 0).value];
     Value* hi = values_[graph_.operand(variable, 1).value];
     Value* start = identity(op, type);
-    if (varying(id)) start = splat(start);
+    if (is_vector(id)) start = splat(start);
     Value* running = nullptr;
     Value* enter;
     if (by_lane) {
@@ -226,7 +256,7 @@ void Lowering::emit_reduce(NodeId id, uint32_t bound_loops) {
     const NodeId roots[] = {body};
     emit_scope(roots, bound_loops | 1u << graph_[variable].payload);
     Value* element = values_[body.value];
-    if (varying(id)) element = as_vector(element);
+    if (is_vector(id)) element = as_vector(element);
     Value* next_sum = combine(op, type, sum, element);
     if (by_lane) next_sum = builder_.CreateSelect(mask, next_sum, sum);
     forget(mark);
@@ -252,15 +282,8 @@ void Lowering::emit_reduce(NodeId id, uint32_t bound_loops) {
     set(id, result);
 }
 
-Value* Lowering::invariant_load(llvm::IRBuilder<>& at, llvm::Type* type, Value* pointer, unsigned align) {
-    llvm::LoadInst* load = at.CreateAlignedLoad(type, pointer, llvm::Align(align));
-    load->setMetadata(llvm::LLVMContext::MD_invariant_load, llvm::MDNode::get(at.getContext(), {}));
-    return load;
-}
-
 Value* Lowering::extent(uint32_t id) {
-    Value* extents = invariant_load(entry_, entry_.getPtrTy(), inputs_.args, 8);
-    return invariant_load(entry_, entry_.getInt32Ty(), entry_.CreateConstInBoundsGEP1_32(entry_.getInt32Ty(), extents, id), 4);
+    return arguments_.extent(entry_, inputs_.args, id);
 }
 
 Value* Lowering::default_scale() {
@@ -274,7 +297,7 @@ Value* Lowering::splat(Value* scalar) {
 }
 
 Value* Lowering::as_vector(Value* v) {
-    return v->getType()->isVectorTy() ? v : splat(v);
+    return target_.lanes == 1 || v->getType()->isVectorTy() ? v : splat(v);
 }
 
 llvm::Type* Lowering::type_of(ir::Type type, bool vector) {
@@ -294,4 +317,4 @@ Value* Lowering::unary(llvm::Intrinsic::ID id, Value* a) {
     return builder_.CreateUnaryIntrinsic(id, a);
 }
 
-}  // namespace flexc::cpu
+}  // namespace flexc::codegen

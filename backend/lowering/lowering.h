@@ -1,7 +1,8 @@
-// IR -> LLVM IR: the bodies of the hooks that the skeleton calls (backend/skeletons/cpu/hooks.h).
+// IR -> LLVM IR, for every target: values of clauses inside of a hook, a function that a skeleton calls (backend/skeletons/*/hooks.h).
 //
-// A value that varies with k (or with the score) is a vector of one lane a key; every other value is a scalar. Bools are i1.
-// Scalars that hold for a whole row are computed once, in flex_hook_row, and reach the vector hooks through the slots of the row.
+// Where a target has lanes, a value that varies with k (or with the score) is a vector of one lane a key; every other value is a scalar. With one
+// lane, as on a GPU, all values are scalars and a hook is about one key. Bools are i1.
+// Scalars that hold for a whole row are computed once, in flex_hook_row, and reach the other hooks through the slots of the row.
 // Nothing emitted is undefined for any input, traps, or reads outside a captured tensor.
 #pragma once
 
@@ -9,24 +10,34 @@
 #include <span>
 #include <vector>
 
+#include "backend/lowering/arguments.h"
 #include "ir/ir.h"
-#include "ir/tile_state.h"
 #include "ir/variance.h"
 
 #include <llvm/IR/IRBuilder.h>
 #include <llvm/IR/Module.h>
 
-namespace flexc::cpu {
+namespace flexc::codegen {
+
+/// The target as far as code is shaped by it.
+struct Target {
+    int lanes = 4;        // 1: no vectors
+    bool gather = false;  // a hardware gather of 32-bit elements exists
+    bool half = false;    // conversions between f16 and f32 exist
+    /// A value of a row takes a slot if it costs as much (Facts::cost); what is cheaper is computed again. 1: all but constants and indices.
+    uint32_t slot_cost = 1;
+};
 
 /// What is known about each node before any code is emitted.
 struct Facts {
-    explicit Facts(const ir::Attention& attention_in);
+    Facts(const ir::Attention& attention_in, const Target& target);
 
     const ir::Attention& attention;
     std::vector<ir::Variance> variance;
     std::vector<uint8_t> proven;  // ir::proven_dims
     /// For i32 values: the difference from one key to the next, where that is the constant 1 or -1 (mod 2^32); else 0.
     std::vector<int8_t> step;
+    std::vector<uint32_t> cost;  // of computing the value, in simple instructions; saturates
 
     [[nodiscard]] bool varies_with_key(ir::NodeId id) const { return variance[id.value] & (ir::kVariesK | ir::kVariesScore); }
 };
@@ -45,27 +56,22 @@ private:
     std::vector<std::pair<uint32_t, int>> by_id_;  // sorted
 };
 
-/// The level as far as code is shaped by it.
-struct VectorTarget {
-    int lanes = 4;
-    bool gather = false;  // a hardware gather of 32-bit elements exists
-    bool f16c = false;    // conversions between f16 and f32 exist
-};
-
 /// Emits one hook: give it the arguments, ask for values, and return.
 class Lowering {
 public:
     struct Inputs {
         llvm::Value* args = nullptr;
         llvm::Value *b = nullptr, *h = nullptr, *q = nullptr;
-        llvm::Value *k = nullptr, *active = nullptr;  // vector hooks
-        llvm::Value* score = nullptr;                 // <lanes x float>
-        llvm::Value* row = nullptr;                   // where slots are read from
-        std::vector<llvm::Value*> bounds;             // tile state: by the payload of Op::TileBound
+        llvm::Value* k = nullptr;          // the (first) key, in hooks about keys
+        llvm::Value* active = nullptr;     // how many lanes are keys; only with lanes
+        llvm::Value* score = nullptr;      // float, or a vector of them
+        llvm::Value* row = nullptr;        // where slots are read from
+        std::vector<llvm::Value*> bounds;  // tile state: by the payload of Op::TileBound
     };
 
     /// `function` must have no body. With `slots`, values of a row are taken from (and asked of) the slots.
-    Lowering(const Facts& facts, const VectorTarget& target, llvm::Function* function, const Inputs& inputs, RowSlots* slots);
+    Lowering(const Facts& facts, const Target& target, const Arguments& arguments, llvm::Function* function, const Inputs& inputs,
+             RowSlots* slots);
 
     /// Values of roots: scalars, or vectors where they vary with the key.
     void emit(std::span<const ir::NodeId> roots);
@@ -83,11 +89,6 @@ public:
     [[nodiscard]] llvm::Value* default_scale();
 
 private:
-    struct TensorFields {
-        llvm::Value* data = nullptr;
-        std::vector<llvm::Value*> stride, dim;  // i64, i32
-    };
-
     // lowering.cpp
     void emit_scope(std::span<const ir::NodeId> roots, uint32_t bound_loops);
     void emit_reduce(ir::NodeId id, uint32_t bound_loops);
@@ -97,7 +98,6 @@ private:
     void set(ir::NodeId id, llvm::Value* v);
     void forget(size_t mark);
     llvm::Value* extent(uint32_t id);
-    llvm::Value* invariant_load(llvm::IRBuilder<>& at, llvm::Type* type, llvm::Value* pointer, unsigned align);
 
     // lower_ops.cpp
     llvm::Value* emit_node(ir::NodeId id);
@@ -108,23 +108,25 @@ private:
     llvm::Value* emit_to_i32(llvm::Value* x);
     llvm::Value* emit_min(llvm::Value* a, llvm::Value* b);
     llvm::Value* emit_max(llvm::Value* a, llvm::Value* b);
-    llvm::Value* call_math(const char* name, std::initializer_list<llvm::Value*> operands);
+    llvm::Function* math(const char* name);  // null if the skeleton has none
+    llvm::Value* call_math(llvm::Function* function, std::initializer_list<llvm::Value*> operands);
     llvm::Value* hkv();
 
     // lower_load.cpp
     llvm::Value* emit_load(ir::NodeId id);
-    llvm::Value* emit_uniform_load(ir::NodeId id);
+    llvm::Value* emit_scalar_load(ir::NodeId id);
     llvm::Value* emit_vector_load(ir::NodeId id);
     llvm::Value* gather(ir::ElemType elem, llvm::Value* base, llvm::Value* offsets, llvm::Value* mask);
     llvm::Value* widen(ir::ElemType elem, llvm::Value* raw);
     llvm::Value* first_lane(ir::NodeId id);
     llvm::Type* raw_type(ir::ElemType elem);
-    llvm::Constant* zero_bytes();
+    llvm::Constant* zero_bytes(unsigned address_space);
     bool needs_guard(ir::NodeId load, size_t dim) const;
-    const TensorFields& tensor(uint32_t param);
+    const Arguments::Tensor& tensor(uint32_t param);
 
     // helpers of all
     [[nodiscard]] bool varying(ir::NodeId id) const { return inputs_.k && facts_.varies_with_key(id); }
+    [[nodiscard]] bool is_vector(ir::NodeId id) const { return target_.lanes > 1 && varying(id); }
     llvm::Value* as_vector(llvm::Value* v);
     llvm::Value* splat(llvm::Value* scalar);
     llvm::Type* type_of(ir::Type type, bool vector);
@@ -134,23 +136,21 @@ private:
 
     const Facts& facts_;
     const ir::Graph& graph_;
-    VectorTarget target_;
+    Target target_;
+    const Arguments& arguments_;
     llvm::Function* function_;
     llvm::Module* module_;
     Inputs inputs_;
     RowSlots* slots_;
     llvm::IRBuilder<> builder_, entry_;  // entry_: at the end of the entry block, for what holds in the whole hook
     llvm::BasicBlock* body_;
-    std::vector<llvm::Value*> values_;   // by NodeId
-    std::vector<llvm::Value*> lane0_;    // by NodeId: value of the first key, for values with a step
-    std::vector<llvm::Value**> trail_;   // entries of the two above that are set, in order; a loop clears its own
-    std::vector<TensorFields> tensors_;  // by parameter
-    llvm::Value* active_ = nullptr;      // <lanes x i1>: lanes that may read memory
-    llvm::Value* all_active_ = nullptr;  // i1
+    std::vector<llvm::Value*> values_;        // by NodeId
+    std::vector<llvm::Value*> lane0_;         // by NodeId: value of the first key, for values with a step
+    std::vector<llvm::Value**> trail_;        // entries of the two above that are set, in order; a loop clears its own
+    std::vector<Arguments::Tensor> tensors_;  // by parameter
+    llvm::Value* active_ = nullptr;           // <lanes x i1>: lanes that may read memory
+    llvm::Value* all_active_ = nullptr;       // i1
     llvm::Value* hkv_ = nullptr;
 };
 
-/// Gives every hook declared in a skeleton module its body.
-void lower_hooks(const ir::Attention& attention, const ir::TileState& tile_state, const VectorTarget& target, llvm::Module& module);
-
-}  // namespace flexc::cpu
+}  // namespace flexc::codegen

@@ -1,0 +1,12 @@
+// IR -> the bodies of the hooks of the CPU skeleton (backend/skeletons/cpu/hooks.h).
+#pragma once
+
+#include "backend/lowering/lowering.h"
+#include "ir/tile_state.h"
+
+namespace flexc::cpu {
+
+/// Gives every hook declared in a skeleton module its body.
+void lower_hooks(const ir::Attention& attention, const ir::TileState& tile_state, const codegen::Target& target, llvm::Module& module);
+
+}  // namespace flexc::cpu

@@ -1,0 +1,31 @@
+// The hooks that every skeleton has, with the same name and meaning on all targets: score, mask, row, scale and tile state.
+#pragma once
+
+#include "backend/lowering/lowering.h"
+#include "ir/tile_state.h"
+
+namespace flexc::codegen {
+
+/// What all hooks of one module are made with.
+struct HookContext {
+    const Facts& facts;
+    const Target& target;
+    const Arguments& arguments;
+    llvm::Module& module;
+    RowSlots& slots;
+};
+
+/// The declaration of a hook in the skeleton, made internal and always inlined, to be given a body.
+[[nodiscard]] llvm::Function* hook(llvm::Module& module, const char* name);
+
+// The hooks about keys say what they want of a row, so lower_row is the last of these three.
+void lower_score(const HookContext& context);
+void lower_mask(const HookContext& context);
+void lower_row(const HookContext& context);
+void lower_scale(const HookContext& context);
+void lower_tile_state(const HookContext& context, const ir::TileState& state);
+
+/// The sum of flex_summary_flag (runtime/abi.h).
+[[nodiscard]] int summary_flags(const ir::Summary& summary);
+
+}  // namespace flexc::codegen
