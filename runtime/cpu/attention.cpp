@@ -150,7 +150,7 @@ public:
         group_ = heads_ / kv_heads_;
         ldo_ = round_up(columns_, micro_.lanes);
 
-        streams_ = static_cast<int64_t>(group_) * queries_ <= kStreamRows;
+        streams_ = streams(static_cast<int64_t>(group_) * queries_, keys_, depth_);
         sub_queries_ = std::min(queries_, kSubRows);
         sub_heads_ = sub_queries_ == queries_ ? std::clamp(kSubRows / queries_, 1, group_) : 1;
         head_blocks_ = divide_up(group_, sub_heads_);
@@ -477,7 +477,7 @@ void Attention::visit(const Item& item, const SubTile& sub, const Workspace& w, 
     if (streams_) {
         micro_.stream_scores(q, depth_, rows, rows_of(arrays_.k, item.b, item.hkv, k0), keys, depth_, w.s, lds_);
     } else {
-        micro_.scores(q, rows, depth_, w.k + static_cast<int64_t>(k0 - t0) * depth_, divide_up(keys, width), w.s, lds_, next.k);
+        micro_.scores(q, rows, depth_, w.k + static_cast<int64_t>(k0 - t0) * depth_, keys, w.s, lds_, next.k);
     }
 
     flex_block block{};
@@ -520,7 +520,8 @@ void Attention::finish_row(int b, int h, int q, const float* o, float m, float l
         const int64_t offset = b * t.stride[0] + h * t.stride[1] + q * t.stride[2];
         return static_cast<char*>(t.data) + offset * static_cast<int64_t>(size_of(t.dtype));
     };
-    micro_.store_row(o, columns_, l == 0.0f ? 1.0f : l, arrays_.o.dtype, at(arrays_.o));
+    // l is 0, or at least about 1: the greatest weight is 1.
+    micro_.store_row(o, columns_, l == 0.0f ? 1.0f : 1.0f / l, arrays_.o.dtype, at(arrays_.o));
     if (arrays_.lse.data)
         *reinterpret_cast<float*>(at(arrays_.lse)) = l == 0.0f ? -std::numeric_limits<float>::infinity() : m + std::log(l);
     if (arrays_.max_score.data) *reinterpret_cast<float*>(at(arrays_.max_score)) = std::isnan(l) ? nan : m;

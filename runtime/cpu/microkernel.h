@@ -239,7 +239,8 @@ void load_row(const void* row, DType type, int n, float scale, float* out) {
 #define FLEX_UNROLL _Pragma("GCC unroll 16")
 #endif
 
-template <int R, int V, bool kAccumulate>
+/// V vectors of a panel that is kStep floats wide.
+template <int R, int V, int kStep, bool kAccumulate>
 void product_block(const float* a, int64_t lda, const float* b, int depth, float* c, int64_t ldc) {
     Vec acc[R][V];
     FLEX_UNROLL
@@ -257,7 +258,7 @@ void product_block(const float* a, int64_t lda, const float* b, int depth, float
             for (int v = 0; v < V; ++v) acc[r][v] += group[r / 3][r % 3 * lda] * x[v];
         FLEX_UNROLL
         for (const float*& first : group) ++first;
-        b += V * kLanes;
+        b += kStep;
     }
     FLEX_UNROLL
     for (int r = 0; r < R; ++r)
@@ -276,16 +277,16 @@ void fetch(Ahead& ahead) {
 }
 
 /// One panel against all rows, cut into blocks of nearly equal height.
-template <int V, bool kAccumulate>
+template <int V, int kStep, bool kAccumulate>
 void product_panel(const float* a, int64_t lda, int rows, const float* b, int depth, float* c, int64_t ldc, Ahead& ahead) {
     int blocks = (rows + kRows - 1) / kRows;
     for (; blocks > 0; --blocks) {
         const int height = (rows + blocks - 1) / blocks;
         fetch(ahead);
         switch (height) {
-#define FLEX_CASE(R)                                                                          \
-    case R:                                                                                   \
-        if constexpr (R <= kRows) product_block<R, V, kAccumulate>(a, lda, b, depth, c, ldc); \
+#define FLEX_CASE(R)                                                                                 \
+    case R:                                                                                          \
+        if constexpr (R <= kRows) product_block<R, V, kStep, kAccumulate>(a, lda, b, depth, c, ldc); \
         break
             FLEX_CASE(1);
             FLEX_CASE(2);
@@ -311,18 +312,23 @@ void product_panel(const float* a, int64_t lda, int rows, const float* b, int de
 }
 static_assert(kRows <= 14, "product_panel lists the heights of a block");
 
-void scores(const float* q, int rows, int depth, const float* panels, int panel_count, float* s, int64_t ld, Ahead& ahead) {
-    for (int p = 0; p < panel_count; ++p)
-        product_panel<kVectors, false>(q, depth, rows, panels + static_cast<int64_t>(p) * depth * kWidth, depth, s + p * kWidth, ld, ahead);
+void scores(const float* q, int rows, int depth, const float* panels, int keys, float* s, int64_t ld, Ahead& ahead) {
+    for (int key = 0; key < keys; key += kWidth) {
+        const float* panel = panels + static_cast<int64_t>(key) * depth;
+        if (keys - key <= kLanes)  // a single vector reaches to the end
+            product_panel<1, kWidth, false>(q, depth, rows, panel, depth, s + key, ld, ahead);
+        else
+            product_panel<kVectors, kWidth, false>(q, depth, rows, panel, depth, s + key, ld, ahead);
+    }
 }
 
 void accumulate(Weights p, int rows, int keys, ValuePanels v, int columns, float* o, int64_t ldo, Ahead& ahead) {
     each_value_panel(v.panels, v.panel_stride, columns, [&](const float* panel, int across, int column) {
         panel += static_cast<int64_t>(v.first_key) * across * kLanes;
         if (across == kVectors)
-            product_panel<kVectors, true>(p.data, p.ld, rows, panel, keys, o + column, ldo, ahead);
+            product_panel<kVectors, kWidth, true>(p.data, p.ld, rows, panel, keys, o + column, ldo, ahead);
         else
-            product_panel<1, true>(p.data, p.ld, rows, panel, keys, o + column, ldo, ahead);
+            product_panel<1, kLanes, true>(p.data, p.ld, rows, panel, keys, o + column, ldo, ahead);
     });
 }
 
@@ -485,17 +491,17 @@ void scale_row(float* row, int n, float factor) {
 }
 
 template <class T>
-void store_row_of(const float* row, int n, float divisor, T* out) {
-    for (int i = 0; i < n; ++i) narrow(row[i] / divisor, out + i);
+void store_row_of(const float* row, int n, float factor, T* out) {
+    for (int i = 0; i < n; ++i) narrow(row[i] * factor, out + i);
 }
 
-void store_row(const float* row, int n, float divisor, DType type, void* out) {
+void store_row(const float* row, int n, float factor, DType type, void* out) {
     if (type == DType::F16)
-        store_row_of(row, n, divisor, static_cast<F16*>(out));
+        store_row_of(row, n, factor, static_cast<F16*>(out));
     else if (type == DType::BF16)
-        store_row_of(row, n, divisor, static_cast<BF16*>(out));
+        store_row_of(row, n, factor, static_cast<BF16*>(out));
     else
-        store_row_of(row, n, divisor, static_cast<float*>(out));
+        store_row_of(row, n, factor, static_cast<float*>(out));
 }
 
 // ---- the machine's peak

@@ -45,8 +45,11 @@ struct Ahead {
     int lines_a_block = 0;
 };
 
-/// At most this many rows take the path that streams K and V without packing them.
-inline constexpr int kStreamRows = 8;
+/// Few rows or few keys take the path that streams K and V without packing them. Where rows of K are long, the sums across lanes at their
+/// ends weigh less than packing even for some more rows.
+inline bool streams(int64_t rows, int keys, int depth) {
+    return rows <= (depth >= 192 ? 24 : 8) || keys <= 4;
+}
 
 struct MicroKernels {
     int lanes;    // f32 lanes of a vector
@@ -61,21 +64,21 @@ struct MicroKernels {
     /// of a single vector, panel_stride / vectors apart. Returns whether any value is infinite or NaN.
     bool (*pack_values)(Rows v, int keys, int columns, float* panels, int64_t panel_stride, int first_key);
 
-    /// s[r][n] = sum over d of q[r][d] * k[n][d], for all columns of `panels` panels.
-    void (*scores)(const float* q, int rows, int depth, const float* panels, int panel_count, float* s, int64_t ld, Ahead& ahead);
+    /// s[r][n] = sum over d of q[r][d] * k[n][d], for n in [0, keys) and up to the end of the last panel, where s holds anything afterwards.
+    void (*scores)(const float* q, int rows, int depth, const float* panels, int keys, float* s, int64_t ld, Ahead& ahead);
     /// o[r][n] += sum over k in [0, keys) of p[r][k] * v[k][n], n in [0, columns rounded up to vectors).
     void (*accumulate)(Weights p, int rows, int keys, ValuePanels v, int columns, float* o, int64_t ldo, Ahead& ahead);
     /// The same, but a weight of -0.0 contributes nothing even where V is not finite.
     void (*accumulate_exact)(Weights p, int rows, int keys, ValuePanels v, int columns, float* o, int64_t ldo);
 
-    /// As `scores` and `accumulate_exact`, for at most kStreamRows rows, reading K and V where they lie. q has ldq floats a row.
+    /// As `scores` and `accumulate_exact`, for few rows or few keys, reading K and V where they lie. q has ldq floats a row.
     void (*stream_scores)(const float* q, int64_t ldq, int rows, Rows k, int keys, int depth, float* s, int64_t ld);
     void (*stream_accumulate)(Weights p, int rows, Rows v, int keys, int columns, float* o, int64_t ldo);
 
     /// row[i] *= factor, n a multiple of lanes.
     void (*scale_row)(float* row, int n, float factor);
-    /// out[i] = row[i] / divisor, rounded to `type`.
-    void (*store_row)(const float* row, int n, float divisor, DType type, void* out);
+    /// out[i] = row[i] * factor, rounded to `type`.
+    void (*store_row)(const float* row, int n, float factor, DType type, void* out);
 
     /// Runs `steps` rounds of independent multiply-adds; one round is fma_round lanes' worth. Returns a value that depends on all.
     float (*fma_loop)(int64_t steps, float x, float y);

@@ -35,8 +35,8 @@ __attribute__((noinline)) void weigh(const flex_block* block, int32_t r0, int32_
     for (int32_t r = r0; r < r1; r++) {
         const float m_old = block->m[r];
         const float m = highest[r - r0] > m_old ? highest[r - r0] : m_old;  // a NaN in m_old stays
-        // Equal covers -inf and -inf: nothing was attended to yet, and nothing is to be rescaled.
-        alphas[r - r0] = m == m_old ? 1.0f : flexmath::weight(F(m_old), F(m))[0];
+        // Nothing is to be rescaled where the maximum stays (-inf and -inf too), and where nothing weighs anything yet.
+        alphas[r - r0] = m == m_old || block->l[r] == 0.0f ? 1.0f : flexmath::weight(F(m_old), F(m))[0];
         block->m[r] = m;
     }
     for (int32_t r = r0; r < r1; r++) {

@@ -72,6 +72,11 @@ void loose_range(const flex_args* a, int32_t, int32_t, int32_t, int32_t, int32_t
     range[1] = a->extents[4];
 }
 
+void all_queries(const flex_args* a, int32_t, int32_t, int32_t, int32_t, int32_t* range) {
+    range[0] = 0;
+    range[1] = a->extents[3];
+}
+
 template <int kLanes>
 void softmax(const flex_block* block) {
     const int padded = (block->cols + kLanes - 1) / kLanes * kLanes;
@@ -116,6 +121,7 @@ constexpr flex_cpu_kernel kernel(bool tight) {
             scale,
             tight ? tight_state : loose_state,
             tight ? tight_range : loose_range,
+            all_queries,
             softmax<kLanes>,
             mask_row,
             score_row,
