@@ -168,6 +168,7 @@ struct Function {
     std::vector<Parameter> parameters, results;
     int64_t parameter_bytes = 0;
     std::vector<Register> registers;        // all of the body, every scope
+    int32_t carry = -1;                     // the register of CC.CF, in functions that use it
     std::vector<Instruction> instructions;  // straight through; labels are indices, possibly one past the end
     std::vector<Variable> locals;           // numbers of symbols from kFirstLocal on
     /// Labels of .branchtargets, functions of .calltargets; of .callprototype two Vectors of Immediates, the bytes of results and parameters.

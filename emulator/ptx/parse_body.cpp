@@ -169,6 +169,8 @@ void Parser::instruction(Function* function) {
         while (accept(","));
     }
     if (!accept(";")) fail(fmt::format("expected `;` after the operands of `{}`, found {}", result.spelling(), found()));
+    const bool uses_carry = result.has("cc") || result.opcode == "addc" || result.opcode == "subc" || result.opcode == "madc";
+    if (uses_carry && function->carry < 0) function->carry = add_register(function, "%cc", Type::Pred);
     function->instructions.push_back(std::move(result));
 }
 
