@@ -30,12 +30,12 @@ struct BoundExtents {
 };
 
 struct AttentionArrays {
-    Tensor q;          // [B, H, Q, D]       f32, f16 or bf16; last dimension contiguous
-    Tensor k;          // [B or 1, HKV, K, D]  same type
-    Tensor v;          // [B or 1, HKV, K, DV] same type
-    Tensor o;          // [B, H, Q, DV]      same type; written
-    Tensor lse;        // [B, H, Q] f32, natural logarithm; optional (data == nullptr)
-    Tensor max_score;  // [B, H, Q] f32; optional. Maximum of the score over the attended keys, -inf if none
+    Tensor q;            // [B, H, Q, D]       f32, f16 or bf16; last dimension contiguous
+    Tensor k;            // [B or 1, HKV, K, D]  same type
+    Tensor v;            // [B or 1, HKV, K, DV] same type
+    Tensor o;            // [B, H, Q, DV]      same type; written
+    Tensor lse{};        // [B, H, Q] f32, natural logarithm; optional (data == nullptr)
+    Tensor max_score{};  // [B, H, Q] f32; optional. Maximum of the score over the attended keys, -inf if none
 };
 
 /// Checks arrays and arguments against the description and solves for the extents. Errors name the array,
