@@ -133,7 +133,7 @@ std::optional<ir::Attention> Session::lower(const std::string& attention, const 
     return lowered;
 }
 
-std::unique_ptr<CpuKernel> Session::compile_cpu(const ir::Attention& attention, const CompileOptions& options) {
+std::unique_ptr<CpuKernel> Session::compile_cpu(const ir::Attention& attention, const KernelOptions& options) {
     const auto unsupported = cpu::unsupported_clauses(attention);
     if (!unsupported.empty()) {
         sink.report(diag::Kind::unsupported_clause, {}, joined(unsupported), attention.name, "cpu")

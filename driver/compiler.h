@@ -22,7 +22,7 @@ struct Phases {
     [[nodiscard]] double total() const { return parse + check + lower + optimise + codegen + load; }
 };
 
-struct CompileOptions {
+struct KernelOptions {
     frontend::ConstValues consts;
     flex::CpuLevel level = flex::host_level();
     bool use_cache = true;
@@ -55,7 +55,7 @@ public:
     /// Lowered and optimised IR.
     [[nodiscard]] std::optional<ir::Attention> lower(const std::string& attention, const frontend::ConstValues& consts);
     /// IR -> loaded native code, through the cache.
-    [[nodiscard]] std::unique_ptr<CpuKernel> compile_cpu(const ir::Attention& attention, const CompileOptions& options);
+    [[nodiscard]] std::unique_ptr<CpuKernel> compile_cpu(const ir::Attention& attention, const KernelOptions& options);
 
 private:
     std::unique_ptr<frontend::Program> program_;

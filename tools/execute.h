@@ -25,7 +25,7 @@ struct Prepared {
     std::unique_ptr<CpuKernel> kernel;  // null on the device interp
     flex::KernelDesc desc;
     Launch launch;
-    CompileOptions compile;
+    KernelOptions compile;
 };
 /// open, choose, lower, bind, compile. False after reports to out->session.
 bool prepare(const InputOptions& input, const ExecuteOptions& options, Prepared* out);

@@ -53,7 +53,7 @@ bool count(Session& session, const ir::Attention& attention, Inputs& inputs, con
     }
     Launch launch;
     if (!inputs.bind(cpu::describe(*stripped), Need::Pictures, reached, std::nullopt, "explain", &launch)) return false;
-    CompileOptions compile;
+    KernelOptions compile;
     compile.consts = consts;
     const auto rows = MaskRows::make(session, *stripped, launch, compile);
     if (!rows || !rows->prepare_tiles(session, 0)) return false;
@@ -73,9 +73,9 @@ std::string joined(const std::vector<std::string>& parts, std::string_view separ
 
 /// "least off[doc[q]] of the rows": what a bound holds of rows one by one.
 std::string rows_text(const std::vector<std::string>& rows, std::string_view which) {
-    return rows.empty() ? ""
-                        : fmt::format("    where {} {} the {} over the tile\n", joined(rows, " and "),
-                                      rows.size() == 1 ? "is" : "are", which);
+    return rows.empty()
+               ? ""
+               : fmt::format("    where {} {} the {} over the tile\n", joined(rows, " and "), rows.size() == 1 ? "is" : "are", which);
 }
 
 std::string tiles_text(const Counts& counts, const TileSize& tile) {

@@ -23,7 +23,7 @@ std::optional<ir::Attention> mask_and_score(Session& session, const ir::Attentio
 }
 
 std::unique_ptr<MaskRows> MaskRows::make(Session& session, const ir::Attention& attention, const Launch& launch,
-                                         const CompileOptions& options) {
+                                         const KernelOptions& options) {
     auto kernel = session.compile_cpu(attention, options);
     if (!kernel) return nullptr;
     auto rows = make(session, attention, launch, *kernel);

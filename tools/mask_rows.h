@@ -19,7 +19,7 @@ class MaskRows {
 public:
     /// Null after a report. `launch`, and the kernel of the second form, must outlive it.
     static std::unique_ptr<MaskRows> make(Session& session, const ir::Attention& attention, const Launch& launch,
-                                          const CompileOptions& options);
+                                          const KernelOptions& options);
     static std::unique_ptr<MaskRows> make(Session& session, const ir::Attention& attention, const Launch& launch, const CpuKernel& kernel);
 
     /// out[i] = mask(b, h, q, k + i), 0 or 1.

@@ -70,7 +70,7 @@ bool prepare(const Options& options, Shown* out) {
             .help("leave q and k out, and the score clause is drawn for a score of 0");
         return false;
     }
-    CompileOptions compile;
+    KernelOptions compile;
     compile.consts = *consts;
     out->rows = MaskRows::make(session, out->attention, out->launch, compile);
     return out->rows != nullptr;

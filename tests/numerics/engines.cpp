@@ -266,7 +266,7 @@ Result Program::run(flex::CpuLevel level, DType type, const Inputs& in, const st
     Result result;
     auto& kernel = kernels_[level];
     if (!kernel) {
-        flexc::CompileOptions options;
+        flexc::KernelOptions options;
         options.level = level;
         options.use_cache = false;
         kernel = session_.compile_cpu(*attention_, options);
