@@ -85,6 +85,9 @@ public:
     [[nodiscard]] const std::string& name() const;
     [[nodiscard]] int compute_capability() const;  // 80, 90, ...
     [[nodiscard]] int multiprocessors() const;
+    /// Whether libflexemu_cuda.so serves as the driver; and the warp instructions that it has executed in this process.
+    [[nodiscard]] bool is_emulated() const;
+    [[nodiscard]] uint64_t emulated_instructions() const;
 
     Status allocate(size_t bytes, void** out);  // at least 256-byte aligned; `bytes` may be 0
     Status free(void* memory);

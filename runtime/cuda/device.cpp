@@ -77,6 +77,13 @@ int CudaDevice::multiprocessors() const {
     return state_->facts.multiprocessors;
 }
 
+bool CudaDevice::is_emulated() const {
+    return state_->driver->emulator_last_fault != nullptr;
+}
+uint64_t CudaDevice::emulated_instructions() const {
+    return state_->driver->emulator_instructions ? state_->driver->emulator_instructions() : 0;
+}
+
 Status CudaDevice::allocate(size_t bytes, void** out) {
     cuda::Address address = 0;
     // The driver refuses 0 bytes; an empty array has an address all the same.

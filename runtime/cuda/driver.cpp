@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <mutex>
 #include <new>
+#include <utility>
 
 #include "runtime/cuda.h"
 
@@ -41,8 +42,11 @@ Status Driver::check(int result, const char* call) const {
     const char *text = nullptr, *name = nullptr;
     if (error_text(result, &text) != kSuccess || !text) text = "unknown error";
     if (error_name(result, &name) != kSuccess || !name) name = "no name";
-    return Status(result == kOutOfMemory ? Code::OutOfMemory : Code::DeviceError,
-                  std::string(call) + ": " + text + " (" + name + ", " + std::to_string(result) + ")");
+    std::string whole = std::string(call) + ": " + text + " (" + name + ", " + std::to_string(result) + ")";
+    // The emulated device knows what a real one keeps to itself: the line of the PTX and the threads.
+    const char* fault = emulator_last_fault && result >= kFirstExecutionError ? emulator_last_fault() : "";
+    if (*fault) whole += std::string("\n") + fault;
+    return Status(result == kOutOfMemory ? Code::OutOfMemory : Code::DeviceError, std::move(whole));
 }
 
 Status load_driver(const std::string& path, Driver* out) {
@@ -68,6 +72,8 @@ Status load_driver(const std::string& path, Driver* out) {
 #include "runtime/cuda/driver_api.def"
 #undef FLEX_CUDA_ENTRY
 #undef FLEX_CUDA_OPTIONAL_ENTRY
+    loaded.emulator_last_fault = reinterpret_cast<const char* (*)()>(dlsym(library, "flexemu_last_fault"));
+    loaded.emulator_instructions = reinterpret_cast<unsigned long long (*)()>(dlsym(library, "flexemu_warp_instructions"));
     if (!missing.empty()) {
         dlclose(library);
         return Status(Code::DeviceError,

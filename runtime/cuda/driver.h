@@ -20,7 +20,7 @@ using Stream = struct StreamTag*;
 using Address = uint64_t;
 
 // Of CUresult, CUdevice_attribute, CUfunction_attribute, CUjit_option and CUstreamCaptureMode: what is used here.
-inline constexpr int kSuccess = 0, kOutOfMemory = 2, kNoDevice = 100;
+inline constexpr int kSuccess = 0, kOutOfMemory = 2, kNoDevice = 100, kFirstExecutionError = 700;
 inline constexpr int kMultiprocessorCount = 16, kCapabilityMajor = 75, kCapabilityMinor = 76, kSharedPerMultiprocessor = 81,
                      kSharedPerBlockOptin = 97;
 inline constexpr int kMaxDynamicSharedBytes = 8;
@@ -33,6 +33,10 @@ struct Driver {
 #include "runtime/cuda/driver_api.def"
 #undef FLEX_CUDA_ENTRY
 #undef FLEX_CUDA_OPTIONAL_ENTRY
+
+    // Of libflexemu_cuda.so; null on other drivers.
+    const char* (*emulator_last_fault)() = nullptr;
+    unsigned long long (*emulator_instructions)() = nullptr;
 
     /// Ok, or the failure of `call` in words: "cuLaunchKernel: an illegal memory access was encountered (CUDA_ERROR_ILLEGAL_ADDRESS)".
     [[nodiscard]] Status check(int result, const char* call) const;
