@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "backend/lowering/describe.h"
 #include "ir/ir.h"
 #include "runtime/gpu_abi.h"
 #include "runtime/kernel.h"
@@ -32,7 +33,7 @@ struct Instance {
     flex::DType dtype;
     bool tf32;
     int head_dim, v_head_dim;
-    int tile_q, tile_k, warps, stages;
+    int tile_q, tile_k, warps, slots;  // slots: of the ring that tiles of K and V go through
     int shared_bytes;
     std::string_view bitcode;
 };
@@ -62,13 +63,15 @@ struct Image {
     [[nodiscard]] flex_gpu_image view() const;
 };
 
-/// The clauses of an attention that this target cannot lower, as written. Empty: it can be compiled.
-[[nodiscard]] std::vector<std::string> unsupported_clauses(const ir::Attention& attention);
+using codegen::unsupported_clauses;
 
-/// Names all that decides the code besides the IR. Part of the cache key.
+/// The size of the kernels' parameter; more than flex::kGpuParameterLimit cannot be compiled.
+[[nodiscard]] size_t parameter_bytes(const ir::Attention& attention);
+
+/// Names all that decides the code besides the IR. Part of the cache key. An instance must exist.
 [[nodiscard]] std::string target_identity(const Options& options);
 
-/// The attention must be supported and an instance must exist (FLEX_CHECK).
+/// The attention must be supported, its parameter within the limit, and an instance must exist (FLEX_CHECK).
 [[nodiscard]] Image compile(const ir::Attention& attention, const Options& options, Timings* timings);
 /// For `--emit=llvm`: optimised, skeleton inlined.
 [[nodiscard]] std::string emit_llvm(const ir::Attention& attention, const Options& options);

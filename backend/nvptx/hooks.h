@@ -1,0 +1,15 @@
+// IR -> the bodies of the hooks of the GPU skeletons (backend/skeletons/nvptx/hooks.h).
+#pragma once
+
+#include "ir/ir.h"
+#include "ir/tile_state.h"
+#include "runtime/gpu_layout.h"
+
+#include <llvm/IR/Module.h>
+
+namespace flexc::nvptx {
+
+/// Gives every hook that a skeleton's module declares its body. `layout` is where arguments lie.
+void lower_hooks(const ir::Attention& attention, const ir::TileState& tile_state, const flex::GpuLayout& layout, llvm::Module& module);
+
+}  // namespace flexc::nvptx
