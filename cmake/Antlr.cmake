@@ -4,8 +4,9 @@
 find_program(ANTLR4_TOOL antlr4)
 find_path(ANTLR4_INCLUDE_DIR antlr4-runtime.h PATH_SUFFIXES antlr4-runtime)
 find_library(ANTLR4_LIBRARY libantlr4-runtime.a)
+find_library(ANTLR4_SHARED_LIBRARY libantlr4-runtime.so)
 find_package(Threads REQUIRED)
-foreach(needed ANTLR4_TOOL ANTLR4_INCLUDE_DIR ANTLR4_LIBRARY)
+foreach(needed ANTLR4_TOOL ANTLR4_INCLUDE_DIR ANTLR4_LIBRARY ANTLR4_SHARED_LIBRARY)
   if(NOT ${needed})
     message(FATAL_ERROR "${needed} not found: install the packages antlr4 and libantlr4-runtime-dev")
   endif()
@@ -23,5 +24,7 @@ function(flexc_antlr_parser target grammar)
   # The runtime's sources assume that u8"" literals are plain char. Generated code is not held to our warnings.
   target_compile_options(${target} PRIVATE -w -fno-char8_t)
   target_include_directories(${target} SYSTEM PUBLIC ${out} ${ANTLR4_INCLUDE_DIR})
-  target_link_libraries(${target} PUBLIC ${ANTLR4_LIBRARY} Threads::Threads)
+  # Debian's static library is not made for shared ones (its thread-local variables), so libflexc.so needs the shared one.
+  target_link_libraries(${target} PUBLIC Threads::Threads
+    $<IF:$<STREQUAL:$<TARGET_PROPERTY:TYPE>,SHARED_LIBRARY>,${ANTLR4_SHARED_LIBRARY},${ANTLR4_LIBRARY}>)
 endfunction()
