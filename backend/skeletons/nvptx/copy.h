@@ -1,0 +1,78 @@
+// Tiles from global to shared memory.
+//
+// The usual way is cp.async, 16 bytes a copy past the registers (PTX ISA 9.7.9.25): bytes beyond the source size are zeros, so rows beyond the end and
+// columns beyond D cost no branch. Where rows are not made of whole aligned 16-byte chunks, elements are loaded and stored one by one under the same
+// protocol, four at a time so that their latencies overlap.
+#pragma once
+
+#include "backend/skeletons/nvptx/device.h"
+#include "backend/skeletons/nvptx/shape.h"
+#include "backend/skeletons/nvptx/swizzle.h"
+
+namespace flexgpu {
+
+FLEX_DEVICE void copy_async16(uint32_t to, uint64_t from, bool exists) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(exists ? 16 : 0) : "memory");
+}
+FLEX_DEVICE void copies_commit() {
+    asm volatile("cp.async.commit_group;" ::: "memory");
+}
+/// Waits until all but the newest `Pending` groups of this thread's copies have landed.
+template <int32_t Pending>
+FLEX_DEVICE void copies_wait() {
+    asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
+}
+
+/// What a copy reads: rows of `columns` elements.
+struct Source {
+    uint64_t data;       // of row 0, column 0
+    int64_t row_stride;  // in bytes
+    int32_t columns;
+};
+
+/// Rows [first, first + Rows) of the source, of which those up to `end` exist, to `shared`, by `Threads` threads of which this is number `thread`.
+template <int32_t Rows, int32_t RowBytes, int32_t Threads>
+FLEX_DEVICE void copy_rows(uint32_t shared, const Source& from, int32_t first, int32_t end, int32_t thread, bool aligned) {
+    if (aligned) {
+        constexpr int32_t kChunks = RowBytes / 16;
+        constexpr int32_t kAcross = kChunks < Threads ? kChunks : Threads;  // chunks of a row in one pass
+        // A power of two divides the rows evenly; with an odd number of chunks (D = 96) some threads have nothing to do.
+        constexpr int32_t kDown = 1 << (31 - __builtin_clz(uint32_t(Threads / kAcross)));
+        static_assert(Rows % kDown == 0 && kChunks % kAcross == 0);
+        const int32_t row = thread / kAcross, column = thread % kAcross;
+        const uint64_t address = from.data + uint64_t(from.row_stride * (first + row)) + uint64_t(column * 16);
+        const uint64_t pass = uint64_t(from.row_stride * kDown);
+        if (Threads % kAcross != 0 && row >= kDown) return;
+        FLEX_UNROLL
+        for (int32_t c = 0; c < kChunks; c += kAcross) {
+            // No row exists for a chunk beyond the last column.
+            const int32_t rows = (column + c) * (16 / kBytes) < from.columns ? end - first - row : 0;
+            uint64_t source = address + uint64_t(c * 16);
+            FLEX_UNROLL
+            for (int32_t r = 0; r < Rows; r += kDown) {
+                copy_async16(shared + Swizzle<RowBytes>::offset(row + r, column + c), source, r < rows);
+                source += pass;
+            }
+        }
+        return;
+    }
+    constexpr int32_t kColumns = RowBytes / kBytes, kBatch = 4;
+    static_assert(Rows * kColumns % (Threads * kBatch) == 0);
+    FLEX_ROLLED
+    for (int32_t i = thread; i < Rows * kColumns; i += Threads * kBatch) {
+        Bits value[kBatch];
+        FLEX_UNROLL
+        for (int32_t j = 0; j < kBatch; j++) {
+            const int32_t row = (i + j * Threads) / kColumns, column = (i + j * Threads) % kColumns;
+            const uint64_t source = from.data + uint64_t(from.row_stride * (first + row) + column * kBytes);
+            value[j] = first + row < end && column < from.columns ? load_global<Bits>(source) : Bits(0);
+        }
+        FLEX_UNROLL
+        for (int32_t j = 0; j < kBatch; j++) {
+            const int32_t row = (i + j * Threads) / kColumns, byte = (i + j * Threads) % kColumns * kBytes;
+            store_shared(shared + Swizzle<RowBytes>::offset(row, byte / 16) + uint32_t(byte % 16), value[j]);
+        }
+    }
+}
+
+}  // namespace flexgpu

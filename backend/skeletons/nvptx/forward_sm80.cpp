@@ -1,0 +1,462 @@
+#include "backend/skeletons/nvptx/careful.h"
+#include "backend/skeletons/nvptx/combine.h"
+#include "backend/skeletons/nvptx/copy.h"
+#include "backend/skeletons/nvptx/device.h"
+#include "backend/skeletons/nvptx/elements.h"
+#include "backend/skeletons/nvptx/hooks.h"
+#include "backend/skeletons/nvptx/mma.h"
+#include "backend/skeletons/nvptx/shape.h"
+#include "backend/skeletons/nvptx/softmax.h"
+#include "backend/skeletons/nvptx/summaries.h"
+#include "backend/skeletons/nvptx/swizzle.h"
+#include "backend/skeletons/nvptx/tiles.h"
+
+namespace flexgpu {
+namespace {
+
+using QRows = Swizzle<kQRowBytes>;
+using VRows = Swizzle<kVRowBytes>;
+
+// Threads that share a slice of the ring: all, or one warp.
+constexpr int32_t kTeam = kWarpsK == 1 ? kThreads : 32;
+
+FLEX_DEVICE void team_barrier() {
+    if constexpr (kWarpsK == 1)
+        block_barrier();
+    else
+        warp_barrier();
+}
+
+/// The place of a thread in its block.
+struct Place {
+    int32_t lane, warp, g, t;
+    int32_t warp_row, slice;  // first row of its warp; which keys of a tile its warp takes
+    FLEX_DEVICE Place() : lane(thread_index() % 32), warp(thread_index() / 32), g(lane / 4), t(lane % 4) {
+        warp_row = kWarpsK == 1 ? warp * kWarpRows : 0;
+        slice = kWarpsK == 1 ? 0 : warp;
+    }
+    [[nodiscard]] FLEX_DEVICE int32_t row(int32_t i) const { return warp_row + i * 8 + g; }
+    [[nodiscard]] FLEX_DEVICE int32_t team_thread() const { return kWarpsK == 1 ? thread_index() : lane; }
+};
+
+/// The rows that a thread holds parts of, as the hooks see them.
+struct Rows {
+    int32_t h[kRows], q[kRows];
+    float scale[kRows];
+    RowState state[kRows];
+    FLEX_DEVICE Rows(const Block& block, const Place& place) {
+        FLEX_UNROLL
+        for (int32_t i = 0; i < kRows; i++) {
+            const int32_t row = block.row0 + place.row(i);
+            h[i] = block.h0 + row % block.pack;
+            q[i] = min(row / block.pack, block.queries - 1);
+            flex_hook_row(block.launch, block.b, h[i], q[i], &state[i]);
+            // One value for all rows is asked for once.
+            scale[i] = block.has(kDefaultScale) ? flex_hook_scale(block.launch, block.b, block.h0, block.q_lo)
+                                                : flex_hook_scale(block.launch, block.b, h[i], q[i]);
+        }
+    }
+};
+
+using Scores = float[kM][kN][4];
+using Outputs = float[kM][kNv][4];
+
+/// s = Q K^T for the rows of a warp and its keys in one slice.
+FLEX_DEVICE void multiply_qk(Scores& s, uint32_t q, uint32_t k) {
+    FLEX_UNROLL
+    for (int32_t m = 0; m < kM; m++) FLEX_UNROLL
+    for (int32_t n = 0; n < kN; n++) FLEX_UNROLL
+    for (int32_t c = 0; c < 4; c++) s[m][n][c] = 0;
+    FLEX_UNROLL
+    for (int32_t step = 0; step < kD / kStep; step++) {
+        A a[kM];
+        FLEX_UNROLL
+        for (int32_t m = 0; m < kM; m++) a[m] = operand_a(load_matrices(QRows::step(q, step) + uint32_t(m * 16 * kQRowBytes)));
+        FLEX_UNROLL
+        for (int32_t n = 0; n < kN; n += 2) {
+            const Words4 raw = load_matrices(QRows::step(k, step) + uint32_t(n * 8 * kQRowBytes));
+            FLEX_UNROLL
+            for (int32_t j = 0; j < 2; j++) {
+                const B b = operand_b(raw.w[2 * j], raw.w[2 * j + 1]);
+                FLEX_UNROLL
+                for (int32_t m = 0; m < kM; m++) multiply(s[m][n + j], a[m], b);
+            }
+        }
+    }
+}
+
+/// Calls f(element, i, k offset): each score of the thread with its row number and its key within the slice. Rows change fastest, so that what
+/// depends on k alone is computed once for them.
+template <class F>
+FLEX_DEVICE void each_score(Scores& s, int32_t t, F&& f) {
+    FLEX_UNROLL
+    for (int32_t n = 0; n < kN; n++) FLEX_UNROLL
+    for (int32_t c = 0; c < 2; c++) FLEX_UNROLL
+    for (int32_t i = 0; i < kRows; i++) f(s[i / 2][n][i % 2 * 2 + c], i, n * 8 + t * 2 + c);
+}
+
+/// Products to scores: scale and score clause, then -inf for what the mask hides. `key`: the first of the slice.
+FLEX_DEVICE void apply_clauses(Scores& s, const Block& block, const Rows& rows, int32_t key, bool full, int32_t t) {
+    const int32_t last = block.keys - 1;
+    if (!(block.has(kPlainScore) && block.has(kDefaultScale)))
+        each_score(s, t, [&](float& x, int32_t i, int32_t offset) {
+            x = flex_hook_score(block.launch, &rows.state[i], block.b, rows.h[i], rows.q[i], min(key + offset, last), x * rows.scale[i]);
+        });
+    if (full) return;
+    if (!block.has(kNoMask))
+        each_score(s, t, [&](float& x, int32_t i, int32_t offset) {
+            const bool keep = flex_hook_mask(block.launch, &rows.state[i], block.b, rows.h[i], rows.q[i], min(key + offset, last));
+            x = keep ? x : -kInf;
+        });
+    if (key + kWarpKeys > block.keys) each_score(s, t, [&](float& x, int32_t, int32_t offset) { x = key + offset <= last ? x : -kInf; });
+}
+
+/// Weights of 16 keys (halves) or 8 (floats) from their scores, as the operand of the second product, added up on the way.
+FLEX_DEVICE A weigh(Scores& s, int32_t m, int32_t step, Softmax& softmax, float c, const float (&offset)[kRows]) {
+    float p[kHalf ? 2 : 1][4];
+    FLEX_UNROLL
+    for (int32_t j = 0; j < (kHalf ? 2 : 1); j++) FLEX_UNROLL
+    for (int32_t e = 0; e < 4; e++) {
+        const int32_t i = m * 2 + e / 2;
+        p[j][e] = exp2(fma(s[m][step * (kHalf ? 2 : 1) + j][e], c, -offset[i]));
+        softmax.sum[i] += p[j][e];
+    }
+    if constexpr (kHalf) {
+        return {
+            {{pack_halves(p[0][0], p[0][1]), pack_halves(p[0][2], p[0][3]), pack_halves(p[1][0], p[1][1]), pack_halves(p[1][2], p[1][3])}},
+            {}};
+    } else {
+        return operand_a({{bits_of(p[0][0]), bits_of(p[0][2]), bits_of(p[0][1]), bits_of(p[0][3])}});
+    }
+}
+
+/// o += P V for one step of keys.
+FLEX_DEVICE void multiply_pv(Outputs& o, const A (&p)[kM], uint32_t v, int32_t step, const Place& place) {
+    if constexpr (kHalf) {
+        FLEX_UNROLL
+        for (int32_t n = 0; n < kNv; n += 2) {
+            const Words4 raw = load_matrices_transposed(VRows::step(v, n / 2) + uint32_t(step * 16 * kVRowBytes));
+            FLEX_UNROLL
+            for (int32_t j = 0; j < 2; j++) FLEX_UNROLL
+            for (int32_t m = 0; m < kM; m++) multiply(o[m][n + j], p[m], operand_b(raw.w[2 * j], raw.w[2 * j + 1]));
+        }
+    } else {
+        FLEX_UNROLL
+        for (int32_t n = 0; n < kNv; n += 4) {
+            const uint32_t even = v + VRows::offset(step * 8 + place.t * 2, n * 2 + place.g);
+            const uint32_t odd = v + VRows::offset(step * 8 + place.t * 2 + 1, n * 2 + place.g);
+            const Words4 raw0 = load_shared4(even), raw1 = load_shared4(odd);
+            FLEX_UNROLL
+            for (int32_t j = 0; j < 4; j++) {
+                const B b = operand_b(raw0.w[j], raw1.w[j]);
+                FLEX_UNROLL
+                for (int32_t m = 0; m < kM; m++) multiply(o[m][n + j], p[m], b);
+            }
+        }
+    }
+}
+
+FLEX_DEVICE Block block_of(const flex_gpu_launch* launch) {
+    Block block;
+    block.launch = launch;
+    block.properties = flex_hook_properties();
+    block.queries = flex_hook_extent(launch, kExtentQ);
+    block.keys = flex_hook_extent(launch, kExtentK);
+    block.pack = launch->pack;
+    const int32_t groups = flex_hook_extent(launch, kExtentH) / block.pack;
+    const int32_t tiles = ceil_div(block.queries * block.pack, kTileQ);
+    // Tiles of one head are neighbours in time, so that its keys stay in the cache; the last, which have most work in causal masks, come first.
+    const int32_t x = block_x(), tile = tiles - 1 - x % tiles;
+    block.h0 = x / tiles % groups * block.pack;
+    block.b = x / tiles / groups;
+    block.row0 = tile * kTileQ;
+    block.q_lo = block.row0 / block.pack;
+    block.q_hi = min((block.row0 + kTileQ - 1) / block.pack, block.queries - 1);
+    return block;
+}
+
+FLEX_DEVICE void load_q(const Block& block, uint32_t shared, int32_t d, bool aligned) {
+    const flex_gpu_launch* launch = block.launch;
+    // A packed tile has rows of several heads: one strided piece a head would be shorter, but rows are loaded once.
+    FLEX_ROLLED
+    for (int32_t r = thread_index() / 32; r < kTileQ; r += kWarps) {
+        const int32_t row = block.row0 + r;
+        const int32_t q = row / block.pack;
+        const Source source{row_address(launch->q, block.b, block.h0 + row % block.pack, min(q, block.queries - 1), kBytes), 0, d};
+        const int32_t lane = thread_index() % 32;
+        if (aligned) {
+            FLEX_ROLLED
+            for (int32_t chunk = lane; chunk < kQRowBytes / 16; chunk += 32)
+                copy_async16(shared + QRows::offset(r, chunk), source.data + uint64_t(chunk * 16),
+                             q < block.queries && chunk * 16 < d * kBytes);
+        } else {
+            FLEX_ROLLED
+            for (int32_t column = lane; column < kD; column += 32) {
+                const bool exists = q < block.queries && column < d;
+                const Bits value = exists ? load_global<Bits>(source.data + uint64_t(column * kBytes)) : Bits(0);
+                store_shared(shared + QRows::offset(r, column * kBytes / 16) + uint32_t(column * kBytes % 16), value);
+            }
+        }
+    }
+}
+
+/// Column of the output that element e of block n belongs to; e and e + 1 (e even) are `kColumnStep` apart.
+FLEX_DEVICE int32_t output_column(int32_t n, int32_t e, int32_t t) {
+    if constexpr (kHalf)
+        return n * 8 + t * 2 + e % 2;
+    else
+        return n / 4 * 32 + (t * 2 + e % 2) * 4 + n % 4;
+}
+
+/// The address of a result in the staging area: parts (one a warp that divides keys), rows, columns, in 16-byte chunks with the rows' swizzle.
+FLEX_DEVICE uint32_t staged(uint32_t shared, int32_t part, int32_t row, int32_t column) {
+    return shared + uint32_t(part * kTileQ * kDv * 4) + Swizzle<kDv * 4>::offset(row, column / 4) + uint32_t(column % 4 * 4);
+}
+FLEX_DEVICE uint32_t staged_statistic(uint32_t shared, int32_t part, int32_t row) {
+    return shared + uint32_t(kWarpsK * kTileQ * kDv * 4 + (part * kTileQ + row) * 8);
+}
+
+/// Results of all warps from the staging area to o, or to the partial results of a split.
+FLEX_DEVICE void store_results(const Block& block, uint32_t shared, bool careful) {
+    const flex_gpu_launch* launch = block.launch;
+    const int32_t dv = flex_hook_extent(launch, kExtentDv), heads = flex_hook_extent(launch, kExtentH);
+    const Partials partials(launch, int64_t(flex_hook_extent(launch, kExtentB)) * heads * block.queries, dv);
+    const bool is_partial = launch->splits > 1, aligned = output_is_aligned(launch->o, dv);
+    const auto number = [&](int32_t h, int32_t q) { return (int64_t(block.b) * heads + h) * block.queries + q; };
+    FLEX_ROLLED
+    for (int32_t i = thread_index(); i < kTileQ * (kDv / 4); i += kThreads) {
+        const int32_t r = i / (kDv / 4), column = i % (kDv / 4) * 4;
+        const int32_t h = block.h0 + (block.row0 + r) % block.pack, q = (block.row0 + r) / block.pack;
+        if (q >= block.queries) break;
+        if (column >= dv) continue;
+        Statistic whole;
+        Floats4 mean;
+        if constexpr (kWarpsK == 1) {
+            load_shared2(staged_statistic(shared, 0, r), &whole.greatest, &whole.sum);
+            const Words4 v = load_shared4(staged(shared, 0, r, column));
+            FLEX_UNROLL
+            for (int32_t j = 0; j < 4; j++) mean.x[j] = float_of(v.w[j]);
+        } else {
+            Statistic part[kWarpsK];
+            whole = {-kInf, 0};
+            FLEX_UNROLL
+            for (int32_t w = 0; w < kWarpsK; w++) {
+                load_shared2(staged_statistic(shared, w, r), &part[w].greatest, &part[w].sum);
+                whole.greatest = max(whole.greatest, part[w].greatest);
+            }
+            mean = {};
+            FLEX_UNROLL
+            for (int32_t w = 0; w < kWarpsK; w++) {
+                const float weight = weight_of(part[w], whole.greatest);
+                whole.sum += weight;
+                const Words4 v = load_shared4(staged(shared, w, r, column));
+                FLEX_UNROLL
+                for (int32_t j = 0; j < 4; j++) mean.x[j] += weighted(weight, float_of(v.w[j]));
+            }
+            FLEX_UNROLL
+            for (int32_t j = 0; j < 4; j++) mean.x[j] = mean_of(mean.x[j], whole.sum);
+        }
+        if (is_partial) {
+            typedef float Vector __attribute__((ext_vector_type(4)));
+            store_global(partials.mean(block_y(), number(h, q)) + uint64_t(column * 4), Vector{mean.x[0], mean.x[1], mean.x[2], mean.x[3]});
+            if (column == 0) store_statistic(partials.statistic(block_y(), number(h, q)), whole);
+        } else {
+            store_output(row_address(launch->o, block.b, h, q, kBytes), column, dv, aligned, mean);
+            if (column == 0) store_statistics(launch, block.b, h, q, whole);
+        }
+    }
+    if (!careful) return;
+    block_barrier();
+    if (is_partial)
+        patch<true>(block, shared, [&](int32_t, int32_t h, int32_t q) { return partials.mean(block_y(), number(h, q)); });
+    else
+        patch<false>(block, shared, [&](int32_t, int32_t h, int32_t q) { return row_address(launch->o, block.b, h, q, kBytes); });
+}
+
+/// The slots of the ring in turn. Half-step 2i multiplies K of the i-th tile, 2i + 1 its V; half-step j reads slot j % kSlots while the copy for
+/// half-step j + kSlots - 1 goes to the slot that j - 1 has read.
+struct Ring {
+    uint32_t begin, read, write;
+    FLEX_DEVICE explicit Ring(uint32_t first) : begin(first), read(first), write(first + uint32_t((kSlots - 1) * kSlotBytes)) {}
+    FLEX_DEVICE void advance() {
+        write = read;
+        read = read + kSlotBytes == begin + kRingBytes ? begin : read + kSlotBytes;
+    }
+};
+
+FLEX_DEVICE void forward(const flex_gpu_launch* launch) {
+    const Block block = block_of(launch);
+    const Place place;
+    const uint32_t shared = shared_base();
+    const int32_t d = flex_hook_extent(launch, kExtentD), dv = flex_hook_extent(launch, kExtentDv);
+    const int32_t hkv = block.h0 / (flex_hook_extent(launch, kExtentH) / flex_hook_extent(launch, kExtentHkv));
+    const bool aligned = launch->aligned != 0;
+    const Source k_source{row_address(launch->k, block.b, hkv, 0, kBytes), launch->k.row_stride * kBytes, d};
+    const Source v_source{row_address(launch->v, block.b, hkv, 0, kBytes), launch->v.row_stride * kBytes, dv};
+    // Splits are whole tiles, so keys beyond a split's end are beyond the last key too.
+    const int32_t first_key = launch->splits > 1 ? block_y() * launch->split_keys : 0;
+    const int32_t end_key = launch->splits > 1 ? min(first_key + launch->split_keys, block.keys) : block.keys;
+
+    const Rows rows(block, place);
+    const bool folded = block.has(kPlainScore) && block.has(kDefaultScale);  // scores are the bare products
+    const float unit = folded ? rows.scale[0] : 1.0f;
+
+    load_q(block, shared, d, aligned);
+
+    const uint32_t slice = uint32_t(place.slice * kSliceBytes);
+    // Where ldmatrix of this lane begins: see mma.h and swizzle.h.
+    const int32_t low = place.lane % 8, second = place.lane / 8 % 2, third = place.lane / 16;
+    const uint32_t q_lane = shared + QRows::offset(place.warp_row + low + second * 8, third);
+    const uint32_t k_lane = slice + QRows::offset(low + third * 8, second);
+    const uint32_t v_lane = kHalf ? slice + VRows::offset(low + second * 8, third) : slice;
+
+    bool careful = false;
+    Outputs o;
+    float normalise[kRows];
+    Statistic statistic[kRows];
+    for (;;) {
+        FLEX_UNROLL
+        for (int32_t m = 0; m < kM; m++) FLEX_UNROLL
+        for (int32_t n = 0; n < kNv; n++) FLEX_UNROLL
+        for (int32_t e = 0; e < 4; e++) o[m][n][e] = 0;
+        Softmax softmax(unit * kLog2e);
+        TileWalk walk(block, first_key, end_key);
+        Ring ring(shared + kQBytes);
+
+        // Tiles whose copies are under way or about to be: coming[0] is the one to multiply now.
+        constexpr int32_t kAhead = kSlots / 2;
+        Visit coming[kAhead + 1];
+        FLEX_UNROLL
+        for (int32_t i = 0; i <= kAhead; i++) coming[i] = walk.next(block, place.lane);
+
+        const auto load_k = [&](uint32_t slot, Visit tile) {
+            if (tile.exists())
+                copy_rows<kWarpKeys, kQRowBytes, kTeam>(slot + slice, k_source, tile.key() + place.slice * kWarpKeys, block.keys,
+                                                        place.team_thread(), aligned);
+            copies_commit();
+        };
+        const auto load_v = [&](uint32_t slot, Visit tile) {
+            if (tile.exists())
+                copy_rows<kWarpKeys, kVRowBytes, kTeam>(slot + slice, v_source, tile.key() + place.slice * kWarpKeys, block.keys,
+                                                        place.team_thread(), aligned);
+            copies_commit();
+        };
+        FLEX_UNROLL
+        for (int32_t j = 0; j < kSlots - 1; j++) {
+            const uint32_t slot = ring.begin + uint32_t(j * kSlotBytes);
+            if (j % 2 == 0)
+                load_k(slot, coming[j / 2]);
+            else
+                load_v(slot, coming[j / 2]);
+        }
+
+        while (coming[0].exists()) {
+            const int32_t key = coming[0].key() + place.slice * kWarpKeys;
+            Scores s;
+            copies_wait<kSlots - 2>();
+            team_barrier();
+            if constexpr (kSlots % 2 == 0)
+                load_v(ring.write, coming[kAhead - 1]);
+            else
+                load_k(ring.write, coming[kAhead]);
+            multiply_qk(s, q_lane, ring.read + k_lane);
+            ring.advance();
+
+            copies_wait<kSlots - 2>();
+            team_barrier();
+            if constexpr (kSlots % 2 == 0)
+                load_k(ring.write, coming[kAhead]);
+            else
+                load_v(ring.write, coming[kAhead]);
+            if (careful) {
+                clean<kTeam>(shared, ring.read + slice, place.team_thread(), coming[0].key());
+                team_barrier();
+            }
+
+            apply_clauses(s, block, rows, key, coming[0].is_full(), place.t);
+            each_score(s, place.t, [&](float& x, int32_t i, int32_t) { softmax.highest[i] = max(softmax.highest[i], x); });
+            if (softmax.must_move()) {
+                float factor[kRows];
+                softmax.move(factor);
+                FLEX_UNROLL
+                for (int32_t m = 0; m < kM; m++) FLEX_UNROLL
+                for (int32_t n = 0; n < kNv; n++) FLEX_UNROLL
+                for (int32_t e = 0; e < 4; e++) o[m][n][e] *= factor[m * 2 + e / 2];
+            }
+            float c = softmax.c, offset[kRows];
+            FLEX_UNROLL
+            for (int32_t i = 0; i < kRows; i++) offset[i] = softmax.shown_base(i) * c;
+            if (softmax.exact) {
+                each_score(s, place.t, [&](float& x, int32_t i, int32_t) { x = (x - softmax.shown_base(i)) * c; });
+                c = 1;
+                FLEX_UNROLL
+                for (int32_t i = 0; i < kRows; i++) offset[i] = 0;
+            }
+            FLEX_UNROLL
+            for (int32_t step = 0; step < kWarpKeys / (kHalf ? 16 : 8); step++) {
+                A p[kM];
+                FLEX_UNROLL
+                for (int32_t m = 0; m < kM; m++) p[m] = weigh(s, m, step, softmax, c, offset);
+                multiply_pv(o, p, ring.read + v_lane, step, place);
+            }
+            ring.advance();
+            FLEX_UNROLL
+            for (int32_t i = 0; i < kAhead; i++) coming[i] = coming[i + 1];
+            coming[kAhead] = walk.next(block, place.lane);
+        }
+
+        bool suspicious = false;
+        FLEX_UNROLL
+        for (int32_t i = 0; i < kRows; i++) {
+            statistic[i] = softmax.finish(i, unit, &normalise[i]);
+            bool bad = false;
+            FLEX_UNROLL
+            for (int32_t n = 0; n < kNv; n++) bad |= __builtin_isunordered(o[i / 2][n][i % 2 * 2], o[i / 2][n][i % 2 * 2 + 1]);
+            suspicious |= bad && !is_nan(statistic[i].sum);
+        }
+        copies_wait<0>();
+        // Also: all warps are done with the tiles in shared memory.
+        const bool again = block_any(suspicious) && !careful;
+        if (!again) break;
+        careful = true;
+        if (thread_index() == 0) clear_note(shared);
+        block_barrier();
+    }
+
+    FLEX_UNROLL
+    for (int32_t i = 0; i < kRows; i++) {
+        const int32_t row = place.row(i);
+        FLEX_UNROLL
+        for (int32_t n = 0; n < kNv; n++) FLEX_UNROLL
+        for (int32_t e = 0; e < 2; e++)
+            store_shared(staged(shared, place.slice, row, output_column(n, e, place.t)),
+                         bits_of(o[i / 2][n][i % 2 * 2 + e] * normalise[i]));
+        if (place.t == 0) store_shared2(staged_statistic(shared, place.slice, row), statistic[i].greatest, statistic[i].sum);
+    }
+    block_barrier();
+    store_results(block, shared, careful);
+}
+
+}  // namespace
+}  // namespace flexgpu
+
+extern "C" {
+
+extern const int32_t flex_gpu_combine_threads = 128, flex_gpu_summarise_threads = 128;
+extern const int32_t flex_gpu_max_pack = 256;
+
+__attribute__((nvptx_kernel)) void flex_gpu_forward(flex_gpu_launch launch) {
+    flexgpu::forward(&launch);
+}
+__attribute__((nvptx_kernel)) void flex_gpu_combine(flex_gpu_launch launch) {
+    flexgpu::combine(&launch);
+}
+__attribute__((nvptx_kernel)) void flex_gpu_summarise(flex_gpu_launch launch) {
+    flexgpu::summarise(&launch);
+}
+__attribute__((always_inline)) int64_t flex_summary_range(const flex_gpu_launch* launch, int32_t index, int32_t b, int32_t h, int32_t lo,
+                                                          int32_t hi) {
+    return flexgpu::summary_range(flex_hook_summary(launch, index), b, h, lo, hi);
+}
+
+}  // extern "C"

@@ -1,0 +1,110 @@
+// The running softmax of the rows that a thread holds a part of.
+//
+// A row's weights are p = 2^(s c - M) with c = log2(e), or scale * log2(e) where s is the plain dot product. M belongs to a base: the greatest score at
+// the time when the base was set. Sums and outputs are relative to it.
+//
+// Bases move rarely. Any base does as long as nothing over- or underflows, so one is kept until some score exceeds it by 2^8: until then weights are
+// at most 2^8 (f16 holds 2^15), and the greatest is at least about 1. So most tiles multiply no output by anything, need no exchange between the lanes of
+// a row, and one vote of the warp tells.
+//
+// Two forms of the exponent:
+//
+//   near    M = fl(base c) is the offset itself, exactly: p = ex2(fma(s, c, -M)). The product is not rounded, so the only error is that of the
+//           result. Sums of exp(s) are 2^M sum p without any error from M's rounding, since M is what was subtracted.
+//   exact   for |base c| >= 2^20 in some row of the warp: p = ex2((s - base) c). Here fl(base c) differs from base c by more than 2^-5, and for 1e30 by
+//           2^76: the greatest weight would not be near 1. The difference of scores is exact where it matters, and equal scores get weight 1.
+//
+// A base moves from b to b', and the form with it; the factor of the old sums is 2^e with
+//
+//   near -> near     M - M'              both offsets as they were used
+//   near -> exact    -(fma(b', c, -M))   the exact offset is the real number b' c; one rounding
+//   exact -> near    fma(b, c, -M')
+//   exact -> exact   (b - b') c
+//
+// Special scores: -inf gives 0 in each form. +inf becomes the base, inf - inf is NaN, so the sum is. NaN is no maximum and makes its weight NaN. A row
+// that has seen nothing has base -inf, for which 0 stands in the exponent. The factor is at least the smallest normal number: an output that is
+// infinite because V is stays so, and for all others it is 0.
+#pragma once
+
+#include "backend/skeletons/nvptx/device.h"
+#include "backend/skeletons/nvptx/shape.h"
+
+namespace flexgpu {
+
+constexpr float kSlack = 8.0f;      // of the exponent, before a base moves
+constexpr float kFar = 1048576.0f;  // 2^20
+constexpr float kLeast = 1.17549435e-38f;
+
+/// Result of a row or of a part of it: the greatest score in natural units, -inf if there was no key, and the sum of exp(score - greatest).
+struct Statistic {
+    float greatest, sum;
+};
+
+struct Softmax {
+    float c;               // exponent = score * c
+    float slack;           // kSlack in units of the score
+    bool exact = false;    // the form, the same in all lanes of the warp
+    float highest[kRows];  // of this thread's columns
+    float base[kRows];     // of the row
+    float sum[kRows];      // of this thread's columns, relative to the base
+
+    FLEX_DEVICE explicit Softmax(float coefficient) : c(coefficient), slack(kSlack * reciprocal(coefficient)) {
+        FLEX_UNROLL
+        for (int32_t i = 0; i < kRows; i++) {
+            highest[i] = base[i] = -kInf;
+            sum[i] = 0;
+        }
+    }
+
+    /// True, in all lanes, if the bases have to move before the weights of scores up to `highest` are formed.
+    [[nodiscard]] FLEX_DEVICE bool must_move() const {
+        bool any = false;
+        FLEX_UNROLL
+        for (int32_t i = 0; i < kRows; i++) any |= highest[i] > base[i] + slack;
+        return warp_any(any);
+    }
+
+    /// Moves the bases to the greatest scores and gives the factors for what was summed so far.
+    FLEX_DEVICE void move(float (&factor)[kRows]) {
+        const bool was_exact = exact;
+        float next[kRows];
+        bool far = false;
+        FLEX_UNROLL
+        for (int32_t i = 0; i < kRows; i++) {
+            next[i] = max(base[i], quad_max(highest[i]));
+            far |= next[i] != -kInf && __builtin_fabsf(next[i] * c) >= kFar;
+        }
+        exact = warp_any(far);
+        FLEX_UNROLL
+        for (int32_t i = 0; i < kRows; i++) {
+            const float from = base[i] * c, to = next[i] * c;
+            const float same = exact ? (base[i] - next[i]) * c : from - to;
+            const float change = exact ? -fma(next[i], c, -from) : fma(base[i], c, -to);
+            const float e = was_exact == exact ? same : change;
+            factor[i] = base[i] == -kInf ? 1.0f : max(exp2(e), kLeast);
+            sum[i] *= factor[i];
+            base[i] = next[i];
+        }
+    }
+
+    [[nodiscard]] FLEX_DEVICE float shown_base(int32_t i) const { return base[i] == -kInf ? 0.0f : base[i]; }
+
+    /// The statistic of row i, in all lanes of the row, and the factor that turns its output into a mean. `unit`: natural score for a score of 1.
+    FLEX_DEVICE Statistic finish(int32_t i, float unit, float* normalise) const {
+        const float greatest = quad_max(highest[i]);
+        float total = sum[i] + from_lane_xor(sum[i], 1);
+        total += from_lane_xor(total, 2);
+        const bool empty = total == 0;
+        *normalise = empty ? 0.0f : reciprocal(total);
+        const float e = exact ? (base[i] - greatest) * c : -fma(greatest, c, -(base[i] * c));
+        return {greatest * unit, empty ? 0.0f : total * exp2(e)};
+    }
+
+private:
+    static FLEX_DEVICE float quad_max(float x) {
+        x = max(x, from_lane_xor(x, 1));
+        return max(x, from_lane_xor(x, 2));
+    }
+};
+
+}  // namespace flexgpu
