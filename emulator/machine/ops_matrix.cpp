@@ -81,61 +81,35 @@ void run_movmatrix(Warp& warp, const Op& op, LaneMask active) {
     warp.write(op.destinations[0], values, active);
 }
 
-/// sync, aligned, m8n8 and one of `counts` as the leading modifiers; then .trans, a space and the type. The number of matrices, or 0 with an error.
-size_t matrices_named(const ptx::Instruction& instruction, bool is_move, Op* out, std::string* error) {
-    size_t count = is_move ? 1 : 0;
-    for (const std::string& modifier : instruction.modifiers) {
-        if (modifier == "x1" || modifier == "x2" || modifier == "x4")
-            count = static_cast<size_t>(modifier[1] - '0');
-        else if (modifier == "trans")
-            out->flags = kTransposed;
-        else if (modifier != "sync" && modifier != "aligned" && modifier != "m8n8" && modifier != "b16" && modifier != "shared" &&
-                 modifier != "shared::cta") {
-            *error = "`." + modifier + "` is not known here";
-            return 0;
-        }
-    }
+/// The modifiers that the three have in common, and the number of matrices; 0 with an error.
+size_t decode_matrices(Decoding& decoding) {
+    decoding.op.flags = decoding.take("trans") ? kTransposed : 0;
+    decoding.op.space = take_space(decoding);
+    decoding.op.aligned = true;
+    const int count = decoding.text.opcode == "movmatrix" ? 0 : decoding.take_one({"x1", "x2", "x4"});
     for (const char* needed : {"sync", "aligned", "m8n8", "b16"})
-        if (!instruction.has(needed)) {
-            *error = std::string("`.") + needed + "` is missing";
-            return 0;
-        }
-    if (count == 0) *error = "the number of matrices is missing";
-    out->space = space_of(instruction);
-    out->aligned = true;
-    out->type = ptx::Type::B16;
-    return count;
+        if (!decoding.take(needed)) return decoding.fail(std::string("`.") + needed + "` is missing"), 0;
+    if (count < 0) return decoding.fail("the number of matrices is missing"), 0;
+    return decoding.finish() && decoding.operands(2) ? size_t{1} << count : 0;
 }
 
-bool decode_ldmatrix(const ptx::Instruction& instruction, DecodeContext& context, Op* out, std::string* error) {
-    const size_t count = matrices_named(instruction, false, out, error);
-    if (count == 0) return false;
-    if (instruction.operands.size() != 2 || elements_of(instruction.operands[0]).size() != count)
-        return *error = "wrong number of registers", false;
-    out->run = run_ldmatrix;
-    out->sources.resize(1);
-    return decode_destinations(elements_of(instruction.operands[0]), context, out, error) &&
-           context.address(instruction.operands[1], &out->sources[0], &out->offset, error);
+bool decode_ldmatrix(Decoding& decoding) {
+    const size_t count = decode_matrices(decoding);
+    decoding.op.run = run_ldmatrix;
+    return count != 0 && tuple_destination(decoding, 0, count, ptx::Type::B32) && address_source(decoding, 1);
 }
 
-bool decode_stmatrix(const ptx::Instruction& instruction, DecodeContext& context, Op* out, std::string* error) {
-    const size_t count = matrices_named(instruction, false, out, error);
-    if (count == 0) return false;
-    if (instruction.operands.size() != 2 || elements_of(instruction.operands[1]).size() != count)
-        return *error = "wrong number of registers", false;
-    out->run = run_stmatrix;
-    out->sources.resize(1);
-    return context.address(instruction.operands[0], &out->sources[0], &out->offset, error) &&
-           decode_sources(elements_of(instruction.operands[1]), ptx::Type::B32, context, out, error);
+bool decode_stmatrix(Decoding& decoding) {
+    const size_t count = decode_matrices(decoding);
+    decoding.op.run = run_stmatrix;
+    return count != 0 && address_source(decoding, 0) && tuple_source(decoding, 1, count, ptx::Type::B32);
 }
 
-bool decode_movmatrix(const ptx::Instruction& instruction, DecodeContext& context, Op* out, std::string* error) {
-    if (matrices_named(instruction, true, out, error) == 0) return false;
-    if (out->flags != kTransposed) return *error = "`.trans` is missing", false;
-    if (instruction.operands.size() != 2) return *error = "expected two operands", false;
-    out->run = run_movmatrix;
-    return decode_destinations(elements_of(instruction.operands[0]), context, out, error) &&
-           decode_sources(elements_of(instruction.operands[1]), ptx::Type::B32, context, out, error);
+bool decode_movmatrix(Decoding& decoding) {
+    if (decode_matrices(decoding) == 0) return false;
+    if (decoding.op.flags != kTransposed) return decoding.fail("`.trans` is missing");
+    decoding.op.run = run_movmatrix;
+    return decoding.destination(0, ptx::Type::B32) && decoding.source(1, ptx::Type::B32);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------------------------------------
@@ -280,65 +254,44 @@ bool sums_fit(Element a, Element b, Sum sum) {
     }
 }
 
-bool decode_mma(const ptx::Instruction& instruction, DecodeContext& context, Op* out, std::string* error) {
+bool decode_mma(Decoding& decoding) {
     auto mma = std::make_shared<Mma>();
-    std::vector<std::string_view> types;
-    int order = 0;  // .row of A, .col of B
-    bool has_shape_name = false, has_popc = false, has_operation = false;
-    for (const std::string& modifier : instruction.modifiers) {
-        if (modifier == "sync" || modifier == "aligned") continue;
-        if (const auto shape = shape_named(modifier)) {
-            mma->shape = *shape;
-            has_shape_name = true;
-        } else if (modifier == "row" || modifier == "col") {
-            if (order > 1 || (modifier == "row") != (order == 0)) return *error = "only `.row.col` is known here", false;
-            ++order;
-        } else if (modifier == "satfinite") {
-            mma->saturate = true;
-        } else if (modifier == "xor" || modifier == "and") {
-            mma->bit_operation = modifier == "xor" ? numeric::BitOperation::Xor : numeric::BitOperation::And;
-            has_operation = true;
-        } else if (modifier == "popc") {
-            has_popc = true;
-        } else if (element_named(modifier) || sum_named(modifier)) {
-            types.push_back(modifier);
-        } else {
-            return *error = "`." + modifier + "` is not known here", false;
-        }
-    }
-    if (!instruction.has("sync") || !instruction.has("aligned")) return *error = "`.sync.aligned` is missing", false;
-    if (!has_shape_name || order != 2 || types.size() != 4) return *error = "expected a shape, `.row.col` and four types", false;
+    if (!decoding.take("sync") || !decoding.take("aligned")) return decoding.fail("`.sync.aligned` is missing");
+    if (!take_shape(decoding, &mma->shape)) return false;
+    if (!decoding.take("row") || !decoding.take("col")) return decoding.fail("only `.row.col` is known here");
+    const std::vector<std::string> types = take_elements(decoding);
+    mma->saturate = decoding.take("satfinite");
+    const int operation = decoding.take_one({"xor", "and"});
+    const bool has_popc = decoding.take("popc");
+    if (!decoding.finish()) return false;
+    if (types.size() != 4) return decoding.fail("expected the types of d, a, b and c");
     const auto a = element_named(types[1]), b = element_named(types[2]);
     const auto sum = sum_named(types[0]);
-    if (!a || !b || !sum || types[0] != types[3] || !sums_fit(*a, *b, *sum)) return *error = "these types do not go together", false;
-    if (!has_shape(*a, mma->shape)) return *error = "there is no such shape for these types", false;
-    if ((*a == Element::B1) != (has_popc && has_operation)) return *error = "`.xor.popc` and `.and.popc` belong to `.b1`", false;
-    if (mma->saturate && !is_integer(*a)) return *error = "`.satfinite` belongs to integers", false;
+    if (!a || !b || !sum || types[0] != types[3] || !sums_fit(*a, *b, *sum)) return decoding.fail("these types do not go together");
+    if (!has_shape(*a, mma->shape)) return decoding.fail("there is no such shape for these types");
+    if ((*a == Element::B1) != (has_popc && operation >= 0)) return decoding.fail("`.xor.popc` and `.and.popc` belong to `.b1`");
+    if (mma->saturate && !is_integer(*a)) return decoding.fail("`.satfinite` belongs to integers");
+    mma->bit_operation = operation == 1 ? numeric::BitOperation::And : numeric::BitOperation::Xor;
     mma->a = *a, mma->b = *b, mma->sum = *sum;
 
     const int words = mma->shape.k * numeric::bits(*a) / (*sum == Sum::F64 ? 64 : 32);
     mma->a_registers = mma->shape.m / 8 * words / 4;
     mma->b_registers = words / 4;
     mma->c_registers = mma->shape.m / 8 * (*sum == Sum::F16 ? 1 : 2);
-    if (instruction.operands.size() != 4) return *error = "expected four operands", false;
-    const int counts[] = {mma->c_registers, mma->a_registers, mma->b_registers, mma->c_registers};
-    for (size_t i = 0; i < 4; ++i)
-        if (elements_of(instruction.operands[i]).size() != static_cast<size_t>(counts[i]))
-            return *error = "operand " + std::to_string(i + 1) + " should have " + std::to_string(counts[i]) + " registers", false;
     const ptx::Type word = *sum == Sum::F64 ? ptx::Type::F64 : ptx::Type::B32;
     const ptx::Type sum_word = *sum == Sum::F32 ? ptx::Type::F32 : *sum == Sum::S32 ? ptx::Type::S32 : word;
-    out->run = run_mma;
-    out->aligned = true;
-    out->extra = mma;
-    return decode_destinations(elements_of(instruction.operands[0]), context, out, error) &&
-           decode_sources(elements_of(instruction.operands[1]), word, context, out, error) &&
-           decode_sources(elements_of(instruction.operands[2]), word, context, out, error) &&
-           decode_sources(elements_of(instruction.operands[3]), sum_word, context, out, error);
+    const auto sums = static_cast<size_t>(mma->c_registers);
+    decoding.op.run = run_mma;
+    decoding.op.aligned = true;
+    decoding.op.extra = mma;
+    return decoding.operands(4) && tuple_destination(decoding, 0, sums, sum_word) &&
+           tuple_source(decoding, 1, static_cast<size_t>(mma->a_registers), word) &&
+           tuple_source(decoding, 2, static_cast<size_t>(mma->b_registers), word) && tuple_source(decoding, 3, sums, sum_word);
 }
 
 constexpr DecoderEntry kDecoders[] = {
-    {"ldmatrix", decode_ldmatrix}, {"stmatrix", decode_stmatrix}, {"movmatrix", decode_movmatrix},
-    {"mma", decode_mma},           {"wmma", decode_wmma},
+    {"ldmatrix", decoder<decode_ldmatrix>}, {"stmatrix", decoder<decode_stmatrix>}, {"movmatrix", decoder<decode_movmatrix>},
+    {"mma", decoder<decode_mma>},           {"wmma", decoder<decode_wmma>},
 };
 
 }  // namespace
@@ -360,21 +313,25 @@ std::span<const ptx::Operand> elements_of(const ptx::Operand& operand) {
                                                       : std::span<const ptx::Operand>(&operand, 1);
 }
 
-bool decode_sources(std::span<const ptx::Operand> operands, ptx::Type type, DecodeContext& context, Op* out, std::string* error) {
-    for (const ptx::Operand& operand : operands) {
-        Source source;
-        if (!context.source(operand, type, &source, error)) return false;
-        out->sources.push_back(source);
-    }
-    return true;
+bool tuple_source(Decoding& decoding, size_t index, size_t count, ptx::Type type) {
+    const auto elements = elements_of(decoding.text.operands[index]);
+    if (elements.size() != count)
+        return decoding.fail("operand " + std::to_string(index + 1) + " should have " + std::to_string(count) + " registers");
+    return std::all_of(elements.begin(), elements.end(), [&](const ptx::Operand& each) { return decoding.source(each, type); });
 }
 
-bool decode_destinations(std::span<const ptx::Operand> operands, DecodeContext& context, Op* out, std::string* error) {
-    for (const ptx::Operand& operand : operands) {
-        uint32_t reg = kNoRegister;
-        if (!context.destination(operand, &reg, error)) return false;
-        out->destinations.push_back(reg);
-    }
+bool tuple_destination(Decoding& decoding, size_t index, size_t count, ptx::Type type) {
+    const auto elements = elements_of(decoding.text.operands[index]);
+    if (elements.size() != count)
+        return decoding.fail("operand " + std::to_string(index + 1) + " should have " + std::to_string(count) + " registers");
+    return std::all_of(elements.begin(), elements.end(), [&](const ptx::Operand& each) { return decoding.destination(each, type); });
+}
+
+bool address_source(Decoding& decoding, size_t index) {
+    Source base;
+    std::string error;
+    if (!decoding.context.address(decoding.text.operands[index], &base, &decoding.op.offset, &error)) return decoding.fail(error);
+    decoding.op.sources.push_back(base);
     return true;
 }
 
@@ -401,13 +358,25 @@ std::optional<MmaShape> shape_named(std::string_view name) {
     return name.empty() ? std::optional(shape) : std::nullopt;
 }
 
-ptx::Space space_of(const ptx::Instruction& instruction) {
-    for (const std::string& modifier : instruction.modifiers) {
-        if (modifier == "shared" || modifier.starts_with("shared::")) return ptx::Space::Shared;
-        if (modifier == "global") return ptx::Space::Global;
-        if (modifier == "local") return ptx::Space::Local;
-    }
-    return ptx::Space::Generic;
+bool take_shape(Decoding& decoding, MmaShape* out) {
+    for (const std::string& modifier : decoding.text.modifiers)
+        if (const auto shape = shape_named(modifier)) {
+            *out = *shape;
+            return decoding.take(modifier);
+        }
+    return decoding.fail("the shape is missing");
+}
+
+std::vector<std::string> take_elements(Decoding& decoding) {
+    std::vector<std::string> types;
+    for (const std::string& modifier : decoding.text.modifiers)
+        if ((element_named(modifier) || modifier == "f32" || modifier == "s32") && decoding.take(modifier)) types.push_back(modifier);
+    return types;
+}
+
+ptx::Space take_space(Decoding& decoding) {
+    if (decoding.take("shared") || decoding.take("shared::cta") || decoding.take("shared::cluster")) return ptx::Space::Shared;
+    return decoding.take("global") ? ptx::Space::Global : ptx::Space::Generic;
 }
 
 std::span<const DecoderEntry> matrix_decoders() {

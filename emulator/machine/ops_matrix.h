@@ -4,6 +4,7 @@
 #include <optional>
 #include <string_view>
 
+#include "emulator/machine/decode.h"
 #include "emulator/machine/op.h"
 #include "emulator/machine/warp.h"
 #include "emulator/numeric/mma.h"
@@ -15,14 +16,20 @@ bool takes_whole_warp(Warp& warp, const Op& op, LaneMask active);
 
 /// The elements of a tuple operand; an operand that is no tuple is its one element.
 std::span<const ptx::Operand> elements_of(const ptx::Operand& operand);
-bool decode_sources(std::span<const ptx::Operand> operands, ptx::Type type, DecodeContext& context, Op* out, std::string* error);
-bool decode_destinations(std::span<const ptx::Operand> operands, DecodeContext& context, Op* out, std::string* error);
+/// Append `count` registers of operand `index` to the sources or destinations of the op; a base address, to the sources.
+bool tuple_source(Decoding& decoding, size_t index, size_t count, ptx::Type type);
+bool tuple_destination(Decoding& decoding, size_t index, size_t count, ptx::Type type);
+bool address_source(Decoding& decoding, size_t index);
+
 std::optional<numeric::Element> element_named(std::string_view name);
 /// "m16n8k16"
 std::optional<numeric::MmaShape> shape_named(std::string_view name);
-/// From .shared, .shared::cta, .global, ...; generic if none is named.
-ptx::Space space_of(const ptx::Instruction& instruction);
+bool take_shape(Decoding& decoding, numeric::MmaShape* out);
+/// All modifiers that are types of elements or sums, in order.
+std::vector<std::string> take_elements(Decoding& decoding);
+/// .shared, .shared::cta, .global; generic if none is named.
+ptx::Space take_space(Decoding& decoding);
 
-bool decode_wmma(const ptx::Instruction& instruction, DecodeContext& context, Op* out, std::string* error);
+bool decode_wmma(Decoding& decoding);
 
 }  // namespace flexemu

@@ -4,8 +4,6 @@
 #include <cmath>
 #include <cstring>
 
-#include "emulator/numeric/float.h"
-
 // The work of the emulator is here for most kernels: the same code is compiled for wider vectors too. The results do not depend on which of them runs, for
 // products of two operands are exact in f64, fused or not.
 #if defined(__x86_64__) && defined(__clang__)
@@ -188,11 +186,11 @@ void mma_to_f16(const MmaShape& shape, Element a_type, const void* a, Element b_
     for (int i = 0; i < count; ++i) d[i] = to_f16(sums[i]).bits;
 }
 
-void mma_to_f64(const MmaShape& shape, const double* a, const double* b, const double* c, double* d) {
+void mma_to_f64(const MmaShape& shape, const double* a, const double* b, const double* c, double* d, Rounding rounding) {
     for (int row = 0; row < shape.m; ++row)
         for (int column = 0; column < shape.n; ++column) {
             double sum = c[row * shape.n + column];
-            for (int i = 0; i < shape.k; ++i) sum = std::fma(a[row * shape.k + i], b[column * shape.k + i], sum);
+            for (int i = 0; i < shape.k; ++i) sum = fma(a[row * shape.k + i], b[column * shape.k + i], sum, rounding);
             d[row * shape.n + column] = sum;
         }
 }

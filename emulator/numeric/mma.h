@@ -11,6 +11,8 @@
 
 #include <cstdint>
 
+#include "emulator/numeric/float.h"
+
 namespace flexemu::numeric {
 
 enum class Element : uint8_t { F16, BF16, TF32, E4M3, E5M2, F64, S8, U8, S4, U4, B1 };
@@ -26,7 +28,8 @@ struct MmaShape {
 void mma_to_f32(const MmaShape& shape, Element a_type, const void* a, Element b_type, const void* b, const float* c, float* d);
 /// c and d are bits of f16.
 void mma_to_f16(const MmaShape& shape, Element a_type, const void* a, Element b_type, const void* b, const uint16_t* c, uint16_t* d);
-void mma_to_f64(const MmaShape& shape, const double* a, const double* b, const double* c, double* d);
+void mma_to_f64(const MmaShape& shape, const double* a, const double* b, const double* c, double* d,
+                Rounding rounding = Rounding::NearestEven);
 enum class BitOperation : uint8_t { Xor, And };
 void mma_to_s32(const MmaShape& shape, Element a_type, const void* a, Element b_type, const void* b, const int32_t* c, int32_t* d,
                 bool saturate, BitOperation bit_operation = BitOperation::Xor);
