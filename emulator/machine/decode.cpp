@@ -57,29 +57,29 @@ int Decoding::register_bits(const ptx::Operand& operand) const {
     return ptx::bits(context.function().registers[static_cast<size_t>(operand.number)].type);
 }
 
-bool Decoding::width(const ptx::Operand& operand, ptx::Type type) {
+bool Decoding::width(const ptx::Operand& operand, ptx::Type type, bool wider) {
     if (operand.kind == ptx::Operand::Kind::Vector || operand.kind == ptx::Operand::Kind::Memory) {
         return fail(fmt::format("`{}` takes no vector and no address here", text.spelling()));
     }
     const int bits = register_bits(operand);
     if (bits == 0) return true;
     if (operand.component >= 0) return fail(fmt::format("a part of a register is not known in `{}`", text.spelling()));
-    if (bits == ptx::bits(type)) return true;
+    if (bits == ptx::bits(type) || (wider && bits > ptx::bits(type))) return true;
     const ptx::Register& reg = context.function().registers[static_cast<size_t>(operand.number)];
     return fail(
         fmt::format("`{}` is a .{} register, `{}` needs {} bits here", reg.name, ptx::name(reg.type), text.spelling(), ptx::bits(type)));
 }
 
-bool Decoding::destination(const ptx::Operand& operand, ptx::Type type) {
+bool Decoding::add_destination(const ptx::Operand& operand, ptx::Type type, bool wider) {
     uint32_t reg = kNoRegister;
-    if (!width(operand, type) || !context.destination(operand, &reg, error_)) return false;
+    if (!width(operand, type, wider) || !context.destination(operand, &reg, error_)) return false;
     op.destinations.push_back(reg);
     return operand.second.empty() || fail(fmt::format("`|` is not known in `{}`", text.spelling()));
 }
 
-bool Decoding::source(const ptx::Operand& operand, ptx::Type type) {
+bool Decoding::add_source(const ptx::Operand& operand, ptx::Type type, bool wider) {
     Source source;
-    if (!width(operand, type)) return false;
+    if (!width(operand, type, wider)) return false;
     if (operand.kind == ptx::Operand::Kind::Sink) return fail(fmt::format("`_` cannot be read by `{}`", text.spelling()));
     if (operand.negated && type != ptx::Type::Pred) return fail("`!` stands before predicates alone");
     if (!context.source(operand, type, &source, error_)) return false;
@@ -131,6 +131,16 @@ bool Decoding::carry_out() {
 bool Decoding::type_is(ptx::Type type, std::initializer_list<ptx::Type> types) {
     if (std::find(types.begin(), types.end(), type) != types.end()) return true;
     return fail(fmt::format("`{}` is not known with type `.{}`", text.opcode, ptx::name(type)));
+}
+
+bool Decoding::needs_target(int compute_capability, std::string_view what) {
+    int target = 0;
+    for (const char c : context.module().target.substr(std::min<size_t>(3, context.module().target.size()))) {
+        if (c < '0' || c > '9') break;
+        target = target * 10 + (c - '0');
+    }
+    if (target >= compute_capability) return true;
+    return fail(fmt::format("`{}` needs `.target sm_{}` or later, the module has `{}`", what, compute_capability, context.module().target));
 }
 
 }  // namespace flexemu

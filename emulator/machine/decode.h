@@ -45,10 +45,13 @@ public:
     /// Append operand `index` to the op's destinations or sources. Registers must be as wide as the type.
     bool destination(size_t index, ptx::Type type) { return destination(text.operands[index], type); }
     bool source(size_t index, ptx::Type type) { return source(text.operands[index], type); }
-    bool destination(const ptx::Operand& operand, ptx::Type type);
-    bool source(const ptx::Operand& operand, ptx::Type type);
+    bool destination(const ptx::Operand& operand, ptx::Type type) { return add_destination(operand, type, false); }
+    bool source(const ptx::Operand& operand, ptx::Type type) { return add_source(operand, type, false); }
     /// Destination 0 and sources 1 and so on, all of one type.
     bool operation(ptx::Type type, size_t sources);
+    /// As cvt allows: the register may be wider than the type.
+    bool wide_destination(size_t index, ptx::Type type) { return add_destination(text.operands[index], type, true); }
+    bool wide_source(size_t index, ptx::Type type) { return add_source(text.operands[index], type, true); }
     /// The p of `d|p`: appended to the destinations, kNoRegister if it is absent.
     bool second_destination(size_t index);
     /// An integer that must be known at load.
@@ -58,10 +61,14 @@ public:
     bool carry_out();
     /// The width of the register of an operand, or 0 if it is none.
     [[nodiscard]] int register_bits(const ptx::Operand& operand) const;
-    [[nodiscard]] bool type_is(ptx::Type type, std::initializer_list<ptx::Type> types);
+    bool type_is(ptx::Type type, std::initializer_list<ptx::Type> types);
+    /// Refuses what the module's `.target` does not have: 90 for sm_90 and later.
+    bool needs_target(int compute_capability, std::string_view what);
 
 private:
-    bool width(const ptx::Operand& operand, ptx::Type type);
+    bool width(const ptx::Operand& operand, ptx::Type type, bool wider);
+    bool add_destination(const ptx::Operand& operand, ptx::Type type, bool wider);
+    bool add_source(const ptx::Operand& operand, ptx::Type type, bool wider);
 
     std::string* error_;
     uint64_t taken_ = 0;  // bit i: modifier i
