@@ -32,7 +32,8 @@ Lowering::Inputs key_inputs(llvm::Function* function, const Target& target) {
 
 llvm::Function* hook(llvm::Module& module, const char* name) {
     llvm::Function* function = module.getFunction(name);
-    FLEX_CHECK(function && function->isDeclaration(), "the skeleton declares the hook");
+    if (!function) return nullptr;
+    FLEX_CHECK(function->isDeclaration(), "the skeleton only declares the hook");
     function->setLinkage(llvm::GlobalValue::InternalLinkage);
     function->setDSOLocal(true);
     function->addFnAttr(llvm::Attribute::AlwaysInline);
@@ -42,6 +43,7 @@ llvm::Function* hook(llvm::Module& module, const char* name) {
 
 void lower_score(const HookContext& c) {
     llvm::Function* function = hook(c.module, "flex_hook_score");
+    if (!function) return;
     Lowering::Inputs inputs = key_inputs(function, c.target);
     inputs.score = function->getArg(unsigned(function->arg_size()) - 1);
     Lowering lowering(c.facts, c.target, c.arguments, function, inputs, &c.slots);
@@ -58,6 +60,7 @@ void lower_score(const HookContext& c) {
 // A vector of -1 or 0 a lane; with one lane a bool.
 void lower_mask(const HookContext& c) {
     llvm::Function* function = hook(c.module, "flex_hook_mask");
+    if (!function) return;
     Lowering lowering(c.facts, c.target, c.arguments, function, key_inputs(function, c.target), &c.slots);
     const NodeId root = c.facts.attention.mask;
     Value* result = llvm::Constant::getAllOnesValue(function->getReturnType());
@@ -71,6 +74,7 @@ void lower_mask(const HookContext& c) {
 
 void lower_row(const HookContext& c) {
     llvm::Function* function = hook(c.module, "flex_hook_row");
+    if (!function) return;
     Lowering::Inputs inputs = common_inputs(function, 1);
     inputs.q = function->getArg(3);
     Lowering lowering(c.facts, c.target, c.arguments, function, inputs, nullptr);
@@ -86,6 +90,7 @@ void lower_row(const HookContext& c) {
 
 void lower_scale(const HookContext& c) {
     llvm::Function* function = hook(c.module, "flex_hook_scale");
+    if (!function) return;
     Lowering::Inputs inputs = common_inputs(function, 1);
     inputs.q = function->getArg(3);
     Lowering lowering(c.facts, c.target, c.arguments, function, inputs, nullptr);
@@ -103,6 +108,7 @@ void lower_scale(const HookContext& c) {
 
 void lower_tile_state(const HookContext& c, const ir::TileState& state) {
     llvm::Function* function = hook(c.module, "flex_hook_tile_state");
+    if (!function) return;
     Lowering::Inputs inputs = common_inputs(function, 1);
     for (unsigned i = 0; i < ir::kFirstSummary; i++) inputs.bounds.push_back(function->getArg(3 + i));  // QLo QHi KLo KHi
     Lowering lowering(c.facts, c.target, c.arguments, function, inputs, nullptr);

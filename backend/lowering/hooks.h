@@ -15,7 +15,7 @@ struct HookContext {
     RowSlots& slots;
 };
 
-/// The declaration of a hook in the skeleton, made internal and always inlined, to be given a body.
+/// The declaration of a hook in the skeleton, made internal and always inlined, to be given a body. Null if the skeleton does not call it.
 [[nodiscard]] llvm::Function* hook(llvm::Module& module, const char* name);
 
 // The hooks about keys say what they want of a row, so lower_row is the last of these three.

@@ -80,12 +80,14 @@ uint32_t properties(const ir::Attention& attention, const ir::TileState& state) 
 
 void lower_constant(llvm::Module& module, const char* name, uint32_t value) {
     llvm::Function* function = codegen::hook(module, name);
+    if (!function) return;
     llvm::IRBuilder<> builder(llvm::BasicBlock::Create(module.getContext(), "entry", function));
     builder.CreateRet(builder.getInt32(value));
 }
 
 void lower_extent(const HookContext& c, const flex::GpuLayout& layout) {
     llvm::Function* function = codegen::hook(c.module, "flex_hook_extent");
+    if (!function) return;
     llvm::IRBuilder<> builder(llvm::BasicBlock::Create(c.module.getContext(), "entry", function));
     Value* base = builder.CreateConstInBoundsGEP1_64(builder.getInt8Ty(), function->getArg(0), layout.extents);
     Value* address = builder.CreateInBoundsGEP(builder.getInt32Ty(), base, function->getArg(1));
@@ -95,6 +97,7 @@ void lower_extent(const HookContext& c, const flex::GpuLayout& layout) {
 /// The address of a summary's record in the parameter.
 void lower_summary_record(const HookContext& c, const flex::GpuLayout& layout) {
     llvm::Function* function = codegen::hook(c.module, "flex_hook_summary");
+    if (!function) return;
     llvm::IRBuilder<> builder(llvm::BasicBlock::Create(c.module.getContext(), "entry", function));
     Value* base = builder.CreateConstInBoundsGEP1_64(builder.getInt8Ty(), function->getArg(0), layout.summaries);
     auto* record = llvm::ArrayType::get(builder.getInt8Ty(), sizeof(flex_gpu_summary));
@@ -104,6 +107,7 @@ void lower_summary_record(const HookContext& c, const flex::GpuLayout& layout) {
 /// flags(index): a switch over constants; -1 if there is no such summary.
 void lower_summary_flags(const HookContext& c, const ir::TileState& state) {
     llvm::Function* function = codegen::hook(c.module, "flex_hook_summary_flags");
+    if (!function) return;
     llvm::LLVMContext& context = c.module.getContext();
     llvm::IRBuilder<> builder(llvm::BasicBlock::Create(context, "entry", function));
     Value* result = builder.getInt32(uint32_t(-1));
@@ -117,6 +121,7 @@ void lower_summary_flags(const HookContext& c, const ir::TileState& state) {
 /// value(launch, index, b, h, p): a switch over calls of one function a summary.
 void lower_summary_values(const HookContext& c, const ir::TileState& state) {
     llvm::Function* function = codegen::hook(c.module, "flex_hook_summary_value");
+    if (!function) return;
     llvm::LLVMContext& context = c.module.getContext();
     llvm::IRBuilder<> builder(context);
     auto* entry = llvm::BasicBlock::Create(context, "entry", function);
