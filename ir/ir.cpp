@@ -233,6 +233,14 @@ std::vector<NodeId> Attention::roots() const {
         if (id.valid()) all.push_back(id);
     for (const Emit& emit : emits)
         if (emit.value.valid()) all.push_back(emit.value);
+    if (!gradient) return all;
+    all.push_back(gradient->score);
+    for (const auto* reads : {&gradient->score_reads, &gradient->scale_reads})
+        for (const GradientRead& read : *reads) {
+            all.push_back(read.load);
+            all.push_back(read.adjoint);
+            all.insert(all.end(), read.loops.begin(), read.loops.end());
+        }
     return all;
 }
 

@@ -191,6 +191,20 @@ struct Emit {
     NodeId value;
 };
 
+/// How a clause changes with one read of a `grad` tensor. Out of range reads take no part: whoever scatters the adjoint checks the indices.
+struct GradientRead {
+    NodeId load;                // its operands are the indices
+    NodeId adjoint;             // f32: the derivative of the clause by this read
+    std::vector<NodeId> loops;  // loop variables free in load and adjoint, outermost first: the read happens once for each of their values
+};
+
+/// What differentiation adds to an attention (gradient.h).
+struct Gradient {
+    NodeId score;                           // f32: the derivative of the score clause by score()
+    std::vector<GradientRead> score_reads;  // reads of the score clause
+    std::vector<GradientRead> scale_reads;  // reads of the scale clause; their adjoints read b, h and q only
+};
+
 struct Attention {
     std::string name;
     std::string doc;
@@ -209,11 +223,12 @@ struct Attention {
     NodeId key;                      // f32 or invalid; reads row_load(KeyRow), b hkv k d
     std::optional<uint32_t> blocks;  // the i32 tensor parameter [B|1, H|1, R, J] of `blocks =`
     std::vector<Emit> emits;
+    std::optional<Gradient> gradient;
 
     [[nodiscard]] std::string extent_name(uint32_t id) const;
     /// "N + 1", "2 * K", "128"
     [[nodiscard]] std::string dim_text(const Dim& dim) const;
-    /// Every valid root, in the order of the members above, emits last.
+    /// Every valid root, in the order of the members above.
     [[nodiscard]] std::vector<NodeId> roots() const;
 };
 

@@ -157,6 +157,11 @@ private:
     bool constant(Line& line, Type type, uint32_t& bits);
     bool root(Line& line, NodeId& out);
     bool emit(Line& line);
+    bool read(Line& line, std::vector<GradientRead>& out);
+    Gradient& gradient() {
+        if (!attention.gradient) attention.gradient.emplace();
+        return *attention.gradient;
+    }
     bool node(Line& line);
     bool leaf(Line& line, std::string_view op, Type type, NodeId& out);
     bool loop(Line& line, NodeId& out);
@@ -235,6 +240,9 @@ bool Reader::statement(Line& line) {
     if (*word == "query") return root(line, attention.query);
     if (*word == "key") return root(line, attention.key);
     if (*word == "emit") return emit(line);
+    if (*word == "d_score") return root(line, gradient().score);
+    if (*word == "d_read") return read(line, gradient().score_reads);
+    if (*word == "d_scale_read") return read(line, gradient().scale_reads);
     return fail(fmt::format("unknown statement `{}`", *word));
 }
 
@@ -333,6 +341,20 @@ bool Reader::emit(Line& line) {
     emit.kind = *kind;
     if (!value(line, emit.value)) return false;
     attention.emits.push_back(std::move(emit));
+    return true;
+}
+
+bool Reader::read(Line& line, std::vector<GradientRead>& out) {
+    GradientRead read;
+    if (!value(line, read.load)) return false;
+    if (!line.symbol("=")) return fail("`%LOAD = %ADJOINT over %LOOP, ...` was expected");
+    if (!value(line, read.adjoint)) return false;
+    if (line.keyword("over")) {
+        do {
+            if (!value(line, read.loops.emplace_back())) return false;
+        } while (line.symbol(","));
+    }
+    out.push_back(std::move(read));
     return true;
 }
 

@@ -88,6 +88,12 @@ void put_root(Buffer& out, std::string_view clause, NodeId id) {
     if (id.valid()) put(out, "{} = %{}\n", clause, id.value);
 }
 
+void put_read(Buffer& out, std::string_view what, const GradientRead& read) {
+    put(out, "{} %{} = %{}", what, read.load.value, read.adjoint.value);
+    for (size_t i = 0; i < read.loops.size(); ++i) put(out, "{}%{}", i ? ", " : " over ", read.loops[i].value);
+    put(out, "\n");
+}
+
 }  // namespace
 
 std::string print(const Attention& attention) {
@@ -110,6 +116,11 @@ std::string print(const Attention& attention) {
     put_root(out, "key", attention.key);
     for (const Emit& emit : attention.emits)
         put(out, "emit {} = {} %{}\n", text::quoted_name(emit.name), text::name(emit.kind), emit.value.value);
+    if (attention.gradient) {
+        put_root(out, "d_score", attention.gradient->score);
+        for (const GradientRead& read : attention.gradient->score_reads) put_read(out, "d_read", read);
+        for (const GradientRead& read : attention.gradient->scale_reads) put_read(out, "d_scale_read", read);
+    }
     return fmt::to_string(out);
 }
 

@@ -33,6 +33,15 @@ void rewrite(Attention& attention, const RewriteNode& rewrite_node) {
     move(attention.query);
     move(attention.key);
     for (Emit& emit : attention.emits) move(emit.value);
+    if (attention.gradient) {
+        move(attention.gradient->score);
+        for (auto* reads : {&attention.gradient->score_reads, &attention.gradient->scale_reads})
+            for (GradientRead& read : *reads) {
+                move(read.load);
+                move(read.adjoint);
+                for (NodeId& loop : read.loops) move(loop);
+            }
+    }
     attention.graph = std::move(out);
 }
 

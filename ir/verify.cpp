@@ -89,6 +89,7 @@ private:
     void loops();
     void clauses();
     void clause(const ClauseRule& rule, NodeId root, bool required);
+    void gradient_read(const GradientRead& read, Reads allowed);
 
     const Attention& attention_;
     const Graph& graph_;
@@ -217,6 +218,31 @@ void Verifier::clauses() {
         clause(kEmitRule, emit.value, true);
         if (!names.insert(emit.name).second) fail("the output `{}` is emitted twice", emit.name);
     }
+    if (!attention_.gradient) return;
+    clause({"d_score", Type::F32, kScoreRule.allowed}, attention_.gradient->score, true);
+    for (const GradientRead& read : attention_.gradient->score_reads) gradient_read(read, kScoreRule.allowed);
+    for (const GradientRead& read : attention_.gradient->scale_reads) gradient_read(read, kScaleRule.allowed);
+}
+
+void Verifier::gradient_read(const GradientRead& read, Reads allowed) {
+    const auto known = [&](NodeId id) { return id.valid() && id.value < graph_.size(); };
+    if (!known(read.load) || !known(read.adjoint) || !std::all_of(read.loops.begin(), read.loops.end(), known))
+        return fail("the gradient of a read refers to no node");
+    const Node& load = graph_[read.load];
+    if (load.op != Op::Load || !attention_.params[load.payload].grad)
+        return fail("%{}: a gradient of what is no read of a `grad` tensor", read.load.value);
+    if (graph_.type(read.adjoint) != Type::F32) return fail("%{}: an adjoint is no f32", read.adjoint.value);
+    if (const Reads extra = (reads_[read.adjoint.value] | reads_[read.load.value]) & ~allowed)
+        return fail("a gradient reads {}", first_read(extra));
+    uint32_t depths = 0;
+    for (const NodeId loop : read.loops) {
+        if (graph_[loop].op != Op::LoopVar) return fail("%{}: no loop variable", loop.value);
+        const uint32_t bit = uint32_t{1} << graph_[loop].payload;
+        if (depths >= bit) return fail("%{}: the loops of a gradient go inwards", loop.value);
+        depths |= bit;
+    }
+    if ((graph_.free_loops(read.load) | graph_.free_loops(read.adjoint)) & ~depths)
+        fail("%{}: a loop variable that no loop of the gradient binds", read.load.value);
 }
 
 }  // namespace
