@@ -1,10 +1,11 @@
 #include "flexc/flexc.h"
 
-#include <array>
+#include <algorithm>
 #include <new>
 
 #include "diag/diagnostic.h"
 #include "driver/compiler.h"
+#include "driver/gpu_images.h"
 
 namespace flexc {
 
@@ -54,24 +55,52 @@ Error plain_error(diag::Kind kind, const char* text) {
 /// The code of one kernel and the table that points to it.
 struct Code {
     std::unique_ptr<CpuKernel> cpu;
+    std::vector<std::vector<nvptx::Image>> images;  // by target
+    std::vector<flex_gpu_image> views;
+    std::vector<const flex_gpu_image*> list;
     flex_linked table{};
 };
+
+ImageOptions image_options(const CompileOptions& options, nvptx::Arch arch) {
+    ImageOptions wanted;
+    wanted.arch = arch;
+    wanted.dtypes = options.dtypes;
+    wanted.head_dim = options.head_dim;
+    wanted.v_head_dim = options.v_head_dim > 0 ? options.v_head_dim : options.head_dim;
+    wanted.allow_tf32 = options.allow_tf32;
+    wanted.use_cache = options.use_cache;
+    wanted.cache_dir = options.cache_dir;
+    return wanted;
+}
 
 bool compile_targets(Session& session, const ir::Attention& attention, const CompileOptions& options, Code* code) {
     KernelOptions kernel_options;
     kernel_options.use_cache = options.use_cache;
     kernel_options.cache_dir = options.cache_dir;
+    bool cached = true;
     for (const std::string& target : options.targets) {
+        session.phases.cached = false;
         if (target == "cpu") {
             code->cpu = session.compile_cpu(attention, kernel_options);
             if (!code->cpu) return false;
             const auto level = std::min(static_cast<size_t>(kernel_options.level), size_t{FLEX_LINKED_LEVELS - 1});
             code->table.cpu[level] = &code->cpu->code->table();
+        } else if (const auto arch = gpu_target(target)) {
+            auto images = compile_images(session, attention, image_options(options, *arch));
+            if (!images) return false;
+            code->images.push_back(std::move(*images));
         } else {
             session.sink.report(diag::Kind::no_emit, {}, std::string("kernel"), target).help("the targets are `cpu` and `sm_80`");
             return false;
         }
+        cached = cached && session.phases.cached;
     }
+    session.phases.cached = cached;
+    for (const auto& images : code->images)
+        for (const nvptx::Image& image : images) code->views.push_back(image.view());
+    for (const flex_gpu_image& view : code->views) code->list.push_back(&view);
+    code->table.images = code->list.data();
+    code->table.image_count = static_cast<uint32_t>(code->list.size());
     return true;
 }
 

@@ -1,5 +1,6 @@
 #include "tools/build_header.h"
 
+#include <deque>
 #include <span>
 
 #include "tools/io/atomic_file.h"
@@ -35,38 +36,40 @@ std::string escaped(const fs::path& path) {
     return out;
 }
 
-/// A rule by which `outputs` depend on every file that the session has read; `std` is part of flexc.
-bool write_depfile(Session& session, const fs::path& file, const OutputNames& outputs) {
+/// A rule by which the outputs depend on every file that the session has read; `std` is part of flexc.
+std::string dependencies(const Session& session, const OutputNames& outputs) {
     std::string text = escaped(outputs.header) + " " + escaped(outputs.object) + ":";
     for (const std::string& source : session.program().files()) {
         std::error_code error;
         const fs::path absolute = fs::absolute(source, error);
         text += " \\\n  " + escaped(error ? fs::path(source) : absolute.lexically_normal());
     }
-    text += "\n";
-    const flex::Status status = io::write_file(file, std::as_bytes(std::span(text)));
-    if (!status.ok()) session.sink.report(diag::Kind::cannot_write, {}, file.string(), status.text());
-    return status.ok();
+    return text + "\n";
 }
 
-flex::Status write_both(const OutputNames& names, const Linkable& linkable, fs::path* at) {
-    io::AtomicFile header(names.header), object(names.object);
-    const std::pair<io::AtomicFile*, std::span<const std::byte>> files[] = {
-        {&object, std::as_bytes(std::span(linkable.object))},
-        {&header, std::as_bytes(std::span(linkable.header))},
-    };
-    for (const auto& [file, bytes] : files) {
-        *at = file == &header ? names.header : names.object;
-        if (flex::Status status = file->open(); !status.ok()) return status;
-        if (flex::Status status = file->write(bytes); !status.ok()) return status;
+struct Output {
+    fs::path path;
+    std::span<const std::byte> bytes;
+};
+
+/// All of them or none; then `at` is the one that could not be written.
+flex::Status write_all(const std::vector<Output>& outputs, fs::path* at) {
+    std::deque<io::AtomicFile> files;
+    for (const Output& output : outputs) {
+        *at = output.path;
+        io::AtomicFile& file = files.emplace_back(output.path);
+        if (flex::Status status = file.open(); !status.ok()) return status;
+        if (flex::Status status = file.write(output.bytes); !status.ok()) return status;
     }
-    *at = names.object;
-    if (flex::Status status = object.commit(); !status.ok()) return status;
-    *at = names.header;
-    flex::Status status = header.commit();
-    std::error_code ignored;
-    if (!status.ok()) fs::remove(names.object, ignored);
-    return status;
+    for (size_t i = 0; i < outputs.size(); ++i) {
+        *at = outputs[i].path;
+        flex::Status status = files[i].commit();
+        if (status.ok()) continue;
+        std::error_code ignored;
+        for (size_t j = 0; j < i; ++j) fs::remove(outputs[j].path, ignored);
+        return status;
+    }
+    return {};
 }
 
 }  // namespace
@@ -80,12 +83,15 @@ int build_header(Session& session, const ir::Attention& attention, const HeaderO
     const auto linkable = make_linkable(session, attention, options.link, fs::path(session.program().files().front()).filename().string(),
                                         names.object.filename().string());
     if (!linkable) return fail(session, options.json);
+    const std::string rule = dependencies(session, names);
+    std::vector<Output> outputs = {{names.object, std::as_bytes(std::span(linkable->object))},
+                                   {names.header, std::as_bytes(std::span(linkable->header))}};
+    if (!options.depfile.empty()) outputs.push_back({options.depfile, std::as_bytes(std::span(rule))});
     fs::path at;
-    if (const flex::Status status = write_both(names, *linkable, &at); !status.ok()) {
+    if (const flex::Status status = write_all(outputs, &at); !status.ok()) {
         session.sink.report(diag::Kind::cannot_write, {}, at.string(), status.text());
         return fail(session, options.json);
     }
-    if (!options.depfile.empty() && !write_depfile(session, options.depfile, names)) return fail(session, options.json);
     return succeed(session, options.json,
                    {{"emit", "header"},
                     {"out", names.header.string()},

@@ -21,6 +21,7 @@ PROJECT = {
     "runtime": [],
     "backend": ["diag/", "ir/"] + LAUNCH_INTERFACE,
     "driver": ["diag/", "ir/", "frontend/", "backend/", "runtime/"],
+    "flexc": ["diag/", "ir/", "frontend/", "driver/", "runtime/"],
     "tools": ["diag/", "ir/", "frontend/", "runtime/", "driver/"],
     "emulator": [],
 }
@@ -96,7 +97,7 @@ def self_test():
              ("frontend", '"backend/cpu/compile.h"'), ("frontend", '"runtime/kernel.h"'), ("backend", '"frontend/frontend.h"'),
              ("backend", '"runtime/cpu/pack.h"'), ("backend", "<antlr4-runtime/antlr4-runtime.h>"), ("runtime", "<fmt/format.h>"),
              ("runtime", '"diag/check.h"'), ("runtime", "<png.h>"), ("runtime", "<curl/curl.h>"), ("driver", '"tools/io/array.h"'),
-             ("driver", "<llvm/ADT/StringRef.h>"), ("tools", '"backend/cpu/compile.h"'), ("ir", '"tests/oracle.h"')]
+             ("driver", "<llvm/ADT/StringRef.h>"), ("tools", '"backend/cpu/compile.h"'), ("tools", '"flexc/flexc.h"'), ("flexc", '"backend/cpu/compile.h"'), ("ir", '"tests/oracle.h"')]
     right = [("ir", '"diag/check.h"'), ("ir", "<vector>"), ("ir", "<fmt/format.h>"), ("frontend", "<antlr4-runtime.h>"),
              ("backend", "<llvm/IR/Module.h>"), ("backend", '"llvm/IR/Module.h"'), ("backend", '"runtime/abi.h"'),
              ("runtime", "<immintrin.h>"), ("runtime", '"runtime/cpu/pack.h"'), ("driver", '"backend/cpu/compile.h"'),

@@ -1,0 +1,31 @@
+// An attention as images for GPUs: PTX for every target and type asked for, through the cache.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "backend/nvptx/compile.h"
+#include "driver/compiler.h"
+
+namespace flexc {
+
+struct ImageOptions {
+    nvptx::Arch arch = nvptx::Arch::Sm80;
+    std::vector<flex::DType> dtypes = {flex::DType::BF16};
+    int head_dim = 128, v_head_dim = 128;  // the largest D and DV wanted
+    bool allow_tf32 = false;
+    bool use_cache = true;
+    std::filesystem::path cache_dir;  // empty: as for KernelOptions
+};
+
+/// The GPU target of this name; nothing for "cpu" and what does not exist.
+[[nodiscard]] std::optional<nvptx::Arch> gpu_target(std::string_view name);
+
+/// For each type an image for long queries and, where the target has one, another for short queries. Nothing after a report: a clause that the target
+/// lacks, a head dimension beyond its kernels, or more captured than a launch can pass.
+[[nodiscard]] std::optional<std::vector<nvptx::Image>> compile_images(Session& session, const ir::Attention& attention,
+                                                                      const ImageOptions& options);
+
+}  // namespace flexc
