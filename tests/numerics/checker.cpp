@@ -3,13 +3,28 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <iterator>
 
 namespace numerics {
 
 namespace {
 
-const Precision& precision_of(flex::DType type) {
+const Precision& precision_of(flex::DType type, bool gpu) {
+    if (gpu) return type == flex::DType::F16 ? kGpuF16 : type == flex::DType::BF16 ? kGpuBF16 : kGpuF32;
     return type == flex::DType::F16 ? kF16 : type == flex::DType::BF16 ? kBF16 : kF32;
+}
+
+/// The divisions of a launch, taken in turn. The number is prime to that of the types, so that each type meets each.
+constexpr GpuSettings kDivisions[] = {{.name = ""},
+                                      {.name = "2 splits", .splits = 2},
+                                      {.name = "few rows", .short_queries = true},
+                                      {.name = "packed", .pack = kLargestPack},
+                                      {.name = "few rows, packed, 3 splits", .splits = 3, .pack = kLargestPack, .short_queries = true}};
+
+std::string text_of(const Shape& s) {
+    std::string text;
+    for (const int extent : {s.b, s.h, s.hkv, s.q, s.k, s.d, s.dv, s.kvb}) text += std::to_string(extent) + " ";
+    return text;
 }
 
 }  // namespace
@@ -20,6 +35,17 @@ Checker::Checker(const Options& options)
         if (levels_.size() > 2) levels_ = {levels_.front(), levels_.back()};
         types_ = {flex::DType::F32, flex::DType::BF16};
     }
+}
+
+bool Checker::start() {
+    if (!options_.gpu) return true;
+    std::string error;
+    gpu_ = Gpu::open(options_.driver, &error);
+    if (gpu_)
+        std::printf("on %s\n", gpu_->description().c_str());
+    else
+        std::printf("no GPU to test on: %s\n", error.c_str());
+    return gpu_ != nullptr;
 }
 
 void Checker::fail(const std::string& text) {
@@ -71,17 +97,36 @@ void Checker::compare(const std::string& label, const std::string& engine, const
 }
 
 void Checker::check(const std::string& label, Program& program, const Case& c, uint32_t seed, const Edit& edit, Layout layout) {
-    for (const flex::DType type : types_) {
+    const size_t first = types_in_turn_ && gpu_ && !options_.full ? turn_++ % types_.size() : 0;
+    const size_t last = types_in_turn_ && gpu_ && !options_.full ? first + 1 : types_.size();
+    for (size_t i = first; i < last; ++i) {
+        const flex::DType type = types_[i];
         Random random(seed);
         Inputs in = random_inputs(random, c.shape, type);
         if (edit) edit(in);
+        if (gpu_) {
+            check_gpu(label, program, c, type, in, layout);
+            continue;
+        }
         if (type == flex::DType::F32 && layout == Layout::Dense)
             compare(label, "interp", program.interpret(in, c.captured),
                     attention(in, c.variant, c.inexact_constants ? kInterpInexact : kInterp));
-        const Output expected = attention(in, c.variant, precision_of(type));
+        const Output expected = attention(in, c.variant, precision_of(type, false));
         for (const flex::CpuLevel level : levels_)
             compare(label, std::string(flex::name(type)) + " " + flex::name(level), program.run(level, type, in, c.captured, layout),
                     expected);
+    }
+}
+
+void Checker::check_gpu(const std::string& label, Program& program, const Case& c, flex::DType type, const Inputs& in, Layout layout) {
+    const Output expected = attention(in, c.variant, precision_of(type, true));
+    triples_.insert(label + " " + text_of(c.shape) + flex::name(type));
+    const size_t count = options_.full ? std::size(kDivisions) : 1;
+    for (size_t i = 0; i < count; ++i) {
+        const GpuSettings& settings = kDivisions[division_++ % std::size(kDivisions)];
+        ++gpu_launches_;
+        compare(label, std::string(flex::name(type)) + " gpu " + settings.name,
+                program.run_gpu(*gpu_, settings, type, in, c.captured, layout), expected);
     }
 }
 
@@ -106,6 +151,12 @@ int Checker::finish() const {
             }
             std::printf("\n");
         }
+    }
+    if (gpu_) {
+        std::printf("%zu triples of variant, shape and type in %d launches", triples_.size(), gpu_launches_);
+        if (gpu_->device().is_emulated())
+            std::printf(", %.3g million warp instructions", static_cast<double>(gpu_->device().emulated_instructions()) / 1e6);
+        std::printf("\n");
     }
     std::printf("%d values checked, %d failures\n", checks_, failures_);
     return failures_ == 0 && checks_ > 0 ? 0 : 1;

@@ -2,15 +2,21 @@
 #pragma once
 
 #include <map>
+#include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "tests/numerics/engines.h"
+#include "tests/numerics/gpu.h"
 
 namespace numerics {
 
 struct Options {
     bool quick = false;  // fewer levels, types and cases: for sanitizers
+    bool full = false;   // on a GPU: every way to divide a launch for every case
+    bool gpu = false;    // this engine, in place of the interpreter and the CPU
+    std::string driver;  // of the GPU; empty: the machine's own
     bool table = false;
     std::string filter;  // only labels that contain it
     int random_programs = 40;
@@ -22,18 +28,24 @@ public:
     explicit Checker(const Options& options);
 
     [[nodiscard]] const Options& options() const { return options_; }
+    /// False, after saying why, if the engine cannot be had.
+    [[nodiscard]] bool start();
     [[nodiscard]] bool wanted(const std::string& label) const { return label.find(options_.filter) != std::string::npos; }
 
     /// What may be done to the inputs before they are used (poison, special values). Values must suit every type.
     using Edit = std::function<void(Inputs&)>;
-    /// All engines: the interpreter with f32 inputs, each CPU level with each type.
+    /// All engines: the interpreter with f32 inputs, each CPU level with each type. Or a GPU with each type, each time divided in another way.
     void check(const std::string& label, Program& program, const Case& c, uint32_t seed, const Edit& edit = {},
                Layout layout = Layout::Dense);
+
+    /// For loops over many shapes: on a GPU each of the next checks takes one type, in turn.
+    void take_types_in_turn(bool in_turn) { types_in_turn_ = in_turn; }
 
     /// A condition of its own.
     void expect(bool holds, const std::string& label, const std::string& what);
 
     [[nodiscard]] const std::vector<flex::CpuLevel>& used_levels() const { return levels_; }
+    [[nodiscard]] Gpu* gpu() { return gpu_.get(); }
     [[nodiscard]] int failures() const { return failures_; }
 
     /// Prints the table if asked, and the verdict. The exit code.
@@ -47,6 +59,7 @@ private:
     void compare(const std::string& label, const std::string& engine, const Result& result, const Output& expected);
     void compare_values(const std::string& place, const char* what, const std::vector<double>& actual, const std::vector<double>& expected,
                         const std::vector<double>& bound, bool is_output, Worst& worst);
+    void check_gpu(const std::string& label, Program& program, const Case& c, flex::DType type, const Inputs& in, Layout layout);
     void fail(const std::string& text);
 
     Options options_;
@@ -54,6 +67,11 @@ private:
     std::vector<flex::DType> types_;
     std::map<std::string, std::map<std::string, Worst>> worst_;  // label -> type or interp
     std::vector<std::string> order_;
+    std::unique_ptr<Gpu> gpu_;
+    bool types_in_turn_ = false;
+    size_t turn_ = 0, division_ = 0;  // of the types; of the ways to divide a launch
+    std::set<std::string> triples_;   // variant, shape and type that a GPU ran
+    int gpu_launches_ = 0;
     int failures_ = 0;
     int checks_ = 0;
 };

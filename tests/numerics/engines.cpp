@@ -9,6 +9,7 @@
 
 #include "ir/interpret.h"
 #include "tests/numerics/buffers.h"
+#include "tests/numerics/gpu.h"
 
 namespace numerics {
 
@@ -47,6 +48,9 @@ Inputs random_inputs(Random& random, const Shape& shape, DType type) {
     fill(in.v, int64_t{shape.kvb} * shape.hkv * shape.k * shape.dv);
     return in;
 }
+
+Program::Program() = default;
+Program::~Program() = default;
 
 std::unique_ptr<Program> Program::open(const std::string& name_or_path, const std::string& text,
                                        const std::map<std::string, std::string>& consts, bool show_warnings) {
@@ -154,6 +158,12 @@ Result Program::run(flex::CpuLevel level, DType type, const Inputs& in, const st
     result.lse = arrays.lse.values();
     result.max_score = arrays.max_score.values();
     return result;
+}
+
+Result Program::run_gpu(Gpu& gpu, const GpuSettings& settings, DType type, const Inputs& in, const std::vector<Captured>& captured,
+                        Layout layout) {
+    if (!gpu_) gpu_ = std::make_unique<GpuProgram>(*attention_, desc_);
+    return gpu_->run(gpu, settings, type, in, captured, layout);
 }
 
 std::vector<flex::CpuLevel> levels() {

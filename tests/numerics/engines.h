@@ -12,6 +12,10 @@
 
 namespace numerics {
 
+class Gpu;
+class GpuProgram;
+struct GpuSettings;
+
 /// The value that a float type stores for x (round to nearest even).
 [[nodiscard]] double rounded(flex::DType type, double x);
 /// Random normal q, k and v that `type` represents exactly.
@@ -33,6 +37,8 @@ enum class Layout : uint8_t {
 /// A variant, checked and lowered; native code for a level is made on demand.
 class Program {
 public:
+    Program();
+    ~Program();
     /// Null after printing the diagnostics. `name_or_path` ends in .flex: a file; else the label of `text`.
     static std::unique_ptr<Program> open(const std::string& name_or_path, const std::string& text,
                                          const std::map<std::string, std::string>& consts, bool show_warnings = true);
@@ -47,6 +53,8 @@ public:
     [[nodiscard]] Variant unoptimised(const Inputs& in, const std::vector<Captured>& captured, std::string* error) const;
     [[nodiscard]] Result run(flex::CpuLevel level, flex::DType type, const Inputs& in, const std::vector<Captured>& captured,
                              Layout layout = Layout::Dense, int threads = 0);
+    [[nodiscard]] Result run_gpu(Gpu& gpu, const GpuSettings& settings, flex::DType type, const Inputs& in,
+                                 const std::vector<Captured>& captured, Layout layout = Layout::Dense);
 
 private:
     flexc::Session session_;
@@ -54,6 +62,7 @@ private:
     std::optional<flexc::ir::Attention> as_lowered_;  // before the passes
     flex::KernelDesc desc_;
     std::map<flex::CpuLevel, std::unique_ptr<flexc::CpuKernel>> kernels_;
+    std::unique_ptr<GpuProgram> gpu_;
 };
 
 /// Every level that this machine can execute.

@@ -1,4 +1,4 @@
-// The cases of tests/language (what each sentence of the language means), on the CPU target.
+// The cases of tests/language (what each sentence of the language means), on the CPU target or a GPU.
 #include "tests/language/cases.h"
 
 #include <algorithm>
@@ -50,6 +50,20 @@ bool matches(double got, double expected, double tolerance) {
     return std::fabs(got - expected) <= tolerance * std::max(1.0, std::fabs(expected));
 }
 
+void compare(Checker& checker, const flexc::language::Case& c, const std::string& place, const Result& result) {
+    checker.expect(result.error.empty(), place, result.error + "\n" + c.source);
+    if (!result.error.empty()) return;
+    for (const auto& e : c.expected) {
+        const std::vector<double>& values = e.output == "o" ? result.o : e.output == "lse" ? result.lse : result.max_score;
+        size_t at = (static_cast<size_t>(e.at[0]) * c.shape.H + e.at[1]) * c.shape.Q + e.at[2];
+        if (e.output == "o") at = at * c.shape.DV + e.at[3];
+        const double got = values.at(at);
+        // A constant of the program is f32, and so is every step on the way to the expected number.
+        checker.expect(matches(got, e.value, std::max(c.tolerance, kF32Slack)), place,
+                       e.output + " is " + std::to_string(got) + " instead of " + std::to_string(e.value) + "\n" + c.source);
+    }
+}
+
 }  // namespace
 
 void check_language(Checker& checker) {
@@ -65,22 +79,16 @@ void check_language(Checker& checker) {
         const Inputs in = inputs_of(c);
         // Compiling is all the work here: the best level for each case, and the others in turn.
         const auto& levels = checker.used_levels();
+        if (checker.gpu()) {
+            compare(checker, c, label + " [gpu]",
+                    program->run_gpu(*checker.gpu(), {}, flex::DType::F32, in, captured_of(c, program->desc())));
+            continue;
+        }
         std::set<flex::CpuLevel> chosen = {levels.back()};
         if (!checker.options().quick) chosen.insert(levels[static_cast<size_t>(ran) % levels.size()]);
         for (const flex::CpuLevel level : chosen) {
-            const Result result = program->run(level, flex::DType::F32, in, captured_of(c, program->desc()));
-            const std::string place = label + " [" + flex::name(level) + "]";
-            checker.expect(result.error.empty(), place, result.error + "\n" + c.source);
-            if (!result.error.empty()) continue;
-            for (const auto& e : c.expected) {
-                const std::vector<double>& values = e.output == "o" ? result.o : e.output == "lse" ? result.lse : result.max_score;
-                size_t at = (static_cast<size_t>(e.at[0]) * c.shape.H + e.at[1]) * c.shape.Q + e.at[2];
-                if (e.output == "o") at = at * c.shape.DV + e.at[3];
-                const double got = values.at(at);
-                // A constant of the program is f32, and so is every step on the way to the expected number.
-                checker.expect(matches(got, e.value, std::max(c.tolerance, kF32Slack)), place,
-                               e.output + " is " + std::to_string(got) + " instead of " + std::to_string(e.value) + "\n" + c.source);
-            }
+            compare(checker, c, label + " [" + flex::name(level) + "]",
+                    program->run(level, flex::DType::F32, in, captured_of(c, program->desc())));
         }
     }
     if (checker.options().filter.empty()) checker.expect(ran > 100, "language", "only " + std::to_string(ran) + " cases could be run");

@@ -1,5 +1,6 @@
 // numerics: every gallery variant and a set of special inputs, on every engine, against the float64 oracle.
-//   numerics [--quick] [--table] [--filter TEXT] [--random COUNT] [--seed FIRST]
+//   numerics [--quick] [--table] [--filter TEXT] [--random COUNT] [--seed FIRST] [--gpu [--full] [--driver FILE]]
+// --gpu tests a GPU instead of the interpreter and the CPU: that of FILE or of FLEX_CUDA_DRIVER, else the emulated one of this build.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -46,9 +47,11 @@ void check_gallery(Checker& checker) {
 void check_random(Checker& checker) {
     const std::string label = "random programs";
     if (!checker.wanted(label)) return;
-    const int count = checker.options().quick ? std::min(checker.options().random_programs, 6) : checker.options().random_programs;
+    const auto& options = checker.options();
+    const int count =
+        options.quick || (options.gpu && !options.full) ? std::min(options.random_programs, options.gpu ? 20 : 6) : options.random_programs;
     for (int i = 0; i < count; ++i) {
-        const uint32_t seed = checker.options().seed + static_cast<uint32_t>(i);
+        const uint32_t seed = options.seed + static_cast<uint32_t>(i);
         Random random(seed);
         RandomProgram p = random_program(random);
         const std::string name = "seed " + std::to_string(seed);
@@ -61,7 +64,9 @@ void check_random(Checker& checker) {
         p.inputs.variant.score_ops = ops;
         checker.expect(error.empty(), label, name + ": " + error);
         const int before = checker.failures();
+        checker.take_types_in_turn(true);
         if (error.empty()) checker.check(label, *program, p.inputs, seed);
+        checker.take_types_in_turn(false);
         if (checker.failures() != before) std::printf("     %s:\n%s", name.c_str(), p.source.c_str());
     }
 }
@@ -74,6 +79,12 @@ int main(int argc, char** argv) {
         const std::string_view arg = argv[i];
         if (arg == "--quick") {
             options.quick = true;
+        } else if (arg == "--full") {
+            options.full = true;
+        } else if (arg == "--gpu") {
+            options.gpu = true;
+        } else if (arg == "--driver" && i + 1 < argc) {
+            options.driver = argv[++i];
         } else if (arg == "--table") {
             options.table = true;
         } else if (arg == "--filter" && i + 1 < argc) {
@@ -83,12 +94,19 @@ int main(int argc, char** argv) {
         } else if (arg == "--seed" && i + 1 < argc) {
             options.seed = static_cast<uint32_t>(std::atoi(argv[++i]));
         } else {
-            std::fprintf(stderr, "usage: numerics [--quick] [--table] [--filter TEXT] [--random COUNT] [--seed FIRST]\n");
+            std::fprintf(
+                stderr,
+                "usage: numerics [--quick] [--table] [--filter TEXT] [--random COUNT] [--seed FIRST] [--gpu [--full] [--driver FILE]]\n");
             return 2;
         }
     }
     std::setvbuf(stdout, nullptr, _IOLBF, 0);  // so that a crash or a time limit leaves what was found
+    if (options.gpu && options.driver.empty() && !std::getenv("FLEX_CUDA_DRIVER")) {
+        options.driver = FLEXC_EMULATED_DRIVER;
+        setenv("FLEXEMU_DEVICE", "sm_80", 0);
+    }
     numerics::Checker checker(options);
+    if (!checker.start()) return 1;
     numerics::check_gallery(checker);
     numerics::check_special(checker);
     numerics::check_random(checker);

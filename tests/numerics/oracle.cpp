@@ -38,7 +38,7 @@ Output attention(const Inputs& in, const Variant& variant, const Precision& prec
     out.max_score.assign(rows, -kInf);
     out.max_score_bound.assign(rows, 0);
 
-    std::vector<double> score(s.k), error(s.k), weighted_error(s.dv), magnitude(s.dv);
+    std::vector<double> score(s.k), error(s.k), weighted_error(s.dv), magnitude(s.dv), plain(s.dv);
     std::vector<int> kept;
     for (int b = 0; b < s.b; ++b)
         for (int h = 0; h < s.h; ++h)
@@ -67,7 +67,7 @@ Output attention(const Inputs& in, const Variant& variant, const Precision& prec
                     if (score[k] == -kInf) continue;
                     const double gain = variant.score ? slope(variant.score, b, h, q, k, x) : 1;
                     error[k] =
-                        sum_error(u, s.d + 4) * gain * std::fabs(scale) * largest +
+                        (sum_error(u, s.d + 4) + precision.products) * gain * std::fabs(scale) * largest +
                         (variant.score ? variant.score_ops * u * (1 + std::fabs(x) + std::fabs(score[k]) + std::fabs(score[k] - x)) : 0) +
                         variant.score_error * std::fabs(score[k]);
                     kept.push_back(k);
@@ -87,6 +87,7 @@ Output attention(const Inputs& in, const Variant& variant, const Precision& prec
                 double sum = 0, sum_p_error = 0;
                 std::fill(weighted_error.begin(), weighted_error.end(), 0);
                 std::fill(magnitude.begin(), magnitude.end(), 0);
+                std::fill(plain.begin(), plain.end(), 0);
                 double* o = out.o.data() + row * s.dv;
                 for (const int k : kept) {
                     const double p = std::exp(score[k] - max);
@@ -97,6 +98,7 @@ Output attention(const Inputs& in, const Variant& variant, const Precision& prec
                     for (int i = 0; i < s.dv; ++i) {
                         o[i] += p * value[i];
                         magnitude[i] += p * std::fabs(value[i]);
+                        plain[i] += std::fabs(value[i]);
                         if (p > 0) weighted_error[i] += p * e * std::fabs(value[i]);
                     }
                 }
@@ -109,7 +111,7 @@ Output attention(const Inputs& in, const Variant& variant, const Precision& prec
                     magnitude[i] /= sum;
                     out.o_bound[row * s.dv + i] = weighted_error[i] / sum + sum_p_error * magnitude[i] +
                                                   (k_error + 4 * u + precision.weights) * magnitude[i] + precision.out * std::fabs(o[i]) +
-                                                  precision.tiny + 0x1p-126 * u * s.k;
+                                                  precision.weights_tiny * plain[i] / sum + precision.tiny + 0x1p-126 * u * s.k;
                 }
             }
     return out;
