@@ -220,6 +220,21 @@ bool decode_comparison(Decoding& decoding, Type type, bool is_set) {
     return true;
 }
 
+/// Which results `set` has for operands of a type. Of pairs, integers hold 16 bits for each half.
+bool set_gives(Type from, Type to) {
+    if (from == Type::F16x2 || from == Type::BF16x2) return to == from || to == Type::U32 || to == Type::S32;
+    switch (to) {
+        case Type::U32:
+        case Type::S32: return true;
+        case Type::U16:
+        case Type::S16: return from == Type::F16 || from == Type::BF16;
+        case Type::F32: return from != Type::F16 && from != Type::BF16;
+        case Type::F16: return from != Type::BF16;
+        case Type::BF16: return true;
+        default: return false;
+    }
+}
+
 bool decode_compared(Decoding& decoding, Type type) {
     const Type each = type;
     if (!decoding.source(1, each) || !decoding.source(2, each)) return false;
@@ -232,6 +247,9 @@ bool decode_setp(Decoding& decoding) {
     Type type;
     if (!decoding.type(&type) || !decode_comparison(decoding, type, false)) return false;
     if (!decoding.operands(combine_of(decoding.op) == Combine::None ? 3 : 4)) return false;
+    if ((type == Type::F16 || type == Type::BF16) && !decoding.text.operands[0].second.empty()) {
+        return decoding.fail("`setp` of one half has no second predicate");
+    }
     ptx::Operand p = decoding.text.operands[0];
     p.second.clear();
     decoding.op.type = type;
@@ -243,7 +261,7 @@ bool decode_set(Decoding& decoding) {
     if (!decoding.type(&to) || !decoding.type(&type) || !decode_comparison(decoding, type, true)) return false;
     if (!decoding.operands(combine_of(decoding.op) == Combine::None ? 3 : 4)) return false;
     const bool is_pair = type == Type::F16x2 || type == Type::BF16x2;
-    if (is_pair ? to != type : !decoding.type_is(to, {Type::U32, Type::S32, Type::F32, Type::U16, Type::S16, Type::F16, Type::BF16})) {
+    if (!set_gives(type, to)) {
         return decoding.fail(fmt::format("`set` of `.{}` does not give `.{}`", ptx::name(type), ptx::name(to)));
     }
     switch (to) {
@@ -252,7 +270,11 @@ bool decode_set(Decoding& decoding) {
         case Type::F16x2: decoding.op.offset = 0x3c00; break;
         case Type::BF16:
         case Type::BF16x2: decoding.op.offset = 0x3f80; break;
-        default: decoding.op.offset = ptx::bits(to) == 16 ? 0xffff : 0xffffffff;
+        default: decoding.op.offset = ptx::bits(to) == 16 || is_pair ? 0xffff : 0xffffffff;
+    }
+    if (to == Type::BF16) {
+        if (!decoding.needs_target(90, decoding.text.spelling())) return false;
+        if ((decoding.op.flags & kFtz) != 0) return decoding.fail("`.ftz` is not known with `.bf16`");
     }
     decoding.op.type = type;
     decoding.op.type2 = to;

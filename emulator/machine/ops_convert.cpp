@@ -328,6 +328,7 @@ bool decode_packed(Decoding& decoding, Type to, Type from) {
                decoding.finish();
     }
     const bool known = (to_fp8 && from == Type::F16x2) || (to == Type::F16x2 && from_fp8);
+    if (from_fp8 && satfinite) return decoding.fail("`.satfinite` is for conversions to 8 bits and of f32");
     if (!known) return decoding.fail(fmt::format("`cvt` does not convert `.{}` to `.{}`", ptx::name(from), ptx::name(to)));
     decoding.op.run = pair_to_pair;
     return decoding.operands(2) && decoding.destination(0, to) && decoding.source(1, from) && decoding.finish();
@@ -346,7 +347,9 @@ bool decode_tf32(Decoding& decoding, Type from) {
         if (!decoding.needs_target(90, decoding.text.spelling())) return false;
         take_flag(decoding, "relu", kRelu);
     }
-    take_flag(decoding, "satfinite", kSatFinite);
+    const bool satfinite = take_flag(decoding, "satfinite", kSatFinite);
+    const bool away = (decoding.op.flags & kRoundingMask) == static_cast<uint32_t>(Rounding::NearestAway);
+    if (satfinite && !away && !decoding.needs_target(100, decoding.text.spelling())) return false;
     decoding.op.type = Type::TF32;
     decoding.op.type2 = from;
     decoding.op.run = float_to_float;
@@ -370,9 +373,11 @@ bool decode_scalar(Decoding& decoding, Type to, Type from) {
         if (take_integral_rounding(decoding)) op.flags |= kToIntegral;
         op.run = float_to_float;
     } else if (to_float) {
-        if (take_rounding(decoding) == holds_all_of(to, from)) {
-            return decoding.fail(holds_all_of(to, from) ? "nothing is rounded here"
-                                                        : "a conversion to a narrower float needs a rounding like `.rn`");
+        // Between the halves, and from bf16, assemblers take a rounding or none.
+        const bool optional = from == Type::BF16 || (to == Type::BF16 && from == Type::F16);
+        const bool exact = holds_all_of(to, from);
+        if (take_rounding(decoding) == exact && !optional) {
+            return decoding.fail(exact ? "nothing is rounded here" : "a conversion to a narrower float needs a rounding like `.rn`");
         }
         op.run = float_to_float;
     } else {
@@ -380,12 +385,24 @@ bool decode_scalar(Decoding& decoding, Type to, Type from) {
     }
     if (from == Type::F32 || to == Type::F32) take_flag(decoding, "ftz", kFlush);
     // Floats are limited to the range of integers in any case.
-    if (take_flag(decoding, "sat", kSaturate) && from_float && !to_float) op.flags &= ~kSaturate;
+    const bool may_saturate = to != Type::BF16 && (from != Type::BF16 || !to_float);
+    if (may_saturate && take_flag(decoding, "sat", kSaturate) && from_float && !to_float) op.flags &= ~kSaturate;
     if ((to == Type::F16 || to == Type::BF16) && from == Type::F32) {
         if (take_flag(decoding, "relu", kRelu) && !decoding.needs_target(80, spelling)) return false;
         if (take_flag(decoding, "satfinite", kSatFinite) && !decoding.needs_target(80, spelling)) return false;
+        const auto rounding = static_cast<Rounding>(op.flags & kRoundingMask);
+        if ((op.flags & (kRelu | kSatFinite)) != 0 && (rounding == Rounding::Up || rounding == Rounding::Down)) {
+            return decoding.fail("`.relu` and `.satfinite` need `.rn` or `.rz`");
+        }
     }
-    if (from == Type::BF16 || (to == Type::BF16 && from != Type::F32)) {
+    if ((from == Type::BF16 && ptx::bits(to) == 8) || (to == Type::BF16 && ptx::bits(from) == 8)) {
+        return decoding.fail("integers of 8 bits are not converted to and from `.bf16`");
+    }
+    const bool is_widening = from == Type::BF16 && to == Type::F32 && (op.flags & kFlush) == 0;
+    if (is_widening) {
+        op.flags &= ~kRoundingMask;
+        if (!decoding.needs_target(80, spelling)) return false;
+    } else if (from == Type::BF16 || (to == Type::BF16 && from != Type::F32)) {
         if (!decoding.needs_target(90, spelling)) return false;
     } else if (to == Type::BF16 && !decoding.needs_target(80, spelling)) {
         return false;

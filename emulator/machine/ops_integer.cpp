@@ -113,6 +113,7 @@ bool decode_lop3(Decoding& decoding) {
     if (combined >= 0) {
         ptx::Operand value = decoding.text.operands[0];
         value.second.clear();
+        if (decoding.text.operands[0].second.empty()) return decoding.fail("a combined `lop3` has a predicate: `d|p`");
         if (!decoding.destination(value, type) || !decoding.second_destination(0)) return false;
     } else if (!decoding.destination(0, type)) {
         return false;

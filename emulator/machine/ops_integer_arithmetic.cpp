@@ -326,6 +326,7 @@ bool decode_integer_min_max(Decoding& decoding, Type type) {
     decoding.op.run = is_min ? binary<Min>(type) : binary<Max>(type);
     if (decoding.take("relu")) {
         if (type != Type::S32) return decoding.fail("`.relu` needs `.s32` or `.s16x2`");
+        if (!decoding.needs_target(90, decoding.text.spelling())) return false;
         decoding.op.run = is_min ? map<Relu<Min>, int32_t, int32_t, int32_t> : map<Relu<Max>, int32_t, int32_t, int32_t>;
     }
     return decoding.operation(type, 2) && decoding.finish();
@@ -341,6 +342,7 @@ bool decode_integer_pairs(Decoding& decoding, bool is_signed) {
     using S = Pair<int16_t>;
     using U = Pair<uint16_t>;
     const std::string& opcode = decoding.text.opcode;
+    if (!decoding.needs_target(90, decoding.text.spelling())) return false;
     const bool relu = decoding.take("relu");
     if (relu && (!is_signed || opcode == "add")) return decoding.fail("`.relu` needs `min` or `max` of `.s16x2`");
     if (opcode == "add") {
