@@ -79,7 +79,7 @@ FLEX_DEVICE void patch(const Block& block, uint32_t shared, Output&& output) {
     const int32_t lane = thread_index() % 32, warp = thread_index() / 32;
     const int32_t begin = load_shared(shared + kNote), end = min(load_shared(shared + kNote + 4) + kTileK, block.keys);
     const int32_t d = flex_hook_extent(launch, kExtentD), dv = flex_hook_extent(launch, kExtentDv);
-    const int32_t hkv = block.h0 / (flex_hook_extent(launch, kExtentH) / flex_hook_extent(launch, kExtentHkv));
+    const int32_t hkv = block.kv_head();
     FLEX_ROLLED
     for (int32_t k = begin; k < end; k++) {
         const uint64_t v = row_address(launch->v, block.b, hkv, k, kBytes);
@@ -89,7 +89,7 @@ FLEX_DEVICE void patch(const Block& block, uint32_t shared, Output&& output) {
         if (!warp_any(bad)) continue;
         FLEX_ROLLED
         for (int32_t r = warp; r < kTileQ; r += kWarps) {
-            const int32_t h = block.h0 + (block.row0 + r) % block.pack, q = (block.row0 + r) / block.pack;
+            const int32_t h = block.head(r), q = block.query(r);
             if (q >= block.queries) break;
             RowState state;
             flex_hook_row(launch, block.b, h, q, &state);

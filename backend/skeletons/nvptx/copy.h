@@ -30,47 +30,60 @@ struct Source {
     int32_t columns;
 };
 
+/// How threads share a tile whose rows have `Units` pieces: `kAcross` neighbours in a row, `kDown` rows at once.
+template <int32_t Rows, int32_t Units, int32_t Threads>
+struct Share {
+    static constexpr int32_t kAcross = Units < Threads ? Units : Threads;
+    // A power of two divides the rows evenly; where a row has not (D = 96), some threads have nothing to do.
+    static constexpr int32_t kDown = 1 << (31 - __builtin_clz(uint32_t(Threads / kAcross)));
+    static constexpr bool kIdle = kAcross * kDown < Threads;
+    static_assert(Rows % kDown == 0 && Units % kAcross == 0);
+};
+
 /// Rows [first, first + Rows) of the source, of which those up to `end` exist, to `shared`, by `Threads` threads of which this is number `thread`.
 template <int32_t Rows, int32_t RowBytes, int32_t Threads>
 FLEX_DEVICE void copy_rows(uint32_t shared, const Source& from, int32_t first, int32_t end, int32_t thread, bool aligned) {
     if (aligned) {
-        constexpr int32_t kChunks = RowBytes / 16;
-        constexpr int32_t kAcross = kChunks < Threads ? kChunks : Threads;  // chunks of a row in one pass
-        // A power of two divides the rows evenly; with an odd number of chunks (D = 96) some threads have nothing to do.
-        constexpr int32_t kDown = 1 << (31 - __builtin_clz(uint32_t(Threads / kAcross)));
-        static_assert(Rows % kDown == 0 && kChunks % kAcross == 0);
-        const int32_t row = thread / kAcross, column = thread % kAcross;
+        constexpr int32_t kUnits = RowBytes / 16;
+        using By = Share<Rows, kUnits, Threads>;
+        const int32_t row = thread / By::kAcross, column = thread % By::kAcross;
+        if (By::kIdle && row >= By::kDown) return;
         const uint64_t address = from.data + uint64_t(from.row_stride * (first + row)) + uint64_t(column * 16);
-        const uint64_t pass = uint64_t(from.row_stride * kDown);
-        if (Threads % kAcross != 0 && row >= kDown) return;
+        const uint64_t pass = uint64_t(from.row_stride * By::kDown);
         FLEX_UNROLL
-        for (int32_t c = 0; c < kChunks; c += kAcross) {
+        for (int32_t c = 0; c < kUnits; c += By::kAcross) {
             // No row exists for a chunk beyond the last column.
             const int32_t rows = (column + c) * (16 / kBytes) < from.columns ? end - first - row : 0;
             uint64_t source = address + uint64_t(c * 16);
             FLEX_UNROLL
-            for (int32_t r = 0; r < Rows; r += kDown) {
+            for (int32_t r = 0; r < Rows; r += By::kDown) {
                 copy_async16(shared + Swizzle<RowBytes>::offset(row + r, column + c), source, r < rows);
                 source += pass;
             }
         }
         return;
     }
-    constexpr int32_t kColumns = RowBytes / kBytes, kBatch = 4;
-    static_assert(Rows * kColumns % (Threads * kBatch) == 0);
+    constexpr int32_t kUnits = RowBytes / kBytes;
+    using By = Share<Rows, kUnits, Threads>;
+    constexpr int32_t kBatch = Rows / By::kDown < 4 ? Rows / By::kDown : 4;
+    const int32_t row = thread / By::kAcross;
+    if (By::kIdle && row >= By::kDown) return;
+    const uint64_t pass = uint64_t(from.row_stride * By::kDown);
     FLEX_ROLLED
-    for (int32_t i = thread; i < Rows * kColumns; i += Threads * kBatch) {
-        Bits value[kBatch];
-        FLEX_UNROLL
-        for (int32_t j = 0; j < kBatch; j++) {
-            const int32_t row = (i + j * Threads) / kColumns, column = (i + j * Threads) % kColumns;
-            const uint64_t source = from.data + uint64_t(from.row_stride * (first + row) + column * kBytes);
-            value[j] = first + row < end && column < from.columns ? load_global<Bits>(source) : Bits(0);
-        }
-        FLEX_UNROLL
-        for (int32_t j = 0; j < kBatch; j++) {
-            const int32_t row = (i + j * Threads) / kColumns, byte = (i + j * Threads) % kColumns * kBytes;
-            store_shared(shared + Swizzle<RowBytes>::offset(row, byte / 16) + uint32_t(byte % 16), value[j]);
+    for (int32_t column = thread % By::kAcross; column < kUnits; column += By::kAcross) {
+        const int32_t rows = column < from.columns ? end - first : 0;
+        uint64_t source = from.data + uint64_t(from.row_stride * (first + row)) + uint64_t(column * kBytes);
+        FLEX_ROLLED
+        for (int32_t r = row; r < Rows; r += By::kDown * kBatch) {
+            Bits value[kBatch];
+            FLEX_UNROLL
+            for (int32_t j = 0; j < kBatch; j++) {
+                value[j] = r + j * By::kDown < rows ? load_global<Bits>(source) : Bits(0);
+                source += pass;
+            }
+            FLEX_UNROLL
+            for (int32_t j = 0; j < kBatch; j++)
+                store_shared(shared + Swizzle<RowBytes>::offset(r + j * By::kDown, column * kBytes / 16) + uint32_t(column * kBytes % 16), value[j]);
         }
     }
 }

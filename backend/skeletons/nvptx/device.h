@@ -53,6 +53,13 @@ FLEX_DEVICE float from_lane_xor(float x, int32_t bits) {
     return __nvvm_shfl_sync_bfly_f32(kAllLanes, x, bits, 31);
 }
 
+/// x, of which the compiler knows nothing: what depends on it is computed here, and not kept in registers from before a loop.
+template <class T>
+FLEX_DEVICE T opaque(T x) {
+    asm volatile("" : "+r"(x));
+    return x;
+}
+
 FLEX_DEVICE int32_t min(int32_t a, int32_t b) {
     return a < b ? a : b;
 }

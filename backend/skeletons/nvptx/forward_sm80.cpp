@@ -3,6 +3,7 @@
 #include "backend/skeletons/nvptx/copy.h"
 #include "backend/skeletons/nvptx/device.h"
 #include "backend/skeletons/nvptx/elements.h"
+#include "backend/skeletons/nvptx/functions.h"
 #include "backend/skeletons/nvptx/hooks.h"
 #include "backend/skeletons/nvptx/mma.h"
 #include "backend/skeletons/nvptx/shape.h"
@@ -27,16 +28,31 @@ FLEX_DEVICE void team_barrier() {
         warp_barrier();
 }
 
-/// The place of a thread in its block.
+/// The place of a thread in its block. All follows from its number, so loops ask for it anew: a handful of instructions, of which there
+/// is plenty of room beside the tensor cores, instead of registers, of which there is none.
 struct Place {
-    int32_t lane, warp, g, t;
-    int32_t warp_row, slice;  // first row of its warp; which keys of a tile its warp takes
-    FLEX_DEVICE Place() : lane(thread_index() % 32), warp(thread_index() / 32), g(lane / 4), t(lane % 4) {
-        warp_row = kWarpsK == 1 ? warp * kWarpRows : 0;
-        slice = kWarpsK == 1 ? 0 : warp;
+    int32_t thread, lane, warp, g, t;
+    FLEX_DEVICE Place() : thread(opaque(thread_index())) {
+        __builtin_assume(thread >= 0 && thread < kThreads);
+        lane = thread % 32;
+        warp = thread / 32;
+        g = lane / 4;
+        t = lane % 4;
     }
-    [[nodiscard]] FLEX_DEVICE int32_t row(int32_t i) const { return warp_row + i * 8 + g; }
-    [[nodiscard]] FLEX_DEVICE int32_t team_thread() const { return kWarpsK == 1 ? thread_index() : lane; }
+    [[nodiscard]] FLEX_DEVICE int32_t warp_row() const { return kWarpsK == 1 ? warp * kWarpRows : 0; }
+    /// Of the thread's i-th row within the tile.
+    [[nodiscard]] FLEX_DEVICE int32_t row(int32_t i) const { return warp_row() + i * 8 + g; }
+    /// Which keys of a tile the warp takes.
+    [[nodiscard]] FLEX_DEVICE int32_t slice() const { return kWarpsK == 1 ? 0 : warp; }
+    [[nodiscard]] FLEX_DEVICE uint32_t slice_offset() const { return uint32_t(slice() * kSliceBytes); }
+    [[nodiscard]] FLEX_DEVICE int32_t team_thread() const { return kWarpsK == 1 ? thread : lane; }
+
+    // Where ldmatrix of this lane begins in a tile of Q and in slots of K and V: see mma.h and swizzle.h.
+    [[nodiscard]] FLEX_DEVICE uint32_t q_offset() const { return QRows::offset(warp_row() + lane % 8 + lane / 8 % 2 * 8, lane / 16); }
+    [[nodiscard]] FLEX_DEVICE uint32_t k_offset() const { return slice_offset() + QRows::offset(lane % 8 + lane / 16 * 8, lane / 8 % 2); }
+    [[nodiscard]] FLEX_DEVICE uint32_t v_offset() const {
+        return slice_offset() + (kHalf ? VRows::offset(lane % 8 + lane / 8 % 2 * 8, lane / 16) : 0);
+    }
 };
 
 /// The rows that a thread holds parts of, as the hooks see them.
@@ -47,9 +63,8 @@ struct Rows {
     FLEX_DEVICE Rows(const Block& block, const Place& place) {
         FLEX_UNROLL
         for (int32_t i = 0; i < kRows; i++) {
-            const int32_t row = block.row0 + place.row(i);
-            h[i] = block.h0 + row % block.pack;
-            q[i] = min(row / block.pack, block.queries - 1);
+            h[i] = block.head(place.row(i));
+            q[i] = min(block.query(place.row(i)), block.queries - 1);
             flex_hook_row(block.launch, block.b, h[i], q[i], &state[i]);
             // One value for all rows is asked for once.
             scale[i] = block.has(kDefaultScale) ? flex_hook_scale(block.launch, block.b, block.h0, block.q_lo)
@@ -62,7 +77,9 @@ using Scores = float[kM][kN][4];
 using Outputs = float[kM][kNv][4];
 
 /// s = Q K^T for the rows of a warp and its keys in one slice.
-FLEX_DEVICE void multiply_qk(Scores& s, uint32_t q, uint32_t k) {
+FLEX_DEVICE void multiply_qk(Scores& s, uint32_t q_tile, uint32_t slot) {
+    const Place place;
+    const uint32_t q = q_tile + place.q_offset(), k = slot + place.k_offset();
     FLEX_UNROLL
     for (int32_t m = 0; m < kM; m++) FLEX_UNROLL
     for (int32_t n = 0; n < kN; n++) FLEX_UNROLL
@@ -85,30 +102,32 @@ FLEX_DEVICE void multiply_qk(Scores& s, uint32_t q, uint32_t k) {
     }
 }
 
-/// Calls f(element, i, k offset): each score of the thread with its row number and its key within the slice. Rows change fastest, so that what
+/// Calls f(element, i, offset) for each score of the thread: i is its row, offset its key relative to the thread's first. Rows change fastest, so that what
 /// depends on k alone is computed once for them.
 template <class F>
-FLEX_DEVICE void each_score(Scores& s, int32_t t, F&& f) {
+FLEX_DEVICE void each_score(Scores& s, F&& f) {
     FLEX_UNROLL
     for (int32_t n = 0; n < kN; n++) FLEX_UNROLL
     for (int32_t c = 0; c < 2; c++) FLEX_UNROLL
-    for (int32_t i = 0; i < kRows; i++) f(s[i / 2][n][i % 2 * 2 + c], i, n * 8 + t * 2 + c);
+    for (int32_t i = 0; i < kRows; i++) f(s[i / 2][n][i % 2 * 2 + c], i, n * 8 + c);
 }
 
-/// Products to scores: scale and score clause, then -inf for what the mask hides. `key`: the first of the slice.
-FLEX_DEVICE void apply_clauses(Scores& s, const Block& block, const Rows& rows, int32_t key, bool full, int32_t t) {
-    const int32_t last = block.keys - 1;
+/// Products to scores: scale and score clause, then -inf for what the mask hides.
+FLEX_DEVICE void apply_clauses(Scores& s, const Block& block, const Rows& rows, Visit tile) {
+    const Place place;
+    const int32_t key = tile.key() + place.slice() * kWarpKeys + place.t * 2, last = block.keys - 1;
     if (!(block.has(kPlainScore) && block.has(kDefaultScale)))
-        each_score(s, t, [&](float& x, int32_t i, int32_t offset) {
+        each_score(s, [&](float& x, int32_t i, int32_t offset) {
             x = flex_hook_score(block.launch, &rows.state[i], block.b, rows.h[i], rows.q[i], min(key + offset, last), x * rows.scale[i]);
         });
-    if (full) return;
+    if (tile.is_full()) return;
     if (!block.has(kNoMask))
-        each_score(s, t, [&](float& x, int32_t i, int32_t offset) {
+        each_score(s, [&](float& x, int32_t i, int32_t offset) {
             const bool keep = flex_hook_mask(block.launch, &rows.state[i], block.b, rows.h[i], rows.q[i], min(key + offset, last));
             x = keep ? x : -kInf;
         });
-    if (key + kWarpKeys > block.keys) each_score(s, t, [&](float& x, int32_t, int32_t offset) { x = key + offset <= last ? x : -kInf; });
+    if (tile.key() + kTileK > block.keys)
+        each_score(s, [&](float& x, int32_t, int32_t offset) { x = key + offset <= last ? x : -kInf; });
 }
 
 /// Weights of 16 keys (halves) or 8 (floats) from their scores, as the operand of the second product, added up on the way.
@@ -131,7 +150,7 @@ FLEX_DEVICE A weigh(Scores& s, int32_t m, int32_t step, Softmax& softmax, float 
 }
 
 /// o += P V for one step of keys.
-FLEX_DEVICE void multiply_pv(Outputs& o, const A (&p)[kM], uint32_t v, int32_t step, const Place& place) {
+FLEX_DEVICE void multiply_pv(Outputs& o, const A (&p)[kM], uint32_t v, int32_t step) {
     if constexpr (kHalf) {
         FLEX_UNROLL
         for (int32_t n = 0; n < kNv; n += 2) {
@@ -141,6 +160,7 @@ FLEX_DEVICE void multiply_pv(Outputs& o, const A (&p)[kM], uint32_t v, int32_t s
             for (int32_t m = 0; m < kM; m++) multiply(o[m][n + j], p[m], operand_b(raw.w[2 * j], raw.w[2 * j + 1]));
         }
     } else {
+        const Place place;
         FLEX_UNROLL
         for (int32_t n = 0; n < kNv; n += 4) {
             const uint32_t even = v + VRows::offset(step * 8 + place.t * 2, n * 2 + place.g);
@@ -156,33 +176,13 @@ FLEX_DEVICE void multiply_pv(Outputs& o, const A (&p)[kM], uint32_t v, int32_t s
     }
 }
 
-FLEX_DEVICE Block block_of(const flex_gpu_launch* launch) {
-    Block block;
-    block.launch = launch;
-    block.properties = flex_hook_properties();
-    block.queries = flex_hook_extent(launch, kExtentQ);
-    block.keys = flex_hook_extent(launch, kExtentK);
-    block.pack = launch->pack;
-    const int32_t groups = flex_hook_extent(launch, kExtentH) / block.pack;
-    const int32_t tiles = ceil_div(block.queries * block.pack, kTileQ);
-    // Tiles of one head are neighbours in time, so that its keys stay in the cache; the last, which have most work in causal masks, come first.
-    const int32_t x = block_x(), tile = tiles - 1 - x % tiles;
-    block.h0 = x / tiles % groups * block.pack;
-    block.b = x / tiles / groups;
-    block.row0 = tile * kTileQ;
-    block.q_lo = block.row0 / block.pack;
-    block.q_hi = min((block.row0 + kTileQ - 1) / block.pack, block.queries - 1);
-    return block;
-}
-
 FLEX_DEVICE void load_q(const Block& block, uint32_t shared, int32_t d, bool aligned) {
     const flex_gpu_launch* launch = block.launch;
     // A packed tile has rows of several heads: one strided piece a head would be shorter, but rows are loaded once.
     FLEX_ROLLED
     for (int32_t r = thread_index() / 32; r < kTileQ; r += kWarps) {
-        const int32_t row = block.row0 + r;
-        const int32_t q = row / block.pack;
-        const Source source{row_address(launch->q, block.b, block.h0 + row % block.pack, min(q, block.queries - 1), kBytes), 0, d};
+        const int32_t q = block.query(r);
+        const Source source{row_address(launch->q, block.b, block.head(r), min(q, block.queries - 1), kBytes), 0, d};
         const int32_t lane = thread_index() % 32;
         if (aligned) {
             FLEX_ROLLED
@@ -226,7 +226,7 @@ FLEX_DEVICE void store_results(const Block& block, uint32_t shared, bool careful
     FLEX_ROLLED
     for (int32_t i = thread_index(); i < kTileQ * (kDv / 4); i += kThreads) {
         const int32_t r = i / (kDv / 4), column = i % (kDv / 4) * 4;
-        const int32_t h = block.h0 + (block.row0 + r) % block.pack, q = (block.row0 + r) / block.pack;
+        const int32_t h = block.head(r), q = block.query(r);
         if (q >= block.queries) break;
         if (column >= dv) continue;
         Statistic whole;
@@ -285,30 +285,19 @@ struct Ring {
 };
 
 FLEX_DEVICE void forward(const flex_gpu_launch* launch) {
-    const Block block = block_of(launch);
-    const Place place;
+    const Block block(launch, block_x());
     const uint32_t shared = shared_base();
     const int32_t d = flex_hook_extent(launch, kExtentD), dv = flex_hook_extent(launch, kExtentDv);
-    const int32_t hkv = block.h0 / (flex_hook_extent(launch, kExtentH) / flex_hook_extent(launch, kExtentHkv));
+    const int32_t hkv = block.kv_head();
     const bool aligned = launch->aligned != 0;
     const Source k_source{row_address(launch->k, block.b, hkv, 0, kBytes), launch->k.row_stride * kBytes, d};
     const Source v_source{row_address(launch->v, block.b, hkv, 0, kBytes), launch->v.row_stride * kBytes, dv};
-    // Splits are whole tiles, so keys beyond a split's end are beyond the last key too.
-    const int32_t first_key = launch->splits > 1 ? block_y() * launch->split_keys : 0;
-    const int32_t end_key = launch->splits > 1 ? min(first_key + launch->split_keys, block.keys) : block.keys;
 
-    const Rows rows(block, place);
+    const Rows rows(block, Place());
     const bool folded = block.has(kPlainScore) && block.has(kDefaultScale);  // scores are the bare products
     const float unit = folded ? rows.scale[0] : 1.0f;
 
     load_q(block, shared, d, aligned);
-
-    const uint32_t slice = uint32_t(place.slice * kSliceBytes);
-    // Where ldmatrix of this lane begins: see mma.h and swizzle.h.
-    const int32_t low = place.lane % 8, second = place.lane / 8 % 2, third = place.lane / 16;
-    const uint32_t q_lane = shared + QRows::offset(place.warp_row + low + second * 8, third);
-    const uint32_t k_lane = slice + QRows::offset(low + third * 8, second);
-    const uint32_t v_lane = kHalf ? slice + VRows::offset(low + second * 8, third) : slice;
 
     bool careful = false;
     Outputs o;
@@ -320,25 +309,32 @@ FLEX_DEVICE void forward(const flex_gpu_launch* launch) {
         for (int32_t n = 0; n < kNv; n++) FLEX_UNROLL
         for (int32_t e = 0; e < 4; e++) o[m][n][e] = 0;
         Softmax softmax(unit * kLog2e);
-        TileWalk walk(block, first_key, end_key);
+        TileWalk walk(block);
         Ring ring(shared + kQBytes);
 
         // Tiles whose copies are under way or about to be: coming[0] is the one to multiply now.
         constexpr int32_t kAhead = kSlots / 2;
         Visit coming[kAhead + 1];
-        FLEX_UNROLL
-        for (int32_t i = 0; i <= kAhead; i++) coming[i] = walk.next(block, place.lane);
+        const auto pull = [&] {
+            FLEX_UNROLL
+            for (int32_t i = 0; i < kAhead; i++) coming[i] = coming[i + 1];
+            coming[kAhead] = walk.next(launch);
+        };
+        FLEX_ROLLED
+        for (int32_t i = 0; i <= kAhead; i++) pull();
 
         const auto load_k = [&](uint32_t slot, Visit tile) {
+            const Place at;
             if (tile.exists())
-                copy_rows<kWarpKeys, kQRowBytes, kTeam>(slot + slice, k_source, tile.key() + place.slice * kWarpKeys, block.keys,
-                                                        place.team_thread(), aligned);
+                copy_rows<kWarpKeys, kQRowBytes, kTeam>(slot + at.slice_offset(), k_source, tile.key() + at.slice() * kWarpKeys, block.keys,
+                                                        at.team_thread(), aligned);
             copies_commit();
         };
         const auto load_v = [&](uint32_t slot, Visit tile) {
+            const Place at;
             if (tile.exists())
-                copy_rows<kWarpKeys, kVRowBytes, kTeam>(slot + slice, v_source, tile.key() + place.slice * kWarpKeys, block.keys,
-                                                        place.team_thread(), aligned);
+                copy_rows<kWarpKeys, kVRowBytes, kTeam>(slot + at.slice_offset(), v_source, tile.key() + at.slice() * kWarpKeys, block.keys,
+                                                        at.team_thread(), aligned);
             copies_commit();
         };
         FLEX_UNROLL
@@ -351,7 +347,6 @@ FLEX_DEVICE void forward(const flex_gpu_launch* launch) {
         }
 
         while (coming[0].exists()) {
-            const int32_t key = coming[0].key() + place.slice * kWarpKeys;
             Scores s;
             copies_wait<kSlots - 2>();
             team_barrier();
@@ -359,7 +354,7 @@ FLEX_DEVICE void forward(const flex_gpu_launch* launch) {
                 load_v(ring.write, coming[kAhead - 1]);
             else
                 load_k(ring.write, coming[kAhead]);
-            multiply_qk(s, q_lane, ring.read + k_lane);
+            multiply_qk(s, shared, ring.read);
             ring.advance();
 
             copies_wait<kSlots - 2>();
@@ -369,12 +364,13 @@ FLEX_DEVICE void forward(const flex_gpu_launch* launch) {
             else
                 load_v(ring.write, coming[kAhead]);
             if (careful) {
-                clean<kTeam>(shared, ring.read + slice, place.team_thread(), coming[0].key());
+                const Place at;
+                clean<kTeam>(shared, ring.read + at.slice_offset(), at.team_thread(), coming[0].key());
                 team_barrier();
             }
 
-            apply_clauses(s, block, rows, key, coming[0].is_full(), place.t);
-            each_score(s, place.t, [&](float& x, int32_t i, int32_t) { softmax.highest[i] = max(softmax.highest[i], x); });
+            apply_clauses(s, block, rows, coming[0]);
+            each_score(s, [&](float& x, int32_t i, int32_t) { softmax.highest[i] = max(softmax.highest[i], x); });
             if (softmax.must_move()) {
                 float factor[kRows];
                 softmax.move(factor);
@@ -387,22 +383,21 @@ FLEX_DEVICE void forward(const flex_gpu_launch* launch) {
             FLEX_UNROLL
             for (int32_t i = 0; i < kRows; i++) offset[i] = softmax.shown_base(i) * c;
             if (softmax.exact) {
-                each_score(s, place.t, [&](float& x, int32_t i, int32_t) { x = (x - softmax.shown_base(i)) * c; });
+                each_score(s, [&](float& x, int32_t i, int32_t) { x = (x - softmax.shown_base(i)) * c; });
                 c = 1;
                 FLEX_UNROLL
                 for (int32_t i = 0; i < kRows; i++) offset[i] = 0;
             }
+            const uint32_t v = ring.read + Place().v_offset();
             FLEX_UNROLL
             for (int32_t step = 0; step < kWarpKeys / (kHalf ? 16 : 8); step++) {
                 A p[kM];
                 FLEX_UNROLL
                 for (int32_t m = 0; m < kM; m++) p[m] = weigh(s, m, step, softmax, c, offset);
-                multiply_pv(o, p, ring.read + v_lane, step, place);
+                multiply_pv(o, p, v, step);
             }
             ring.advance();
-            FLEX_UNROLL
-            for (int32_t i = 0; i < kAhead; i++) coming[i] = coming[i + 1];
-            coming[kAhead] = walk.next(block, place.lane);
+            pull();
         }
 
         bool suspicious = false;
@@ -423,18 +418,19 @@ FLEX_DEVICE void forward(const flex_gpu_launch* launch) {
         block_barrier();
     }
 
+    const Place place;
     FLEX_UNROLL
     for (int32_t i = 0; i < kRows; i++) {
-        const int32_t row = place.row(i);
         FLEX_UNROLL
-        for (int32_t n = 0; n < kNv; n++) FLEX_UNROLL
-        for (int32_t e = 0; e < 2; e++)
-            store_shared(staged(shared, place.slice, row, output_column(n, e, place.t)),
-                         bits_of(o[i / 2][n][i % 2 * 2 + e] * normalise[i]));
-        if (place.t == 0) store_shared2(staged_statistic(shared, place.slice, row), statistic[i].greatest, statistic[i].sum);
+        for (int32_t n = 0; n < kNv; n++)
+            FLEX_UNROLL
+            for (int32_t e = 0; e < 2; e++)
+                store_shared(staged(shared, place.slice(), place.row(i), output_column(n, e, place.t)),
+                             bits_of(o[i / 2][n][i % 2 * 2 + e] * normalise[i]));
+        if (place.t == 0) store_shared2(staged_statistic(shared, place.slice(), place.row(i)), statistic[i].greatest, statistic[i].sum);
     }
     block_barrier();
-    store_results(block, shared, careful);
+    store_results(Block(launch, opaque(block_x())), shared, careful);
 }
 
 }  // namespace
