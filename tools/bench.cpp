@@ -1,4 +1,5 @@
-// flexc bench: the speed of one attention, beside the multiply-add rate that the machine sustains in the same minute.
+// flexc bench: the speed of one attention. On the CPU beside the multiply-add rate that the machine sustains in the same minute; on a GPU by itself; on the
+// emulated GPU, whose time means nothing, the number of instructions.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -7,6 +8,7 @@
 
 #include "runtime/cpu/fma_peak.h"
 #include "tools/execute.h"
+#include "tools/gpu.h"
 
 namespace flexc::tools {
 namespace {
@@ -48,6 +50,82 @@ bool measure(Prepared& prepared, const Options& options, Measured* out) {
     return true;
 }
 
+double median(const std::vector<double>& sorted) {
+    const size_t n = sorted.size();
+    return n % 2 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
+}
+
+double flop(const Launch& launch, int64_t unmasked) {
+    return static_cast<double>(unmasked) * 2 * static_cast<double>(launch.extent(ir::ExtentVar::D) + launch.extent(ir::ExtentVar::DV));
+}
+
+/// Times of launches, sorted, from rows of launches long enough that starting one costs nothing beside them.
+std::optional<std::vector<double>> time_gpu(Session& session, GpuRun& gpu, int repeat) {
+    constexpr double kSeconds = 1.0, kRowMs = 10;
+    constexpr int kMostRows = 50;
+    if (!gpu.launch_many(session, 3)) return std::nullopt;
+    const auto once = gpu.launch_many(session, 1);
+    if (!once) return std::nullopt;
+    const int row = repeat > 0 ? 1 : static_cast<int>(std::clamp(kRowMs / std::max(*once, 1e-3), 1.0, 1000.0));
+    const int rows =
+        repeat > 0 ? repeat : static_cast<int>(std::clamp(kSeconds * 1e3 / (std::max(*once, 1e-3) * row), 5.0, double{kMostRows}));
+    std::vector<double> times;
+    for (int i = 0; i < rows; ++i) {
+        const auto ms = gpu.launch_many(session, row);
+        if (!ms) return std::nullopt;
+        times.push_back(*ms);
+    }
+    std::sort(times.begin(), times.end());
+    return times;
+}
+
+int bench_gpu(Prepared& prepared, const Options& options) {
+    Session& session = prepared.session;
+    const bool json = options.input.json;
+    const Launch& launch = prepared.launch;
+    Outputs outputs;
+    if (!allocate_outputs(session, launch, &outputs)) return fail(session, json);
+    GpuRun gpu(*prepared.gpu, prepared.desc, std::move(prepared.images));
+    flex::CudaOptions launch_options;
+    launch_options.allow_tf32 = options.execute.allow_tf32;
+    if (!gpu.prepare(session, launch, outputs, launch_options)) return fail(session, json);
+    const bool emulated = prepared.gpu->is_emulated();
+    std::optional<std::vector<double>> times;
+    if (emulated ? !gpu.launch(session) : !(times = time_gpu(session, gpu, options.repeat))) return fail(session, json);
+
+    // Counting is the CPU's work, and its compilation none of this one.
+    Session counting;
+    const auto rows = MaskRows::make(counting, *prepared.attention, launch, prepared.compile);
+    const bool counted = rows && rows->prepare_tiles(counting, options.execute.threads);
+    const int64_t unmasked = counted ? count_kept(*rows, launch, options.execute.threads) : 0;
+    Json report = {{"attention", prepared.attention->name},
+                   {"device", options.execute.device},
+                   {"dtype", flex::name(launch.dtype)},
+                   {"shape", extents_json(prepared.desc, launch)}};
+    std::string text = fmt::format("{}  on {} ({})  {}\n", prepared.attention->name, options.execute.device, gpu_text(*prepared.gpu, gpu),
+                                   flex::name(launch.dtype));
+    if (emulated) {
+        const double each = unmasked > 0 ? 32.0 * static_cast<double>(gpu.instructions()) / static_cast<double>(unmasked) : 0;
+        report["instructions_per_element"] = each;
+        text += fmt::format("{} warp instructions, {:.3g} of a thread for each element kept; the time of an emulation says nothing\n",
+                            gpu.instructions(), each);
+    } else {
+        const double ms = median(*times), gflops = counted ? flop(launch, unmasked) / ms / 1e6 : 0;
+        report.update({{"median_ms", ms}, {"min_ms", times->front()}, {"max_ms", times->back()}, {"launches", times->size()}});
+        if (counted) report["gflops"] = gflops;
+        text += fmt::format("median {:.4g} ms of {} ({:.4g} to {:.4g}), {:.4g} TFLOP/s\n", ms, times->size(), times->front(), times->back(),
+                            gflops / 1e3);
+    }
+    if (counted) report["unmasked"] = unmasked;
+    report.update({{"compile_ms", session.phases.total()}, {"cached", session.phases.cached}, {"phases", phases_json(session.phases)}});
+    report.update(gpu_json(*prepared.gpu, gpu));
+    if (json) return succeed(session, true, report);
+    text += fmt::format("{} elements kept, {} bytes of workspace, compiled in {:.1f} ms\n", unmasked, gpu.plan().workspace_bytes,
+                        session.phases.total());
+    const int code = succeed(session, false);
+    return print_out(text) ? code : kInputWrong;
+}
+
 int bench(const Options& options) {
     Prepared prepared;
     Session& session = prepared.session;
@@ -62,17 +140,17 @@ int bench(const Options& options) {
         return fail(session, json);
     }
     if (!prepare(options.input, options.execute, &prepared)) return fail(session, json);
+    if (prepared.gpu) return bench_gpu(prepared, options);
     const auto rows = MaskRows::make(session, *prepared.attention, prepared.launch, *prepared.kernel);
     Measured measured;
     if (!rows || !rows->prepare_tiles(session, options.execute.threads) || !measure(prepared, options, &measured))
         return fail(session, json);
 
-    using enum ir::ExtentVar;
     const Launch& launch = prepared.launch;
     const int64_t unmasked = count_kept(*rows, launch, options.execute.threads);
     const size_t n = measured.ms.size();
-    const double median_ms = n % 2 ? measured.ms[n / 2] : (measured.ms[n / 2 - 1] + measured.ms[n / 2]) / 2;
-    const double gflops = static_cast<double>(unmasked) * 2 * static_cast<double>(launch.extent(D) + launch.extent(DV)) / median_ms / 1e6;
+    const double median_ms = median(measured.ms);
+    const double gflops = flop(launch, unmasked) / median_ms / 1e6;
     const double share = measured.peak_gflops > 0 ? gflops / measured.peak_gflops : 0;
     const int threads = thread_count(options.execute.threads);
     if (json) {

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <chrono>
 
+#include "tools/gpu.h"
+
 namespace flexc::tools {
 namespace {
 
@@ -31,12 +33,16 @@ bool make_output(Session& session, io::FileType type, std::vector<int64_t> shape
 }  // namespace
 
 void add_execute_options(CLI::App& app, ExecuteOptions& options) {
-    app.add_option("--device", options.device, "cpu: compiled; interp: the float64 interpreter, slow and exact")
+    app.add_option("--device", options.device,
+                   "cpu: compiled; cuda: an NVIDIA GPU; emulated: the same code on an emulated GPU, slow and strict; interp: the float64 "
+                   "interpreter, slow and exact")
         ->check(CLI::IsMember({"cpu", "interp", "emulated", "cuda"}))
         ->capture_default_str();
     add_dtype_option(app, options.dtype);
     add_level_option(app, options.level);
     app.add_option("--threads", options.threads, "threads of the launch; 0: all that the process may use")->check(CLI::Range(0, 4096));
+    app.add_option("--driver", options.driver, "the CUDA driver library, where cuda or emulated do not find it")->type_name("FILE");
+    app.add_flag("--allow-tf32", options.allow_tf32, "on GPUs: f32 arrays may be multiplied in tf32, of 11 bits");
     app.add_flag("--no-cache", options.no_cache, "compile anew, and leave nothing in the cache");
 }
 
@@ -49,11 +55,28 @@ std::optional<flex::CpuLevel> usable_level(Session& session, std::optional<flex:
     return std::nullopt;
 }
 
+namespace {
+
+bool compile_for_gpu(const ExecuteOptions& options, Prepared* out) {
+    using enum ir::ExtentVar;
+    ImageOptions images;
+    images.dtypes = {out->launch.dtype};
+    images.head_dim = static_cast<int>(out->launch.extent(D));
+    images.v_head_dim = static_cast<int>(out->launch.extent(DV));
+    images.allow_tf32 = options.allow_tf32;
+    images.use_cache = out->compile.use_cache;
+    auto made = compile_images(out->session, *out->attention, images);
+    if (made) out->images = std::move(*made);
+    return made.has_value();
+}
+
+}  // namespace
+
 bool prepare(const InputOptions& input, const ExecuteOptions& options, Prepared* out) {
     Session& session = out->session;
-    if (options.device != "cpu" && options.device != "interp") {
-        session.sink.report(diag::Kind::no_device, {}, options.device).help("it has `cpu` and `interp`");
-        return false;
+    if (is_gpu(options.device)) {
+        out->gpu = open_gpu(session, options);
+        if (!out->gpu) return false;
     }
     const auto level = usable_level(session, options.level);
     if (!level || !session.open(input.file)) return false;
@@ -77,6 +100,7 @@ bool prepare(const InputOptions& input, const ExecuteOptions& options, Prepared*
     out->compile.level = *level;
     out->compile.use_cache = !options.no_cache;
     if (options.device == "interp") return true;
+    if (out->gpu) return compile_for_gpu(options, out);
     out->kernel = session.compile_cpu(*out->attention, out->compile);
     return out->kernel != nullptr;
 }

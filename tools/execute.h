@@ -1,8 +1,10 @@
-// From options to a bound, compiled attention, and its launch on the CPU: the steps that run and bench share.
+// From options to a bound, compiled attention, and its launch on the CPU: the steps that run and bench share. tools/gpu.h launches on GPUs.
 #pragma once
 
 #include <memory>
 
+#include "driver/gpu_images.h"
+#include "runtime/cuda.h"
 #include "tools/mask_rows.h"
 #include "tools/report.h"
 
@@ -14,6 +16,8 @@ struct ExecuteOptions {
     std::optional<flex::CpuLevel> level;
     int threads = 0;
     bool no_cache = false;
+    std::filesystem::path driver;  // of the devices cuda and emulated
+    bool allow_tf32 = false;
 };
 void add_execute_options(CLI::App& app, ExecuteOptions& options);
 
@@ -22,7 +26,9 @@ struct Prepared {
     Session session;
     std::optional<Inputs> inputs;
     std::optional<ir::Attention> attention;
-    std::unique_ptr<CpuKernel> kernel;  // null on the device interp
+    std::unique_ptr<CpuKernel> kernel;      // on the device cpu
+    std::unique_ptr<flex::CudaDevice> gpu;  // on cuda and emulated
+    std::vector<nvptx::Image> images;       // likewise
     flex::KernelDesc desc;
     Launch launch;
     KernelOptions compile;

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "tools/execute.h"
+#include "tools/gpu.h"
 #include "tools/interp_device.h"
 
 namespace flexc::tools {
@@ -59,11 +60,28 @@ struct Result {
     io::Arrays arrays;
     double median_ms = 0;
     flex::CpuStats stats;
+    Json gpu;              // what gpu_json says
+    std::string gpu_text;  // the same in words
 };
+
+bool execute_on_gpu(Prepared& prepared, const Options& options, const Outputs& outputs, std::vector<double>* times, Result* result) {
+    GpuRun gpu(*prepared.gpu, prepared.desc, std::move(prepared.images));
+    flex::CudaOptions launch_options;
+    launch_options.allow_tf32 = options.execute.allow_tf32;
+    if (!gpu.prepare(prepared.session, prepared.launch, outputs, launch_options)) return false;
+    for (int i = 0; i < options.repeat; ++i) {
+        const auto ms = gpu.launch(prepared.session);
+        if (!ms) return false;
+        times->push_back(*ms);
+    }
+    result->gpu = gpu_json(*prepared.gpu, gpu);
+    result->gpu_text = gpu_text(*prepared.gpu, gpu);
+    return gpu.fetch(prepared.session, outputs);
+}
 
 bool execute(Prepared& prepared, const Options& options, Result* result) {
     std::vector<double> times;
-    if (!prepared.kernel) {
+    if (!prepared.kernel && !prepared.gpu) {
         for (int i = 0; i < options.repeat; ++i) {
             const auto begin = std::chrono::steady_clock::now();
             result->arrays = run_interpreter(*prepared.attention, prepared.desc, prepared.launch);
@@ -74,7 +92,8 @@ bool execute(Prepared& prepared, const Options& options, Result* result) {
     }
     Outputs outputs;
     if (!allocate_outputs(prepared.session, prepared.launch, &outputs)) return false;
-    for (int i = 0; i < options.repeat; ++i) {
+    if (prepared.gpu && !execute_on_gpu(prepared, options, outputs, &times, result)) return false;
+    for (int i = 0; prepared.kernel && i < options.repeat; ++i) {
         const auto ms = launch_once(prepared.session, *prepared.kernel, prepared.launch, outputs, options.execute.threads, &result->stats);
         if (!ms) return false;
         times.push_back(*ms);
@@ -142,6 +161,7 @@ int run(const Options& options) {
             out["mask_ms"] = result.stats.mask_seconds * 1e3;
             out["mask_bytes"] = result.stats.mask_bytes;
         }
+        if (prepared.gpu) out.update(result.gpu);
         if (kept) {
             out["unmasked"] = *kept;
             out["gflops"] = gflops;
@@ -154,6 +174,7 @@ int run(const Options& options) {
     }
     std::string text = fmt::format("{}  on {}", prepared.attention->name, options.execute.device);
     if (cpu) text += fmt::format(" ({}, {} thread{})", flex::name(prepared.compile.level), threads, threads == 1 ? "" : "s");
+    if (prepared.gpu) text += fmt::format(" ({})", result.gpu_text);
     text += fmt::format("\n{}  q {}  k {}  v {}\n", flex::name(launch.dtype), tensor_text(launch.q), tensor_text(launch.k),
                         tensor_text(launch.v));
     text += fmt::format("compiled in {:.1f} ms{}, ran in {:.3g} ms", session.phases.total(), session.phases.cached ? " (cached)" : "",
