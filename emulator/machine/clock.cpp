@@ -75,4 +75,37 @@ void Clock::join(const Clock& other) {
     }
 }
 
+void Clock::raise(uint32_t count, uint32_t from, uint32_t to) {
+    for (uint32_t i = 0; i < count; ++i) {
+        if (const uint32_t time = all(from + i); time != 0) learn(to + i, time);
+    }
+    for (size_t i = 0, size = some_.size(); i < size && i < some_.size(); ++i) {
+        const Some each = some_[i];
+        if (each.component >= from && each.component < from + count) learn(each.component - from + to, each.lanes, each.time);
+    }
+    for (auto& [id, clock] : others_) clock.raise(count, from, to);
+}
+
+Clock Clock::part(uint32_t count, uint32_t from) const {
+    Clock result(cluster_);
+    result.is_set_ = is_set_;
+    for (uint32_t i = 0; i < count; ++i) {
+        if (const uint32_t time = all(from + i); time != 0) {
+            result.learn(i, time);
+            result.learn(from + i, time);
+        }
+    }
+    for (const Some& each : some_) {
+        if (each.component >= from && each.component < from + count) {
+            result.learn(each.component - from, each.lanes, each.time);
+            result.learn(each.component, each.lanes, each.time);
+        }
+    }
+    for (const auto& [id, clock] : others_) {
+        Clock other = clock.part(count, from);
+        if (!other.empty()) result.others_.emplace_back(id, std::move(other));
+    }
+    return result;
+}
+
 }  // namespace flexemu

@@ -28,6 +28,10 @@ public:
     void learn(uint32_t component, uint32_t time);
     void learn(uint32_t component, uint32_t lanes, uint32_t time);  // some lanes only
     void join(const Clock& other);
+    /// Components of one kind as of another: those from `from` on, `count` of them, are raised into those from `to` on. Of all clusters.
+    void raise(uint32_t count, uint32_t from, uint32_t to);
+    /// Only what was raised into the components from `from` on, as plain knowledge (components 0 to count - 1).
+    [[nodiscard]] Clock part(uint32_t count, uint32_t from) const;
     void clear() {
         all_.clear();
         some_.clear();

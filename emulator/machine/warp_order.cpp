@@ -1,0 +1,192 @@
+// What the lanes of a warp know to have happened before, and how it is handed on.
+#include <bit>
+
+#include "emulator/machine/machine.h"
+
+namespace flexemu {
+
+/// The clock of one lane, apart from the warp's from now on. It always knows what the warp's knows.
+Clock& WarpState::own_clock(int lane) {
+    auto& clock = lane_known_[static_cast<size_t>(lane)];
+    if ((lanes_apart_ >> lane & 1) == 0) {
+        if (!clock) clock = std::make_unique<Clock>();
+        *clock = known_;
+        lanes_apart_ |= LaneMask{1} << lane;
+    }
+    return *clock;
+}
+
+bool WarpState::knows(int lane, uint32_t cluster, uint32_t component, LaneMask lanes, uint32_t time) const {
+    if (known_.knows(cluster, component, lanes, time)) return true;
+    return (lanes_apart_ >> lane & 1) != 0 && lane_known_[static_cast<size_t>(lane)]->knows(cluster, component, lanes, time);
+}
+
+void WarpState::release(LaneMask lanes, Clock& to) {
+    Clock mine = known_;
+    for (LaneMask apart = lanes & lanes_apart_; apart != 0; apart &= apart - 1)
+        mine.join(*lane_known_[static_cast<size_t>(std::countr_zero(apart))]);
+    if (lanes == alive_) {
+        mine.learn(component_, time_);
+    } else {
+        mine.learn(component_, lanes, time_);
+    }
+    ++time_;
+    to.join(mine);
+}
+
+void WarpState::acquire(LaneMask lanes, const Clock& from) {
+    if (from.empty()) return;
+    if (lanes == alive_) {
+        known_.join(from);
+        for (LaneMask apart = lanes_apart_; apart != 0; apart &= apart - 1)
+            lane_known_[static_cast<size_t>(std::countr_zero(apart))]->join(from);
+        return;
+    }
+    for (; lanes != 0; lanes &= lanes - 1) own_clock(std::countr_zero(lanes)).join(from);
+}
+
+void WarpState::order_lanes(LaneMask lanes) {
+    lanes &= alive_;
+    if (lanes == alive_) {
+        for (LaneMask apart = lanes_apart_; apart != 0; apart &= apart - 1)
+            known_.join(*lane_known_[static_cast<size_t>(std::countr_zero(apart))]);
+        lanes_apart_ = 0;
+        known_.learn(component_, time_);
+    } else {
+        Clock together;
+        release(lanes, together);
+        for (LaneMask left = lanes; left != 0; left &= left - 1) own_clock(std::countr_zero(left)).join(together);
+    }
+    ++time_;
+}
+
+void WarpState::fence(LaneMask lanes, AccessKind::Scope scope) {
+    const uint32_t warps = launch_.warps_per_cluster;
+    const bool to_all = scope != AccessKind::Scope::Cta;
+    const auto raise = [&](Clock& clock, LaneMask own) {
+        for (const ClockKind kind : {kFencedCta, kFencedGpu}) {
+            if (kind == kFencedGpu && !to_all) continue;
+            clock.raise(warps, 0, kind * warps);
+            if (own == alive_) {
+                clock.learn(kind * warps + component_, time_);
+            } else {
+                clock.learn(kind * warps + component_, own, time_);
+            }
+        }
+    };
+    if (lanes == alive_) {
+        known_.join(heard_);
+        heard_.clear();
+        for (int i = 0; i < kLanes; ++i) {
+            auto& heard = lane_heard_[static_cast<size_t>(i)];
+            if (!heard || heard->empty() || (lanes >> i & 1) == 0) continue;
+            own_clock(i).join(*heard);
+            heard->clear();
+        }
+        raise(known_, lanes);
+        for (LaneMask apart = lanes_apart_; apart != 0; apart &= apart - 1) {
+            Clock& clock = *lane_known_[static_cast<size_t>(std::countr_zero(apart))];
+            clock.join(known_);
+            raise(clock, lanes);
+        }
+    } else {
+        for (LaneMask left = lanes; left != 0; left &= left - 1) {
+            const int lane = std::countr_zero(left);
+            Clock& clock = own_clock(lane);
+            clock.join(heard_);
+            if (auto& heard = lane_heard_[static_cast<size_t>(lane)]; heard && !heard->empty()) {
+                clock.join(*heard);
+                heard->clear();
+            }
+            raise(clock, LaneMask{1} << lane);
+        }
+    }
+    ++time_;
+}
+
+void WarpState::fence_proxy(LaneMask lanes) {
+    const uint32_t warps = launch_.warps_per_cluster;
+    const auto raise = [&](Clock& clock, LaneMask own) {
+        clock.raise(warps, 0, kProxied * warps);
+        if (own == alive_) {
+            clock.learn(kProxied * warps + component_, time_);
+        } else {
+            clock.learn(kProxied * warps + component_, own, time_);
+        }
+    };
+    if (lanes == alive_) {
+        raise(known_, lanes);
+        for (LaneMask apart = lanes_apart_; apart != 0; apart &= apart - 1)
+            raise(*lane_known_[static_cast<size_t>(std::countr_zero(apart))], lanes);
+    } else {
+        for (LaneMask left = lanes; left != 0; left &= left - 1) {
+            const int lane = std::countr_zero(left);
+            raise(own_clock(lane), LaneMask{1} << lane);
+        }
+    }
+    ++time_;
+}
+
+void WarpState::strong_write(LaneMask lanes, Segment& segment, uint64_t offset, const AccessKind& kind, bool replaces) {
+    const uint32_t warps = launch_.warps_per_cluster;
+    const bool to_all = kind.scope != AccessKind::Scope::Cta;
+    if (kind.release) {
+        LocationClock& location = segment.locations[offset];
+        if (replaces) location = {};
+        if (location.block != block_.linear) location.cta.clear();
+        location.block = block_.linear;
+        Clock mine;
+        release(lanes, mine);
+        location.cta.join(mine);
+        if (to_all) location.gpu.join(mine);
+        return;
+    }
+    // A fence before, by this thread or by one it has heard from, makes a relaxed write a release of what was fenced.
+    Clock cta, gpu;
+    for (LaneMask left = lanes; left != 0; left &= left - 1) {
+        const int lane = std::countr_zero(left);
+        const Clock& mine = (lanes_apart_ >> lane & 1) != 0 ? *lane_known_[static_cast<size_t>(lane)] : known_;
+        cta.join(mine.part(warps, kFencedCta * warps));
+        if (to_all) gpu.join(mine.part(warps, kFencedGpu * warps));
+        if (lanes_apart_ == 0) break;
+    }
+    if (cta.empty() && gpu.empty()) {
+        if (replaces) segment.locations.erase(offset);
+        return;
+    }
+    LocationClock& location = segment.locations[offset];
+    if (replaces) location = {};
+    if (location.block != block_.linear) location.cta.clear();
+    location.block = block_.linear;
+    location.cta.join(cta);
+    location.gpu.join(gpu);
+}
+
+void WarpState::strong_read(LaneMask lanes, Segment& segment, uint64_t offset, const AccessKind& kind) {
+    if (segment.locations.empty()) return;
+    const auto at = segment.locations.find(offset);
+    if (at == segment.locations.end()) return;
+    const LocationClock& location = at->second;
+    Clock found;
+    if (kind.scope != AccessKind::Scope::Cta) found.join(location.gpu);
+    if (location.block == block_.linear) found.join(location.cta);
+    if (found.empty()) return;
+    if (kind.acquire) return acquire(lanes, found);
+    if (lanes == alive_) {
+        heard_.join(found);
+        return;
+    }
+    for (; lanes != 0; lanes &= lanes - 1) {
+        auto& heard = lane_heard_[static_cast<size_t>(std::countr_zero(lanes))];
+        if (!heard) heard = std::make_unique<Clock>(block_.cluster.serial);
+        heard->join(found);
+    }
+}
+
+void WarpState::learn_agent(LaneMask lanes, uint32_t time) {
+    Clock clock(block_.cluster.serial);
+    clock.learn(agent(), time);
+    acquire(lanes, clock);
+}
+
+}  // namespace flexemu
