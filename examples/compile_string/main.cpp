@@ -90,7 +90,7 @@ int main(int argc, char** argv) {
     }
 
     bool right = true;
-    for (const int stride : {1, 3, 5}) {
+    for (const int stride : {1, 4, 9}) {
         // Keys at most `reach` back, in steps of `stride`. A number in the text is a constant of the kernel; `reach` is an argument of the launch.
         const std::string text = "## Every " + std::to_string(stride) +
                                  ". key.\nattention steps(reach: i32) {\n    mask = 0 <= q - k <= reach and (q - k) % " +
