@@ -287,7 +287,9 @@ Value* Lowering::extent(uint32_t id) {
 }
 
 Value* Lowering::default_scale() {
-    Value* d = builder_.CreateSIToFP(extent(uint32_t(ir::ExtentVar::D)), builder_.getDoubleTy());
+    Value* extent_d = extent(uint32_t(ir::ExtentVar::D));
+    if (llvm::Function* inverse_root = math("rsqrt")) return call_math(inverse_root, {builder_.CreateSIToFP(extent_d, builder_.getFloatTy())});
+    Value* d = builder_.CreateSIToFP(extent_d, builder_.getDoubleTy());
     Value* root = unary(llvm::Intrinsic::sqrt, d);
     return builder_.CreateFPTrunc(builder_.CreateFDiv(llvm::ConstantFP::get(builder_.getDoubleTy(), 1.0), root), builder_.getFloatTy());
 }

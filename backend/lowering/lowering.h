@@ -85,7 +85,7 @@ public:
     /// Call when the body is complete.
     void finish();
 
-    /// 1 / sqrt(D), rounded once.
+    /// 1 / sqrt(D), rounded once (by math(rsqrt), for D up to 256, where the skeleton has it).
     [[nodiscard]] llvm::Value* default_scale();
 
 private:
