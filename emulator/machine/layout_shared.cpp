@@ -72,6 +72,7 @@ struct Placed {
     const ptx::Variable* variable;
     std::vector<size_t> kernels;
     uint64_t* address;
+    size_t order;
     int64_t at = 0;
 };
 
@@ -112,7 +113,7 @@ void lay_out_shared(Program* program) {
         if (variable.is_extern && variable.bytes == 0) {
             for (const size_t k : kernels) program->codes[k].dynamic_align = std::max(program->codes[k].dynamic_align, variable.align);
         } else {
-            all.push_back({&variable, std::move(kernels), address});
+            all.push_back({&variable, std::move(kernels), address, all.size()});
         }
     };
     for (size_t v = 0; v < module.variables.size(); ++v) {
@@ -128,7 +129,9 @@ void lay_out_shared(Program* program) {
             declare(function.locals[v], &program->local_shared_address[f][v], [&](size_t k) { return k == f || uses[k].functions[f]; });
         }
     }
-    std::stable_sort(all.begin(), all.end(), [](const Placed& a, const Placed& b) { return a.variable->align > b.variable->align; });
+    std::sort(all.begin(), all.end(), [](const Placed& a, const Placed& b) {
+        return a.variable->align != b.variable->align ? a.variable->align > b.variable->align : a.order < b.order;
+    });
     for (size_t i = 0; i < all.size(); ++i) {
         all[i].at = lowest_place(all, i);
         *all[i].address = static_cast<uint64_t>(all[i].at);

@@ -217,7 +217,6 @@ public:
     // warp_access.cpp
     uint8_t* local_bytes(int lane, uint64_t offset, size_t bytes);
     void write_local(int lane, uint64_t offset, size_t bytes, const void* from);
-    void write_local(int lane, uint64_t offset, size_t bytes, const void* from);
     [[nodiscard]] Launch& launch() { return launch_; }
     struct Place {
         Segment* segment = nullptr;  // null: local or parameters

@@ -63,13 +63,6 @@ void WarpState::write_local(int lane, uint64_t offset, size_t bytes, const void*
     std::memset(local_written_.data() + (at - local_.data()), 1, bytes);
 }
 
-void WarpState::write_local(int lane, uint64_t offset, size_t bytes, const void* from) {
-    uint8_t* const at = local_bytes(lane, offset, bytes);
-    if (at == nullptr) return;
-    std::memcpy(at, from, bytes);
-    std::memset(local_written_.data() + (at - local_.data()), 1, bytes);
-}
-
 bool WarpState::place(const Op& op, int lane, ptx::Space space, uint64_t address, unsigned align, bool writes, unsigned bytes, Place* out) {
     const auto bad = [&](const std::string& text) {
         fault(Fault::Kind::OutOfBounds, op, lane, text);
