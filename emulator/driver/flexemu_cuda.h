@@ -14,6 +14,8 @@ extern "C" {
 
 /* The last fault of a launch in this process: what happened, the PTX line, the threads. "" if there was none. Valid until the process ends. */
 const char* flexemu_last_fault(void);
+/* Warp instructions that all launches of this process have executed. */
+unsigned long long flexemu_warp_instructions(void);
 /* From the next launch on, as if FLEXEMU_SEED were this. */
 void flexemu_set_seed(unsigned long long seed);
 

@@ -11,6 +11,7 @@ namespace flexemu::driver {
 namespace {
 
 const char* g_last_fault = "";
+uint64_t g_warp_instructions = 0;
 
 uint64_t mixed(uint64_t x) {
     x += 0x9E3779B97F4A7C15;
@@ -52,6 +53,7 @@ CUresult run(Call& call, const Launch& launch) {
                                                               launch.shared_bytes, launch.parameters, options, &stats)
                              : driver.device->launch(module, launch.function->index, launch.grid, launch.block, launch.shared_bytes,
                                                      launch.parameters, options, &stats);
+    g_warp_instructions += stats.warp_instructions;
     if (driver.settings.trace)
         std::fprintf(stderr, "flexemu: %s grid %u,%u,%u block %u,%u,%u shared %u: %llu warp instructions, %.3f s%s\n", name.c_str(),
                      launch.grid[0], launch.grid[1], launch.grid[2], launch.block[0], launch.block[1], launch.block[2], launch.shared_bytes,
@@ -165,6 +167,11 @@ extern "C" {
 const char* flexemu_last_fault(void) {
     std::lock_guard lock(flexemu::driver::Driver::get().mutex);
     return flexemu::driver::g_last_fault;
+}
+
+unsigned long long flexemu_warp_instructions(void) {
+    std::lock_guard lock(flexemu::driver::Driver::get().mutex);
+    return flexemu::driver::g_warp_instructions;
 }
 
 void flexemu_set_seed(unsigned long long seed) {
