@@ -16,7 +16,7 @@ namespace flexemu::test {
 struct Shape {
     uint32_t threads = 32, blocks = 1;
     uint64_t seed = 0;
-    std::string declarations;  // of the module: shared variables, functions
+    std::string declarations = {};  // of the module: shared variables, functions
     uint32_t dynamic_shared = 0;
 };
 
