@@ -15,8 +15,7 @@
 namespace flexgpu {
 
 FLEX_DEVICE float weight_of(Statistic part, float greatest) {
-    const float shown = greatest == -kInf ? 0.0f : greatest;
-    return part.sum * exp2((part.greatest - shown) * kLog2e);
+    return part.sum * exp2((part.greatest - shown(greatest)) * kLog2e);
 }
 FLEX_DEVICE float weighted(float weight, float mean) {
     return is_finite(mean) ? weight * mean : mean;

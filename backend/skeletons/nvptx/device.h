@@ -33,6 +33,13 @@ FLEX_DEVICE int32_t block_z() {
     return __nvvm_read_ptx_sreg_ctaid_z();
 }
 
+FLEX_DEVICE uint32_t bits_of(float x) {
+    return __builtin_bit_cast(uint32_t, x);
+}
+FLEX_DEVICE float float_of(uint32_t x) {
+    return __builtin_bit_cast(float, x);
+}
+
 FLEX_DEVICE void block_barrier() {
     __syncthreads();
 }
@@ -58,6 +65,17 @@ template <class T>
 FLEX_DEVICE T opaque(T x) {
     asm volatile("" : "+r"(x));
     return x;
+}
+
+/// x of lane i of this lane's group of four. `now`: anything that changes from one use to the next, so that the compiler asks each time instead
+/// of keeping all four in registers.
+FLEX_DEVICE uint32_t from_quad(uint32_t x, int32_t i, int32_t now) {
+    uint32_t r;
+    asm("{ // %3\n\tshfl.sync.idx.b32 %0, %1, %2, 0x1c1f, 0xffffffff; }" : "=r"(r) : "r"(x), "r"(i), "r"(now));
+    return r;
+}
+FLEX_DEVICE float from_quad(float x, int32_t i, int32_t now) {
+    return float_of(from_quad(bits_of(x), i, now));
 }
 
 FLEX_DEVICE int32_t min(int32_t a, int32_t b) {
@@ -91,12 +109,6 @@ FLEX_DEVICE bool is_nan(float x) {
 }
 FLEX_DEVICE bool is_finite(float x) {
     return __builtin_fabsf(x) < kInf;
-}
-FLEX_DEVICE uint32_t bits_of(float x) {
-    return __builtin_bit_cast(uint32_t, x);
-}
-FLEX_DEVICE float float_of(uint32_t x) {
-    return __builtin_bit_cast(float, x);
 }
 
 struct Words4 {

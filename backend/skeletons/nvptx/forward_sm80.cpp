@@ -55,23 +55,35 @@ struct Place {
     }
 };
 
-/// The rows that a thread holds parts of, as the hooks see them.
-struct Rows {
-    int32_t h[kRows], q[kRows];
-    float scale[kRows];
-    RowState state[kRows];
-    FLEX_DEVICE Rows(const Block& block, const Place& place) {
-        FLEX_UNROLL
-        for (int32_t i = 0; i < kRows; i++) {
-            h[i] = block.head(place.row(i));
-            q[i] = min(block.query(place.row(i)), block.queries - 1);
-            flex_hook_row(block.launch, block.b, h[i], q[i], &state[i]);
-            // One value for all rows is asked for once.
-            scale[i] = block.has(kDefaultScale) ? flex_hook_scale(block.launch, block.b, block.h0, block.q_lo)
-                                                : flex_hook_scale(block.launch, block.b, h[i], q[i]);
-        }
-    }
+/// A row as the hooks see it.
+struct Row {
+    int32_t h, q;
+    float scale;
+    RowState state;
 };
+
+/// The row t % kRows of this thread. The lanes of a row would all hold the same, so each keeps one of its rows and asks its neighbours for the others.
+FLEX_DEVICE Row own_row(const Block& block, const Place& place) {
+    Row row;
+    const int32_t r = place.row(place.t % kRows);
+    row.h = block.head(r);
+    row.q = min(block.query(r), block.queries - 1);
+    flex_hook_row(block.launch, block.b, row.h, row.q, &row.state);
+    // One value for all rows is asked for once.
+    row.scale = block.has(kDefaultScale) ? flex_hook_scale(block.launch, block.b, block.h0, block.q_lo)
+                                         : flex_hook_scale(block.launch, block.b, row.h, row.q);
+    return row;
+}
+
+FLEX_DEVICE Row row_of(const Block& block, const Row& own, int32_t i, int32_t now) {
+    Row row;
+    row.h = int32_t(from_quad(uint32_t(own.h), i, now));
+    row.q = int32_t(from_quad(uint32_t(own.q), i, now));
+    row.scale = block.has(kDefaultScale) ? own.scale : from_quad(own.scale, i, now);
+    FLEX_UNROLL
+    for (int32_t j = 0; j < kRowSlots; j++) row.state.slot[j] = from_quad(own.state.slot[j], i, now);
+    return row;
+}
 
 using Scores = float[kM][kN][4];
 using Outputs = float[kM][kNv][4];
@@ -113,17 +125,20 @@ FLEX_DEVICE void each_score(Scores& s, F&& f) {
 }
 
 /// Products to scores: scale and score clause, then -inf for what the mask hides.
-FLEX_DEVICE void apply_clauses(Scores& s, const Block& block, const Rows& rows, Visit tile) {
+FLEX_DEVICE void apply_clauses(Scores& s, const Block& block, const Row& own, Visit tile) {
     const Place place;
+    Row row[kRows];
+    FLEX_UNROLL
+    for (int32_t i = 0; i < kRows; i++) row[i] = row_of(block, own, i, tile.code);
     const int32_t key = tile.key() + place.slice() * kWarpKeys + place.t * 2, last = block.keys - 1;
     if (!(block.has(kPlainScore) && block.has(kDefaultScale)))
         each_score(s, [&](float& x, int32_t i, int32_t offset) {
-            x = flex_hook_score(block.launch, &rows.state[i], block.b, rows.h[i], rows.q[i], min(key + offset, last), x * rows.scale[i]);
+            x = flex_hook_score(block.launch, &row[i].state, block.b, row[i].h, row[i].q, min(key + offset, last), x * row[i].scale);
         });
     if (tile.is_full()) return;
     if (!block.has(kNoMask))
         each_score(s, [&](float& x, int32_t i, int32_t offset) {
-            const bool keep = flex_hook_mask(block.launch, &rows.state[i], block.b, rows.h[i], rows.q[i], min(key + offset, last));
+            const bool keep = flex_hook_mask(block.launch, &row[i].state, block.b, row[i].h, row[i].q, min(key + offset, last));
             x = keep ? x : -kInf;
         });
     if (tile.key() + kTileK > block.keys)
@@ -293,9 +308,9 @@ FLEX_DEVICE void forward(const flex_gpu_launch* launch) {
     const Source k_source{row_address(launch->k, block.b, hkv, 0, kBytes), launch->k.row_stride * kBytes, d};
     const Source v_source{row_address(launch->v, block.b, hkv, 0, kBytes), launch->v.row_stride * kBytes, dv};
 
-    const Rows rows(block, Place());
+    const Row own = own_row(block, Place());
     const bool folded = block.has(kPlainScore) && block.has(kDefaultScale);  // scores are the bare products
-    const float unit = folded ? rows.scale[0] : 1.0f;
+    const float unit = folded ? own.scale : 1.0f;
 
     load_q(block, shared, d, aligned);
 
@@ -369,21 +384,25 @@ FLEX_DEVICE void forward(const flex_gpu_launch* launch) {
                 team_barrier();
             }
 
-            apply_clauses(s, block, rows, coming[0]);
+            apply_clauses(s, block, own, coming[0]);
             each_score(s, [&](float& x, int32_t i, int32_t) { softmax.highest[i] = max(softmax.highest[i], x); });
-            if (softmax.must_move()) {
+            float bases[kRows];
+            softmax.ask_bases(bases, coming[0].code);
+            if (softmax.must_move(bases)) {
                 float factor[kRows];
-                softmax.move(factor);
+                softmax.move(bases, factor, Place().t);
                 FLEX_UNROLL
-                for (int32_t m = 0; m < kM; m++) FLEX_UNROLL
-                for (int32_t n = 0; n < kNv; n++) FLEX_UNROLL
-                for (int32_t e = 0; e < 4; e++) o[m][n][e] *= factor[m * 2 + e / 2];
+                for (int32_t m = 0; m < kM; m++)
+                    FLEX_UNROLL
+                    for (int32_t n = 0; n < kNv; n++)
+                        FLEX_UNROLL
+                        for (int32_t e = 0; e < 4; e++) o[m][n][e] *= factor[m * 2 + e / 2];
             }
             float c = softmax.c, offset[kRows];
             FLEX_UNROLL
-            for (int32_t i = 0; i < kRows; i++) offset[i] = softmax.shown_base(i) * c;
+            for (int32_t i = 0; i < kRows; i++) offset[i] = shown(bases[i]) * c;
             if (softmax.exact) {
-                each_score(s, [&](float& x, int32_t i, int32_t) { x = (x - softmax.shown_base(i)) * c; });
+                each_score(s, [&](float& x, int32_t i, int32_t) { x = (x - shown(bases[i])) * c; });
                 c = 1;
                 FLEX_UNROLL
                 for (int32_t i = 0; i < kRows; i++) offset[i] = 0;

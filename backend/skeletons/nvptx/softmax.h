@@ -40,63 +40,69 @@ struct Statistic {
     float greatest, sum;
 };
 
+/// The lanes of a row hold the same base, and a lane has parts of kRows rows; so each lane keeps the base of its row t % kRows, and asks its neighbours.
 struct Softmax {
     float c;               // exponent = score * c
     float slack;           // kSlack in units of the score
     bool exact = false;    // the form, the same in all lanes of the warp
     float highest[kRows];  // of this thread's columns
-    float base[kRows];     // of the row
     float sum[kRows];      // of this thread's columns, relative to the base
+    float base = -kInf;    // of row t % kRows
 
     FLEX_DEVICE explicit Softmax(float coefficient) : c(coefficient), slack(kSlack * reciprocal(coefficient)) {
         FLEX_UNROLL
         for (int32_t i = 0; i < kRows; i++) {
-            highest[i] = base[i] = -kInf;
+            highest[i] = -kInf;
             sum[i] = 0;
         }
     }
 
+    /// The bases of all rows of this thread. `now`: the present tile.
+    FLEX_DEVICE void ask_bases(float (&bases)[kRows], int32_t now) const {
+        FLEX_UNROLL
+        for (int32_t i = 0; i < kRows; i++) bases[i] = from_quad(base, i, now);
+    }
+
     /// True, in all lanes, if the bases have to move before the weights of scores up to `highest` are formed.
-    [[nodiscard]] FLEX_DEVICE bool must_move() const {
+    [[nodiscard]] FLEX_DEVICE bool must_move(const float (&bases)[kRows]) const {
         bool any = false;
         FLEX_UNROLL
-        for (int32_t i = 0; i < kRows; i++) any |= highest[i] > base[i] + slack;
+        for (int32_t i = 0; i < kRows; i++) any |= highest[i] > bases[i] + slack;
         return warp_any(any);
     }
 
     /// Moves the bases to the greatest scores and gives the factors for what was summed so far.
-    FLEX_DEVICE void move(float (&factor)[kRows]) {
+    FLEX_DEVICE void move(float (&bases)[kRows], float (&factor)[kRows], int32_t t) {
         const bool was_exact = exact;
         float next[kRows];
         bool far = false;
         FLEX_UNROLL
         for (int32_t i = 0; i < kRows; i++) {
-            next[i] = max(base[i], quad_max(highest[i]));
+            next[i] = max(bases[i], quad_max(highest[i]));
             far |= next[i] != -kInf && __builtin_fabsf(next[i] * c) >= kFar;
         }
         exact = warp_any(far);
         FLEX_UNROLL
         for (int32_t i = 0; i < kRows; i++) {
-            const float from = base[i] * c, to = next[i] * c;
-            const float same = exact ? (base[i] - next[i]) * c : from - to;
-            const float change = exact ? -fma(next[i], c, -from) : fma(base[i], c, -to);
+            const float from = bases[i] * c, to = next[i] * c;
+            const float same = exact ? (bases[i] - next[i]) * c : from - to;
+            const float change = exact ? -fma(next[i], c, -from) : fma(bases[i], c, -to);
             const float e = was_exact == exact ? same : change;
-            factor[i] = base[i] == -kInf ? 1.0f : max(exp2(e), kLeast);
+            factor[i] = bases[i] == -kInf ? 1.0f : max(exp2(e), kLeast);
             sum[i] *= factor[i];
-            base[i] = next[i];
+            bases[i] = next[i];
+            if (t % kRows == i) base = next[i];
         }
     }
 
-    [[nodiscard]] FLEX_DEVICE float shown_base(int32_t i) const { return base[i] == -kInf ? 0.0f : base[i]; }
-
     /// The statistic of row i, in all lanes of the row, and the factor that turns its output into a mean. `unit`: natural score for a score of 1.
     FLEX_DEVICE Statistic finish(int32_t i, float unit, float* normalise) const {
-        const float greatest = quad_max(highest[i]);
+        const float greatest = quad_max(highest[i]), its_base = from_quad(base, i, 0);
         float total = sum[i] + from_lane_xor(sum[i], 1);
         total += from_lane_xor(total, 2);
         const bool empty = total == 0;
         *normalise = empty ? 0.0f : reciprocal(total);
-        const float e = exact ? (base[i] - greatest) * c : -fma(greatest, c, -(base[i] * c));
+        const float e = exact ? (its_base - greatest) * c : -fma(greatest, c, -(its_base * c));
         return {greatest * unit, empty ? 0.0f : total * exp2(e)};
     }
 
@@ -106,5 +112,10 @@ private:
         return max(x, from_lane_xor(x, 2));
     }
 };
+
+/// What stands for a base in an exponent.
+FLEX_DEVICE float shown(float base) {
+    return base == -kInf ? 0.0f : base;
+}
 
 }  // namespace flexgpu
