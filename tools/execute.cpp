@@ -34,8 +34,7 @@ bool make_output(Session& session, io::FileType type, std::vector<int64_t> shape
 
 void add_execute_options(CLI::App& app, ExecuteOptions& options) {
     app.add_option("--device", options.device,
-                   "cpu: compiled; cuda: an NVIDIA GPU; emulated: the same code on an emulated GPU, slow and strict; interp: the float64 "
-                   "interpreter, slow and exact")
+                   "cpu: compiled; cuda: an NVIDIA GPU; emulated: a GPU in software, slow and strict; interp: float64, slow and exact")
         ->check(CLI::IsMember({"cpu", "interp", "emulated", "cuda"}))
         ->capture_default_str();
     add_dtype_option(app, options.dtype);

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import unittest
 
@@ -56,8 +57,19 @@ class Commands(FlexcTest):
 
     def test_devices_that_are_not_there(self):
         for device in ("cuda", "emulated"):
-            error = self.fails("run", self.source(CAUSAL), "--shape", "Q=4", "--device", device, code=3)
-            self.assertEqual((error["code"], error["message"]), ("E4020", f"this build has no device `{device}`"))
+            error = self.fails("run", self.source(CAUSAL), "--shape", "Q=4", "--device", device, "--driver", self.path("none.so"), code=3)
+            self.assertEqual(error["code"], "E4023")
+            self.assertIn("no CUDA driver: `" + self.path("none.so"), error["message"])
+
+    def test_without_the_emulated_driver_beside_it_flexc_says_how_to_get_it(self):
+        folder = self.folder / "bin"
+        folder.mkdir()
+        shutil.copy(FLEXC, folder / "flexc")
+        result = subprocess.run([folder / "flexc", "run", self.source(CAUSAL), "--shape", "Q=4", "--device", "emulated"],
+                                capture_output=True, text=True, env={**self.environment, "FLEX_CUDA_DRIVER": ""})
+        self.assertEqual(result.returncode, 3)
+        self.assertIn("error[E4020]: this build has no device `emulated`", result.stderr)
+        self.assertIn("`./dev build` makes it", result.stderr)
 
     def test_gradients_are_not_timed(self):
         error = self.fails("bench", self.source(CAUSAL), "--shape", "Q=4", "--backward")
