@@ -82,6 +82,7 @@ void BlockState::arrive(WarpState& warp, const Op& op, LaneMask lanes, uint32_t 
     const LaneMask counted = op.aligned || lanes == warp.alive() ? ~LaneMask{0} : lanes;
     barrier.arrived += static_cast<uint32_t>(std::popcount(counted));
     warp.release(lanes, barrier.known);
+    warp.tell_heard(lanes, barrier.heard);
     Path* path = nullptr;
     if (waits) {
         path = &warp.current();
@@ -116,6 +117,7 @@ void BlockState::complete(Barrier& barrier) {
     for (const Barrier::Party& party : done.parties) {
         if (party.path == nullptr) continue;
         party.warp->acquire(party.lanes, done.known);
+        party.warp->hear(party.lanes, done.heard);
         party.warp->set_slot(*party.path, party.destination, result);
     }
     for (const Barrier::Party& party : done.parties) {

@@ -205,6 +205,9 @@ public:
     /// Around an atomic or strong access of a location.
     void strong_write(LaneMask lanes, Segment& segment, uint64_t offset, const AccessKind& kind, bool replaces);
     void strong_read(LaneMask lanes, Segment& segment, uint64_t offset, const AccessKind& kind);
+    /// What relaxed loads have brought waits for a fence; barriers pass it on, so that the fence may stand behind them.
+    void tell_heard(LaneMask lanes, Clock& to) const;
+    void hear(LaneMask lanes, const Clock& from);
     /// fence.proxy.async: what is known to be written may be read by asynchronous agents.
     void fence_proxy(LaneMask lanes);
     /// The lanes have waited for their copies: what completed at `time` of the warp's agent is theirs to see.
@@ -302,7 +305,8 @@ private:
     std::array<std::unique_ptr<Clock>, kLanes> lane_known_;
     Clock heard_;  // read by relaxed loads; known from the next fence on
     std::array<std::unique_ptr<Clock>, kLanes> lane_heard_;
-    LaneMask lanes_apart_ = 0;  // that have knowledge of their own
+    LaneMask lanes_apart_ = 0;    // that have knowledge of their own
+    LaneMask lanes_hearing_ = 0;  // that have heard something of their own
 };
 
 // ---- Blocks
@@ -321,7 +325,7 @@ struct Barrier {
     int reduction = 0;  // 0: none; popc, and, or
     uint32_t ones = 0, lanes = 0;
     std::vector<Party> parties;
-    Clock known;
+    Clock known, heard;
 };
 
 class BlockState final : public Block {

@@ -103,6 +103,7 @@ void Launch::start_cluster() {
     for (const auto& block : cluster->blocks) {
         for (const auto& warp : block->warps) cluster->warps.push_back(warp.get());
     }
+    cluster->turn = cluster->warps.size() - 1;
     resident_.push_back(std::move(cluster));
 }
 

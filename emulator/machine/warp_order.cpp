@@ -47,6 +47,11 @@ void WarpState::acquire(LaneMask lanes, const Clock& from) {
 
 void WarpState::order_lanes(LaneMask lanes) {
     lanes &= alive_;
+    if ((lanes & lanes_hearing_) != 0) {
+        Clock heard;
+        tell_heard(lanes, heard);
+        hear(lanes, heard);
+    }
     if (lanes == alive_) {
         for (LaneMask apart = lanes_apart_; apart != 0; apart &= apart - 1)
             known_.join(*lane_known_[static_cast<size_t>(std::countr_zero(apart))]);
@@ -77,12 +82,12 @@ void WarpState::fence(LaneMask lanes, AccessKind::Scope scope) {
     if (lanes == alive_) {
         known_.join(heard_);
         heard_.clear();
-        for (int i = 0; i < kLanes; ++i) {
-            auto& heard = lane_heard_[static_cast<size_t>(i)];
-            if (!heard || heard->empty() || (lanes >> i & 1) == 0) continue;
-            own_clock(i).join(*heard);
-            heard->clear();
+        for (LaneMask left = lanes_hearing_ & lanes; left != 0; left &= left - 1) {
+            const int lane = std::countr_zero(left);
+            own_clock(lane).join(*lane_heard_[static_cast<size_t>(lane)]);
+            lane_heard_[static_cast<size_t>(lane)]->clear();
         }
+        lanes_hearing_ = 0;
         raise(known_, lanes);
         for (LaneMask apart = lanes_apart_; apart != 0; apart &= apart - 1) {
             Clock& clock = *lane_known_[static_cast<size_t>(std::countr_zero(apart))];
@@ -94,12 +99,13 @@ void WarpState::fence(LaneMask lanes, AccessKind::Scope scope) {
             const int lane = std::countr_zero(left);
             Clock& clock = own_clock(lane);
             clock.join(heard_);
-            if (auto& heard = lane_heard_[static_cast<size_t>(lane)]; heard && !heard->empty()) {
-                clock.join(*heard);
-                heard->clear();
+            if ((lanes_hearing_ >> lane & 1) != 0) {
+                clock.join(*lane_heard_[static_cast<size_t>(lane)]);
+                lane_heard_[static_cast<size_t>(lane)]->clear();
             }
             raise(clock, LaneMask{1} << lane);
         }
+        lanes_hearing_ &= ~lanes;
     }
     ++time_;
 }
@@ -172,14 +178,26 @@ void WarpState::strong_read(LaneMask lanes, Segment& segment, uint64_t offset, c
     if (location.block == block_.linear) found.join(location.cta);
     if (found.empty()) return;
     if (kind.acquire) return acquire(lanes, found);
+    hear(lanes, found);
+}
+
+void WarpState::tell_heard(LaneMask lanes, Clock& to) const {
+    to.join(heard_);
+    for (LaneMask left = lanes & lanes_hearing_; left != 0; left &= left - 1)
+        to.join(*lane_heard_[static_cast<size_t>(std::countr_zero(left))]);
+}
+
+void WarpState::hear(LaneMask lanes, const Clock& from) {
+    if (from.empty()) return;
     if (lanes == alive_) {
-        heard_.join(found);
+        heard_.join(from);
         return;
     }
+    lanes_hearing_ |= lanes;
     for (; lanes != 0; lanes &= lanes - 1) {
         auto& heard = lane_heard_[static_cast<size_t>(std::countr_zero(lanes))];
         if (!heard) heard = std::make_unique<Clock>(block_.cluster.serial);
-        heard->join(found);
+        heard->join(from);
     }
 }
 
