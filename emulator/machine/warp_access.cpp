@@ -276,9 +276,10 @@ bool WarpState::check(const Op& op, int lane, const Place& place, uint64_t addre
             }
         }
         if (writes) {
+            // An atomic access does not stand for an ordinary one: to another atomic access it is no race, the ordinary one may be.
             const auto covered = [&](const Record& old) {
                 bool ignored = false;
-                return (old.bytes() & ~mask) == 0 && is_before(old, lane, &ignored);
+                return (!kind.atomic || old.is(Record::kAtomic)) && (old.bytes() & ~mask) == 0 && is_before(old, lane, &ignored);
             };
             if (cell.more != 0) shadow.prune(cell, covered);
             if (cell.read.lanes != 0 && covered(cell.read)) cell.read = {};
@@ -291,7 +292,8 @@ bool WarpState::check(const Op& op, int lane, const Place& place, uint64_t addre
         }
         const auto superseded = [&](const Record& old) {
             bool ignored = false;
-            return !old.is(Record::kWrite) && (old.bytes() & ~mask) == 0 && is_before(old, lane, &ignored);
+            return (!kind.atomic || old.is(Record::kAtomic)) && !old.is(Record::kWrite) && (old.bytes() & ~mask) == 0 &&
+                   is_before(old, lane, &ignored);
         };
         if (merge(cell.read, mine)) continue;
         if (cell.more != 0) shadow.prune(cell, superseded);
