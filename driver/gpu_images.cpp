@@ -64,6 +64,8 @@ private:
     bool reading_ = false, sound_ = true;
 };
 
+}  // namespace
+
 nvptx::Image compile_image(Session& session, const ir::Attention& attention, const nvptx::Options& target, const ImageOptions& options) {
     const auto dir = options.cache_dir.empty() ? default_cache_dir() : options.cache_dir;
     nvptx::Image image;
@@ -90,45 +92,44 @@ nvptx::Image compile_image(Session& session, const ir::Attention& attention, con
     return image;
 }
 
-}  // namespace
-
 std::optional<nvptx::Arch> gpu_target(std::string_view name) {
     for (const nvptx::Arch arch : {nvptx::Arch::Sm80})
         if (nvptx::name(arch) == name) return arch;
     return std::nullopt;
 }
 
-std::optional<std::vector<nvptx::Image>> compile_images(Session& session, const ir::Attention& attention, const ImageOptions& options) {
+bool can_compile(Session& session, const ir::Attention& attention, const nvptx::Options& options) {
     const std::string target(nvptx::name(options.arch));
     if (const auto unsupported = nvptx::unsupported_clauses(attention); !unsupported.empty()) {
         std::string list;
         for (const std::string& clause : unsupported) list += (list.empty() ? "`" : ", `") + clause + "`";
         session.sink.report(diag::Kind::unsupported_clause, {}, list, attention.name, target);
-        return std::nullopt;
+        return false;
     }
     if (const size_t bytes = nvptx::parameter_bytes(attention); bytes > flex::kGpuParameterLimit) {
         session.sink
             .report(diag::Kind::too_much_captured, {}, attention.name, std::to_string(bytes), target,
                     std::to_string(flex::kGpuParameterLimit))
             .help("several tensors of one shape can be passed as one with another dimension");
-        return std::nullopt;
+        return false;
     }
+    if (nvptx::choose(options)) return true;
+    session.sink.report(diag::Kind::no_kernel, {}, target, std::string(flex::name(options.dtype)), std::to_string(options.head_dim),
+                        std::to_string(options.v_head_dim));
+    return false;
+}
+
+std::optional<std::vector<nvptx::Image>> compile_images(Session& session, const ir::Attention& attention, const ImageOptions& options) {
     std::vector<nvptx::Image> images;
     session.phases.cached = true;
     for (const flex::DType dtype : options.dtypes) {
-        const nvptx::Instance* before = nullptr;
-        for (const bool short_queries : {false, true}) {
-            const nvptx::Options one{options.arch, dtype, options.head_dim, options.v_head_dim, options.allow_tf32, short_queries};
-            const nvptx::Instance* instance = nvptx::choose(one);
-            if (!instance && !short_queries) {
-                session.sink.report(diag::Kind::no_kernel, {}, target, std::string(flex::name(dtype)), std::to_string(options.head_dim),
-                                    std::to_string(options.v_head_dim));
-                return std::nullopt;
-            }
-            if (!instance || instance == before) continue;
-            before = instance;
-            images.push_back(compile_image(session, attention, one, options));
-        }
+        nvptx::Options one{options.arch, dtype, options.head_dim, options.v_head_dim, options.allow_tf32, false};
+        if (!can_compile(session, attention, one)) return std::nullopt;
+        const nvptx::Instance* const usual = nvptx::choose(one);
+        images.push_back(compile_image(session, attention, one, options));
+        one.short_queries = true;
+        const nvptx::Instance* const small = nvptx::choose(one);
+        if (small && small != usual) images.push_back(compile_image(session, attention, one, options));
     }
     return images;
 }

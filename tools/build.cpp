@@ -3,6 +3,8 @@
 #include <span>
 
 #include "driver/cpp_header.h"
+#include "driver/gpu_images.h"
+#include "driver/ptxas.h"
 #include "frontend/parse.h"
 #include "ir/passes.h"
 #include "tools/build_header.h"
@@ -22,9 +24,9 @@ struct Options {
     std::string print_after;
     int head_dim = 0, v_head_dim = 0;
     std::vector<std::string> dtypes;
-    bool allow_tf32 = false;
+    bool allow_tf32 = false, short_queries = false;
     std::string name_space;
-    std::filesystem::path out, depfile;
+    std::filesystem::path out, depfile, ptxas;
 };
 
 /// IR after each pass, under a heading, when it changed.
@@ -58,12 +60,15 @@ frontend::ConstValues const_values(const Options& options) {
     return consts;
 }
 
+flex::DType dtype_of(const std::string& name) {
+    return name == "f32" ? flex::DType::F32 : name == "f16" ? flex::DType::F16 : flex::DType::BF16;
+}
+
 int header(const Options& options) {
     Session session;
     HeaderOptions wanted;
     wanted.link = {options.name_space, options.targets, {}, options.head_dim, options.v_head_dim, options.allow_tf32};
-    for (const std::string& dtype : options.dtypes)
-        wanted.link.dtypes.push_back(dtype == "f32" ? flex::DType::F32 : dtype == "f16" ? flex::DType::F16 : flex::DType::BF16);
+    for (const std::string& dtype : options.dtypes) wanted.link.dtypes.push_back(dtype_of(dtype));
     wanted.out = options.out;
     wanted.depfile = options.depfile;
     wanted.json = options.input.json;
@@ -74,22 +79,89 @@ int header(const Options& options) {
     return attention ? build_header(session, *attention, wanted) : fail(session, wanted.json);
 }
 
-/// The bytes to write; nothing after a report.
-std::optional<std::string> emit(Session& session, const Options& options, std::string* default_name) {
-    const std::string& target_name = options.targets.front();
-    if (options.targets.size() > 1 || target_name != "cpu") {
-        session.sink.report(diag::Kind::no_emit, {}, options.emit, options.targets.size() > 1 ? options.targets[1] : target_name)
-            .help("it has the target `cpu`");
+/// What is to be written, where if nothing else is said (text: to stdout), and what --json tells of it.
+struct Output {
+    std::string bytes;
+    std::string default_name;
+    Json facts = Json::object();
+};
+
+std::optional<Output> emit_cpu(Session& session, const ir::Attention& attention, const Options& options) {
+    if (const auto unsupported = cpu::unsupported_clauses(attention); !unsupported.empty()) {
+        std::string list;
+        for (const std::string& clause : unsupported) list += (list.empty() ? "`" : ", `") + clause + "`";
+        session.sink.report(diag::Kind::unsupported_clause, {}, list, attention.name, std::string("cpu"))
+            .help("`flexc run --device interp` has every clause");
         return std::nullopt;
     }
-    if (options.emit == "ptx" || options.emit == "cubin") {
-        session.sink.report(diag::Kind::no_emit, {}, options.emit, target_name).help("it can emit `ast`, `ir`, `llvm`, `asm` and `obj`");
-        return std::nullopt;
+    const cpu::Options target{options.level.value_or(flex::host_level())};
+    if (options.emit == "llvm") return Output{cpu::emit_llvm(attention, target), {}};
+    if (options.emit == "asm") return Output{cpu::emit_asm(attention, target), {}};
+    const std::vector<char> object = cpu::compile_object(attention, target, nullptr);
+    return Output{std::string(object.begin(), object.end()), attention.name + ".o"};
+}
+
+std::optional<Output> emit_gpu(Session& session, const ir::Attention& attention, const nvptx::Options& target, const Options& options) {
+    if (!can_compile(session, attention, target)) return std::nullopt;
+    if (options.emit == "llvm") return Output{nvptx::emit_llvm(attention, target), {}};
+    ImageOptions uncached;
+    uncached.use_cache = false;
+    const nvptx::Image image = compile_image(session, attention, target, uncached);
+    Output out;
+    out.facts = {{"instance", nvptx::choose(target)->name},
+                 {"tile", {image.tile_q, image.tile_k}},
+                 {"threads", image.threads},
+                 {"shared_bytes", image.shared_bytes},
+                 {"parameter_bytes", nvptx::parameter_bytes(attention)},
+                 {"summaries", image.summary_flags.size()},
+                 {"max_pack", image.max_pack}};
+    if (options.emit == "ptx") {
+        out.bytes = image.ptx;
+    } else {
+        const std::filesystem::path ptxas = options.ptxas.empty() ? find_ptxas() : options.ptxas;
+        std::string error = "it was not found";
+        auto cubin = ptxas.empty() ? std::nullopt : assemble(ptxas, image.target, image.ptx, &error);
+        if (!cubin) {
+            session.sink.report(diag::Kind::no_assembler, {}, "`" + (ptxas.empty() ? "ptxas" : ptxas.string()) + "`", error)
+                .help(
+                    "it is part of the CUDA toolkit, and looked for in $PATH, $CUDA_HOME/bin and /usr/local/cuda/bin; `--emit=ptx` needs "
+                    "nothing, and drivers take it as well");
+            return std::nullopt;
+        }
+        out.bytes = std::move(*cubin);
+        out.default_name = attention.name + ".cubin";
     }
+    out.facts["phases"] = phases_json(session.phases);
+    return out;
+}
+
+/// False after a report: the target cannot be, or cannot give what is wanted.
+bool check_target(Session& session, const Options& options) {
+    const std::string& target = options.targets.front();
+    const bool one = options.targets.size() == 1, gpu = gpu_target(target).has_value();
+    const auto is = [&](std::initializer_list<const char*> emits) {
+        return std::any_of(emits.begin(), emits.end(), [&](const char* each) { return options.emit == each; });
+    };
+    if (one && (is({"ast", "ir", "llvm"}) || is({"ptx", "cubin"}) == gpu) && (gpu || target == "cpu")) return true;
+    auto& report = session.sink.report(diag::Kind::no_emit, {}, options.emit, one ? target : options.targets[1]);
+    if (!one)
+        report.help("several targets go into a header: `--emit=header`");
+    else if (gpu)
+        report.help("it can emit `ast`, `ir`, `llvm`, `ptx`, `cubin` and `header`");
+    else if (target == "cpu")
+        report.help("it can emit `ast`, `ir`, `llvm`, `asm`, `obj` and `header`; `ptx` and `cubin` are for `--target sm_80`");
+    else
+        report.help("the targets are `cpu` and `sm_80`");
+    return false;
+}
+
+/// Nothing after a report.
+std::optional<Output> emit(Session& session, const Options& options) {
+    if (!check_target(session, options)) return std::nullopt;
     if (!check_pass(session, options.print_after) || !session.open(options.input.file)) return std::nullopt;
     if (options.emit == "ast") {
         diag::Sink again;  // the same file parsed a second time reports nothing new
-        return ast::print(*frontend::parse(session.sources, 0, again));
+        return Output{ast::print(*frontend::parse(session.sources, 0, again)), {}};
     }
     const auto name = session.choose(options.input.name);
     if (!name) return std::nullopt;
@@ -99,39 +171,36 @@ std::optional<std::string> emit(Session& session, const Options& options, std::s
     if (!dumps.empty()) {
         if (!print_out(dumps)) return std::nullopt;
     }
-    if (options.emit == "ir") return dumps.empty() ? ir::print(*attention) : std::string();
-
-    if (const auto unsupported = cpu::unsupported_clauses(*attention); !unsupported.empty()) {
-        std::string list;
-        for (const std::string& clause : unsupported) list += (list.empty() ? "`" : ", `") + clause + "`";
-        session.sink.report(diag::Kind::unsupported_clause, {}, list, *name, std::string("cpu"))
-            .help("`flexc run --device interp` has every clause");
-        return std::nullopt;
-    }
-    const cpu::Options target{options.level.value_or(flex::host_level())};
-    if (options.emit == "llvm") return cpu::emit_llvm(*attention, target);
-    if (options.emit == "asm") return cpu::emit_asm(*attention, target);
-    *default_name = *name + ".o";
-    const std::vector<char> object = cpu::compile_object(*attention, target, nullptr);
-    return std::string(object.begin(), object.end());
+    if (options.emit == "ir") return Output{dumps.empty() ? ir::print(*attention) : std::string(), {}};
+    const auto arch = gpu_target(options.targets.front());
+    if (!arch) return emit_cpu(session, *attention, options);
+    nvptx::Options target;
+    target.arch = *arch;
+    if (!options.dtypes.empty()) target.dtype = dtype_of(options.dtypes.front());
+    if (options.head_dim) target.head_dim = target.v_head_dim = options.head_dim;
+    if (options.v_head_dim) target.v_head_dim = options.v_head_dim;
+    target.allow_tf32 = options.allow_tf32;
+    target.short_queries = options.short_queries;
+    return emit_gpu(session, *attention, target, options);
 }
 
 int build(const Options& options) {
     if (options.emit == "header") return header(options);
     Session session;
-    std::string default_name;
-    const auto bytes = emit(session, options, &default_name);
-    if (!bytes) return session.sink.has_errors() ? fail(session, options.input.json) : kInputWrong;
-    const std::filesystem::path out = options.out.empty() ? std::filesystem::path(default_name) : options.out;
+    const auto output = emit(session, options);
+    if (!output) return session.sink.has_errors() ? fail(session, options.input.json) : kInputWrong;
+    const std::filesystem::path out = options.out.empty() ? std::filesystem::path(output->default_name) : options.out;
     if (out.empty() || out == "-") {
         const int code = succeed(session, false);
-        return print_out(*bytes) ? code : kInputWrong;
+        return print_out(output->bytes) ? code : kInputWrong;
     }
-    if (const flex::Status status = io::write_file(out, std::as_bytes(std::span(*bytes))); !status.ok()) {
+    if (const flex::Status status = io::write_file(out, std::as_bytes(std::span(output->bytes))); !status.ok()) {
         session.sink.report(diag::Kind::cannot_write, {}, out.string(), status.text());
         return fail(session, options.input.json);
     }
-    return succeed(session, options.input.json, {{"emit", options.emit}, {"out", out.string()}, {"bytes", bytes->size()}});
+    Json facts = {{"emit", options.emit}, {"out", out.string()}, {"bytes", output->bytes.size()}};
+    facts.update(output->facts);
+    return succeed(session, options.input.json, std::move(facts));
 }
 
 }  // namespace
@@ -140,27 +209,31 @@ Command add_build(CLI::App& root) {
     auto options = std::make_shared<Options>();
     CLI::App* app = root.add_subcommand("build", "Compiles an attention to a file, or prints a stage of its compilation");
     add_file_options(*app, options->input);
-    app->add_option("--emit", options->emit, "ast, ir, llvm or asm as text, an object, or a C++ header with an object")
+    app->add_option("--emit", options->emit, "ast, ir, llvm, asm or ptx as text, an object, a cubin, or a C++ header with an object")
         ->check(CLI::IsMember({"ast", "ir", "llvm", "asm", "obj", "ptx", "cubin", "header"}))
         ->capture_default_str();
-    app->add_option("--target", options->targets, "what to compile for; a header takes several")
-        ->delimiter(',')
-        ->type_name("NAME[,NAME...]")
-        ->capture_default_str();
+    CLI::Option* target =
+        app->add_option("--target", options->targets, "cpu or sm_80, which ptx and cubin have by default; a header takes both");
+    target->delimiter(',')->type_name("NAME[,NAME...]")->capture_default_str();
     add_level_option(*app, options->level);
-    app->add_option("--head-dim", options->head_dim, "D of q and k; code for the CPU serves every one")
+    app->add_option("--head-dim", options->head_dim, "the largest D of q and k on a GPU, 128 if absent; code for the CPU serves every one")
         ->check(CLI::Range(1, 512))
         ->type_name("N");
-    app->add_option("--v-head-dim", options->v_head_dim, "D of v, likewise")->check(CLI::Range(1, 512))->type_name("N");
-    app->add_option("--dtype", options->dtypes, "element type of q, k, v and o, likewise; a header takes several")
+    app->add_option("--v-head-dim", options->v_head_dim, "of v, if it is another")->check(CLI::Range(1, 512))->type_name("N");
+    app->add_option("--dtype", options->dtypes, "element type of q, k, v and o on a GPU, bf16 if absent; a header takes several")
         ->delimiter(',')
         ->check(CLI::IsMember({"f32", "f16", "bf16"}));
     app->add_flag("--allow-tf32", options->allow_tf32, "f32 products on a GPU may be tf32");
+    app->add_flag("--short-queries", options->short_queries, "the kernel for few queries: tiles of 16 rows");
+    app->add_option("--ptxas", options->ptxas, "with --emit=cubin: the assembler; looked for in $PATH and the CUDA toolkit if absent")
+        ->type_name("FILE");
     app->add_option("--namespace", options->name_space, "of the header, and the name of its symbols; the attention's name if absent")
         ->check(
             [](const std::string& text) { return is_cpp_namespace(text) ? std::string() : "`" + text + "` cannot name a C++ namespace"; })
         ->type_name("NAME");
-    app->add_option("-o", options->out, "where it goes; text goes to stdout, an object to NAME.o, a header to NAME.h and NAME.o, if absent")
+    app->add_option(
+           "-o", options->out,
+           "where it goes; text goes to stdout, an object to NAME.o, a cubin to NAME.cubin, a header to NAME.h and NAME.o, if absent")
         ->type_name("FILE");
     app->add_option("--depfile", options->depfile, "with --emit=header: a Makefile rule that names every file read")->type_name("FILE");
     CLI::Option* all = app->add_flag("--print-after-all", options->print_after_all, "print the IR after lowering and after each pass");
@@ -170,8 +243,12 @@ Command add_build(CLI::App& root) {
         "Examples:\n"
         "  flexc build alibi.flex --emit=ir\n"
         "  flexc build alibi.flex --emit=asm --level avx2 -o alibi.s\n"
-        "  flexc build alibi.flex --emit=header --target cpu -o include/");
-    return {app, [options] { return build(*options); }};
+        "  flexc build alibi.flex --emit=ptx --head-dim 64 --dtype f16 -o alibi.ptx\n"
+        "  flexc build alibi.flex --emit=header --target cpu,sm_80 -o include/");
+    return {app, [options, target] {
+                if (target->count() == 0 && (options->emit == "ptx" || options->emit == "cubin")) options->targets = {"sm_80"};
+                return build(*options);
+            }};
 }
 
 }  // namespace flexc::tools

@@ -29,7 +29,7 @@ std::string dump(const Json& json) {
 
 bool machine_cannot(diag::Kind kind) {
     using diag::Kind;
-    return kind == Kind::no_device || kind == Kind::no_emit || kind == Kind::cannot_launch || kind == Kind::out_of_memory;
+    return kind == Kind::no_device || kind == Kind::no_emit || kind == Kind::no_assembler || kind == Kind::cannot_launch || kind == Kind::out_of_memory;
 }
 
 }  // namespace

@@ -59,17 +59,18 @@ const std::vector<Instance>& instances() {
 }
 
 const Instance* choose(const Options& options) {
-    const Instance* best = nullptr;
-    const auto cost = [](const Instance& each) { return each.head_dim + each.v_head_dim; };
-    for (const Instance& each : instances()) {
-        if (each.arch != options.arch || each.dtype != options.dtype ||
-            each.tf32 != (options.allow_tf32 && options.dtype == flex::DType::F32))
-            continue;
-        if ((each.tile_q == kShortTile) != options.short_queries) continue;
-        if (each.head_dim < options.head_dim || each.v_head_dim < options.v_head_dim) continue;
-        if (!best || cost(each) < cost(*best)) best = &each;
-    }
-    return best;
+    const auto smallest = [&](bool tf32) {
+        const Instance* best = nullptr;
+        for (const Instance& each : instances()) {
+            if (each.arch != options.arch || each.dtype != options.dtype || each.tf32 != tf32) continue;
+            if ((each.tile_q == kShortTile) != options.short_queries) continue;
+            if (each.head_dim < options.head_dim || each.v_head_dim < options.v_head_dim) continue;
+            if (!best || each.head_dim + each.v_head_dim < best->head_dim + best->v_head_dim) best = &each;
+        }
+        return best;
+    };
+    const Instance* const best = options.allow_tf32 && options.dtype == flex::DType::F32 ? smallest(true) : nullptr;
+    return best ? best : smallest(false);
 }
 
 }  // namespace flexc::nvptx

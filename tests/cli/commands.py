@@ -97,7 +97,7 @@ class Commands(FlexcTest):
         self.assertEqual(self.flexc("build", source, "--emit=ir", "--print-after", "fold").stdout.count("# after fold"),
                          after.count("# after fold"))
         self.assertEqual(self.fails("build", source, "--emit=ir", "--print-after", "folding")["code"], "E0033")
-        for options in (["--emit=ptx"], ["--emit=cubin"], ["--emit=header", "--target", "sm_70"], ["--emit=obj", "--target", "sm_80"]):
+        for options in (["--emit=ptx", "--target", "cpu"], ["--emit=header", "--target", "sm_70"], ["--emit=obj", "--target", "sm_80"]):
             self.assertEqual(self.fails("build", source, *options, code=3)["code"], "E4022")
         self.assertEqual(self.fails("build", self.source(SINK, "sinks.flex"), "-o", self.path("s.o"))["code"], "E4001")
         self.assertEqual(self.fails("build", source, "-o", self.path("none/k.o"))["code"], "E0002")
