@@ -11,7 +11,6 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
-#include <unordered_map>
 
 #include "diag/check.h"
 #include "ir/rewrite.h"
@@ -113,51 +112,9 @@ private:
         for (uint32_t i = 0; i < graph_.size(); ++i)
             if (graph_[NodeId{i}].op == Op::LoopVar) deepest = std::max(deepest, graph_[NodeId{i}].payload);
         const uint32_t shift = deepest + 1 - depth;
-        const NodeId inner = deeper(loop, shift, {});
-        return graph_.reduce(Op::ReduceSum, inner, substituted(body, {{loop.value, inner}}, shift));
-    }
-
-    using Substitution = std::unordered_map<uint32_t, NodeId>;  // of loop variables
-
-    NodeId deeper(NodeId loop, uint32_t shift, const Substitution& substitution) {
-        const uint32_t depth = graph_[loop].payload + shift;
-        FLEX_CHECK(depth < kMaxLoopDepth, "reductions are nested less deeply than the IR allows");
-        const NodeId lo = substituted(graph_.operand(loop, 0), substitution, shift),
-                     hi = substituted(graph_.operand(loop, 1), substitution, shift);
-        return graph_.loop_var(depth, lo, hi);
-    }
-
-    NodeId substituted(NodeId root, const Substitution& substitution, uint32_t shift) {
-        uint32_t bits = 0;
-        for (const auto& [from, to] : substitution) bits |= uint32_t{1} << graph_[NodeId{from}].payload;
-        const auto changes = [&](NodeId id) { return (graph_.free_loops(id) & bits) != 0; };
-        const auto is_reduction = [&](NodeId id) { return info(graph_[id].op).kind == OpKind::Reduce; };
-        if (!changes(root)) return root;
-        std::vector<bool> wanted(root.value + 1, false);
-        wanted[root.value] = true;
-        for (uint32_t i = root.value + 1; i-- > 0;)
-            if (wanted[i] && changes(NodeId{i}) && !substitution.contains(i) && !is_reduction(NodeId{i}))
-                for (const NodeId operand : graph_.operands(NodeId{i})) wanted[operand.value] = true;
-        Substitution copies = substitution;
-        std::vector<NodeId> operands;
-        for (uint32_t i = 0; i <= root.value; ++i) {
-            const NodeId id{i};
-            if (!wanted[i] || !changes(id) || copies.contains(i)) continue;
-            if (is_reduction(id)) {
-                const NodeId loop = graph_.operand(id, 0), body = graph_.operand(id, 1);
-                Substitution within = substitution;
-                within[loop.value] = deeper(loop, shift, substitution);
-                copies[i] = graph_.reduce(graph_[id].op, within[loop.value], substituted(body, within, shift));
-                continue;
-            }
-            operands.clear();
-            for (const NodeId operand : graph_.operands(id)) {
-                const auto copy = copies.find(operand.value);
-                operands.push_back(copy == copies.end() ? operand : copy->second);
-            }
-            copies[i] = graph_.like(graph_[id], operands);
-        }
-        return copies.at(root.value);
+        FLEX_CHECK(deepest + shift < kMaxLoopDepth, "reductions are nested less deeply than the IR allows");
+        const NodeId inner = graph_.loop_var(depth + shift, graph_.operand(loop, 0), graph_.operand(loop, 1));
+        return graph_.reduce(Op::ReduceSum, inner, replace_loops(graph_, body, {{loop.value, inner}}, shift));
     }
 
     void add(NodeId to, NodeId guard, NodeId value) {
