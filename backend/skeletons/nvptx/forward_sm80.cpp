@@ -361,6 +361,12 @@ FLEX_DEVICE void forward(const flex_gpu_launch* launch) {
                 load_v(slot, coming[j / 2]);
         }
 
+        if constexpr (kWarpsK > 1) {
+            // Warps have copied K and V each for itself, Q for all.
+            copies_wait<kSlots - 2>();
+            block_barrier();
+        }
+
         while (coming[0].exists()) {
             Scores s;
             copies_wait<kSlots - 2>();

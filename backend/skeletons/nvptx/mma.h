@@ -99,16 +99,23 @@ FLEX_DEVICE B operand_b(uint32_t raw0, uint32_t raw1) {
     }
     return b;
 }
-/// c += a b, the small terms first.
+/// c += a b.
+///
+/// Tensor cores truncate when they add to c (Fasi et al., "Numerical behavior of NVIDIA tensor cores", 2021), so a long sum loses half an ulp a step,
+/// always downwards. With f32 inputs that is seen: the three products of a step, the small ones first, are added up by themselves and the sum is rounded
+/// to c as usual.
 FLEX_DEVICE void multiply(float (&c)[4], const A& a, const B& b) {
     if constexpr (kHalf) {
         multiply_halves(c, a.big, b.big[0], b.big[1]);
-    } else {
-        if constexpr (kElement == Element::F32) {
-            multiply_tf32(c, a.small, b.big[0], b.big[1]);
-            multiply_tf32(c, a.big, b.small[0], b.small[1]);
-        }
+    } else if constexpr (kElement == Element::TF32) {
         multiply_tf32(c, a.big, b.big[0], b.big[1]);
+    } else {
+        float step[4] = {};
+        multiply_tf32(step, a.small, b.big[0], b.big[1]);
+        multiply_tf32(step, a.big, b.small[0], b.small[1]);
+        multiply_tf32(step, a.big, b.big[0], b.big[1]);
+        FLEX_UNROLL
+        for (int32_t i = 0; i < 4; i++) c[i] += step[i];
     }
 }
 
