@@ -19,6 +19,10 @@ void keep(const void* old, void* now, const void*) {
     std::memcpy(now, old, sizeof(uint64_t));
 }
 
+void wipe(const void*, void* now, const void*) {
+    std::memset(now, 0, sizeof(uint64_t));
+}
+
 uint64_t address_of(const Op& op, const uint64_t* bases, int lane) {
     return bases[lane] + static_cast<uint64_t>(op.offset);
 }
@@ -65,13 +69,14 @@ void run_inval(Warp& warp, const Op& op, LaneMask active) {
     const uint64_t* bases = warp.read(op.sources[0], scratch);
     for (LaneMask left = active; left != 0; left &= left - 1) {
         const int lane = std::countr_zero(left);
-        const uint64_t address = address_of(op, bases, lane), nothing = 0;
+        const uint64_t address = address_of(op, bases, lane);
         Block* block = nullptr;
         if (find_mbarrier(warp, op, lane, address, &block) == nullptr) return;
         uint32_t offset = 0;
         if (warp.shared_location(op, lane, op.space, address, 8, &offset) == nullptr) return;
-        // An ordinary store: whoever still uses the barrier must be known to have done so.
-        if (!warp.store(op, lane, op.space, address, 8, &nothing)) return;
+        // An operation of barriers like the others: libcu++ ends its barriers behind arrivals of the same warp that only a match.sync orders. Who
+        // uses the barrier afterwards is found out, and who uses the bytes without having heard of the end, too.
+        if (!warp.modify(op, lane, op.space, address, 8, nullptr, kAtomic, wipe, nullptr)) return;
         block->attached<Mbarriers>().at.erase(offset);
     }
 }
