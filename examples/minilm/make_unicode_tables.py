@@ -54,7 +54,7 @@ def main():
                 sys.exit(f"U+{code:04X} folds to {len(to)} code points")
             folds.append("{" + ", ".join([f"{code:#x}"] + [f"{ord(x):#x}" for x in to]) + "}")
     print(f"// Made by make_unicode_tables.py from Unicode {unicodedata.unidata_version}.\n#pragma once\n")
-    print("struct CodeRange {\n    char32_t first, last;\n};\nstruct CodeFold {\n    char32_t from, to[3];\n};")
+    print("struct CodeRange {\n    char32_t first, last;\n};\nstruct CodeFold {\n    char32_t from, first, second = 0, third = 0;\n};")
     print("\n// clang-format off")
     table("CodeRange", "kMarks", "Non-spacing marks: dropped.", [f"{{{a:#x}, {b:#x}}}" for a, b in ranges(lambda c: c == "Mn")])
     table("CodeRange", "kPunctuation", "Punctuation: words of their own. ASCII signs are added by the tokeniser.",

@@ -86,7 +86,7 @@ void fold(char32_t c, std::u32string& out) {
             out += c;
             return;
         }
-        for (const char32_t to : found->to)
+        for (const char32_t to : {found->first, found->second, found->third})
             if (to) out += to;
     }
 }

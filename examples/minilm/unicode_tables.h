@@ -5,7 +5,7 @@ struct CodeRange {
     char32_t first, last;
 };
 struct CodeFold {
-    char32_t from, to[3];
+    char32_t from, first, second = 0, third = 0;
 };
 
 // clang-format off

@@ -116,6 +116,8 @@ def load_safetensors(path):
     header, data = json.loads(raw[8:8 + length]), raw[8 + length:]
     arrays, types = {}, {}
     for name, entry in header.items():
+        if name == "__metadata__":
+            continue
         begin, end = entry["data_offsets"]
         types[name] = entry["dtype"]
         if entry["dtype"] == "BF16":
