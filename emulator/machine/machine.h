@@ -3,6 +3,7 @@
 //   warp_paths.cpp    lanes that went different ways, calls, returns, exits
 //   warp_run.cpp      the interpreter's loop
 //   warp_access.cpp   loads and stores with all their checks
+//   warp_races.cpp    the race detector
 //   warp_order.cpp    clocks: what the lanes know to have happened
 //   block.cpp         barriers
 //   schedule.cpp      who runs next, and what to do when nobody can
@@ -269,6 +270,9 @@ private:
     bool conflict(const Op& op, int lane, const Place& place, Record old, uint64_t address, unsigned bytes, bool writes, bool same,
                   const AccessKind& kind);
     bool is_written(const Op& op, int lane, const Place& at, unsigned bytes);
+    bool passes_quickly(Shadow& shadow, Cell& cell, const Record& mine, bool is_shared);
+    Segment* common_segment(LaneMask active, ptx::Space space, const uint64_t* addresses, unsigned bytes, bool writes, uint64_t* base,
+                            bool* is_shared);
     static bool merge(Record& into, const Record& from);
     static void add(Shadow& shadow, Cell& cell, const Record& record, bool few = false);
     BlockState* shared_owner(const Op& op, int lane, uint64_t address, unsigned bytes, uint32_t* offset);

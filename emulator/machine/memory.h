@@ -33,6 +33,11 @@ public:
     ByteMask(const ByteMask&) = delete;
     ByteMask& operator=(const ByteMask&) = delete;
     void set(size_t from, size_t bytes, bool value = true);
+    /// Of an aligned range of a power of two of bytes, at most 64.
+    [[nodiscard]] bool all_set(size_t from, unsigned bytes) const {
+        const uint64_t mask = bytes == 64 ? ~uint64_t{0} : (uint64_t{1} << bytes) - 1;
+        return (bits_[from / 64] >> from % 64 & mask) == mask;
+    }
     /// The first byte of the range that is not set, or -1.
     [[nodiscard]] int64_t first_unset(size_t from, size_t bytes) const;
 

@@ -20,7 +20,7 @@ struct Record {
     LaneMask lanes = 0;  // 0: no record
     uint32_t what = 0;   // instruction << 10 | flags | bytes
 
-    static constexpr uint32_t kBytes = 0xF, kWrite = 0x10, kAtomic = 0x20, kScope = 0xC0, kAsync = 0x100, kProxy = 0x200;
+    static constexpr uint32_t kBytes = 0xF, kWrite = 0x10, kAtomic = 0x20, kScope = 0xC0, kAsync = 0x100, kProxy = 0x200, kFlags = 0x3FF;
     static constexpr int kScopeShift = 6, kOpShift = 10;
     [[nodiscard]] bool is(uint32_t flag) const { return (what & flag) != 0; }
     [[nodiscard]] uint32_t bytes() const { return what & kBytes; }

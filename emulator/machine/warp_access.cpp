@@ -12,18 +12,14 @@ namespace {
 
 constexpr size_t kMostLocal = size_t{512} << 10;
 
-uint32_t scope_level(AccessKind::Scope scope) {
-    switch (scope) {
-        case AccessKind::Scope::None: return 0;
-        case AccessKind::Scope::Cta: return 1;
-        case AccessKind::Scope::Cluster: return 2;
-        default: return 3;
+void copy_small(void* to, const void* from, unsigned bytes) {
+    switch (bytes) {
+        case 1: std::memcpy(to, from, 1); break;
+        case 2: std::memcpy(to, from, 2); break;
+        case 4: std::memcpy(to, from, 4); break;
+        case 8: std::memcpy(to, from, 8); break;
+        default: std::memcpy(to, from, 16);
     }
-}
-
-uint32_t word_bytes(uint64_t first, uint64_t end, uint64_t word) {
-    const uint64_t from = std::max(first, word * 4) - word * 4, to = std::min(end, word * 4 + 4) - word * 4;
-    return ((1U << to) - 1) & ~((1U << from) - 1);
 }
 
 }  // namespace
@@ -175,158 +171,6 @@ Block* WarpState::shared_location(const Op& op, int lane, ptx::Space space, uint
     return shared_owner(op, lane, address, bytes, offset);
 }
 
-bool WarpState::is_before(const Record& old, int lane, bool* unfinished) const {
-    const uint32_t cluster = old.warp / launch_.warps_per_cluster, component = old.warp % launch_.warps_per_cluster;
-    if (old.is(Record::kAsync)) {
-        const AsyncOperation& operation = launch_.operations[old.time];
-        if (operation.time == kNever) {
-            *unfinished = true;
-            return false;
-        }
-        return knows(lane, cluster, operation.component, ~LaneMask{0}, operation.time);
-    }
-    LaneMask others = old.lanes;
-    if (old.warp == serial_) {
-        others &= ~(LaneMask{1} << lane);
-        if (others == 0) return true;
-    }
-    return knows(lane, cluster, component, others, old.time);
-}
-
-std::string WarpState::record_text(const Record& record) const {
-    const LaneMask others = record.warp == serial_ && std::popcount(record.lanes) > 1 ? record.lanes : record.lanes;
-    return fmt::format("{} by {}", launch_.op_text(record.op()), launch_.thread_text(record.warp, std::countr_zero(others)));
-}
-
-/// An access that is not ordered behind an older one. True if that is a fault, which is then set.
-bool WarpState::conflict(const Op& op, int lane, const Place& place, Record old, uint64_t address, unsigned bytes, bool writes, bool same,
-                         const AccessKind& kind) {
-    if (old.warp == serial_) old.lanes &= ~(old.is(Record::kAsync) ? 0U : LaneMask{1} << lane);
-    const uint32_t linear = old.warp / launch_.warps_per_cluster;
-    const bool same_cluster = linear == block_.cluster.serial;
-    const bool same_block = same_cluster && old.warp / launch_.warps_per_block == serial_ / launch_.warps_per_block;
-    const std::string where = place.is_shared ? fmt::format("shared byte {:#x}", place.offset) : fmt::format("address {:#x}", address);
-    const std::string what = fmt::format("{} ({} bytes)", where, bytes);
-    if (old.is(Record::kAsync) && launch_.operations[old.time].time == kNever) {
-        if (old.is(Record::kWrite)) {
-            fault(Fault::Kind::UnfinishedCopy, op, lane,
-                  fmt::format("{} {} that {} is still writing: nobody has waited for it", writes ? "writes" : "reads", what,
-                              record_text(old)));
-        } else {
-            fault(Fault::Kind::Race, op, lane,
-                  fmt::format("writes {} that {} is still reading: nobody has waited for it", what, record_text(old)));
-        }
-        return true;
-    }
-    if (old.is(Record::kAtomic) && kind.atomic) {
-        const uint32_t needed = same_block ? 1 : same_cluster ? 2 : 3;
-        if (((old.what & Record::kScope) >> Record::kScopeShift) >= needed && scope_level(kind.scope) >= needed) return false;
-    }
-    // Writing what is there already is harmless to those who write it: threads that hold copies of a value all store it.
-    if (same && writes && old.is(Record::kWrite) && same_block) return false;
-    std::string reason = "no barrier between";
-    if (old.is(Record::kAsync)) {
-        reason = "the copy was waited for, but this thread has met no barrier with the one that waited";
-    } else if (old.warp == serial_) {
-        reason = "lanes of a warp are not ordered without bar.warp.sync";
-    } else if (!same_block) {
-        reason = "nothing orders the two blocks";
-    }
-    const Record shown = old;
-    fault(Fault::Kind::Race, op, lane, fmt::format("races with {}: {}, {}", record_text(shown), reason, what));
-    return true;
-}
-
-bool WarpState::check(const Op& op, int lane, const Place& place, uint64_t address, unsigned bytes, bool writes, bool same,
-                      const AccessKind& kind, const AsyncOperation* async, uint32_t async_number) {
-    Shadow& shadow = launch_.shadow_of(*place.segment);
-    Record mine;
-    mine.warp = serial_;
-    mine.time = async != nullptr ? async_number : time_;
-    mine.lanes = LaneMask{1} << lane;
-    const uint32_t what = op.number << Record::kOpShift | (writes ? Record::kWrite : 0) | (kind.atomic ? Record::kAtomic : 0) |
-                          scope_level(kind.scope) << Record::kScopeShift | (async != nullptr ? Record::kAsync : 0) |
-                          (kind.async_proxy ? Record::kProxy : 0);
-    const uint64_t end = place.offset + bytes;
-    for (uint64_t word = place.offset / 4; word * 4 < end; ++word) {
-        Cell& cell = shadow.cell(word);
-        const uint32_t mask = bytes == 4 || bytes == 8 || bytes == 16 ? Record::kBytes : word_bytes(place.offset, end, word);
-        mine.what = what | mask;
-        bool unfinished = false;
-        // True if the record may stay unsaid: this access comes after it (or is on other bytes).
-        const auto passes = [&](const Record& old, bool* before) {
-            *before = true;
-            if (old.lanes == 0 || (old.bytes() & mask) == 0) {
-                *before = old.lanes == 0;
-                return true;
-            }
-            *before = is_before(old, lane, &unfinished);
-            if (*before || (!writes && !old.is(Record::kWrite))) return true;
-            return !conflict(op, lane, place, old, address, bytes, writes, same, kind);
-        };
-        bool write_before = false, read_before = false;
-        if (!passes(cell.write, &write_before)) return false;
-        if (writes && !passes(cell.read, &read_before)) return false;
-        if (cell.more != 0) {
-            for (uint32_t at = cell.more; at != 0; at = shadow.link(at).next) {
-                bool before = false;
-                const Record old = shadow.link(at).record;
-                if (!writes && !old.is(Record::kWrite)) continue;
-                if (!passes(old, &before)) return false;
-            }
-        }
-        if (writes) {
-            // An atomic access does not stand for an ordinary one: to another atomic access it is no race, the ordinary one may be.
-            const auto covered = [&](const Record& old) {
-                bool ignored = false;
-                return (!kind.atomic || old.is(Record::kAtomic)) && (old.bytes() & ~mask) == 0 && is_before(old, lane, &ignored);
-            };
-            if (cell.more != 0) shadow.prune(cell, covered);
-            if (cell.read.lanes != 0 && covered(cell.read)) cell.read = {};
-            if (cell.write.lanes == 0 || covered(cell.write)) {
-                cell.write = mine;
-            } else if (!merge(cell.write, mine)) {
-                add(shadow, cell, mine);
-            }
-            continue;
-        }
-        const auto superseded = [&](const Record& old) {
-            bool ignored = false;
-            return (!kind.atomic || old.is(Record::kAtomic)) && !old.is(Record::kWrite) && (old.bytes() & ~mask) == 0 &&
-                   is_before(old, lane, &ignored);
-        };
-        if (merge(cell.read, mine)) continue;
-        if (cell.more != 0) shadow.prune(cell, superseded);
-        if (cell.read.lanes == 0 || superseded(cell.read)) {
-            cell.read = mine;
-        } else {
-            add(shadow, cell, mine, !place.is_shared);
-        }
-    }
-    return true;
-}
-
-/// Lanes that do the same to the same bytes share a record.
-bool WarpState::merge(Record& into, const Record& from) {
-    if (into.lanes == 0 || into.warp != from.warp || into.time != from.time || into.what != from.what) return false;
-    into.lanes |= from.lanes;
-    return true;
-}
-
-/// Of data that all blocks read, a few readers are remembered: whoever writes it races with any of them.
-void WarpState::add(Shadow& shadow, Cell& cell, const Record& record, bool few) {
-    size_t count = 0;
-    for (uint32_t at = cell.more; at != 0; at = shadow.link(at).next) {
-        Record& old = shadow.link(at).record;
-        if (merge(old, record)) return;
-        if (few && ++count == 4) {
-            old = record;
-            return;
-        }
-    }
-    shadow.push(cell, record);
-}
-
 bool WarpState::is_written(const Op& op, int lane, const Place& at, unsigned bytes) {
     if (!launch_.options.check_uninitialised) return true;
     const int64_t hole = at.segment->initialised.first_unset(at.offset, bytes);
@@ -415,24 +259,92 @@ bool WarpState::modify(const Op& op, int lane, ptx::Space space, uint64_t addres
     return true;
 }
 
+/// The usual case of a whole warp's access: all addresses lie, aligned, in one allocation or in the block's own shared memory.
+Segment* WarpState::common_segment(LaneMask active, ptx::Space space, const uint64_t* addresses, unsigned bytes, bool writes,
+                                   uint64_t* base, bool* is_shared) {
+    const uint64_t first = addresses[std::countr_zero(active)];
+    if (space == ptx::Space::Generic) {
+        const uint64_t window = first >> 56;
+        if (window != 0 && window != kSharedWindow >> 56) return nullptr;
+        space = window == 0 ? ptx::Space::Global : ptx::Space::Shared;
+    }
+    Segment* segment = nullptr;
+    if (space == ptx::Space::Shared) {
+        segment = &block_.shared();
+        *base = first & kSharedWindow;
+    } else if (space == ptx::Space::Global) {
+        segment = launch_.device.memory.find(first);
+        if (segment == nullptr) return nullptr;
+        *base = segment->base;
+    } else {
+        return nullptr;
+    }
+    *is_shared = space == ptx::Space::Shared;
+    if (bytes > segment->bytes || (writes && segment->is_read_only)) return nullptr;
+    const uint64_t most = segment->bytes - bytes, low = bytes - 1;
+    bool good = true;
+    for (int i = 0; i < kLanes; ++i) {
+        const uint64_t offset = addresses[i] - *base;
+        good &= (active >> i & 1) == 0 || (offset <= most && (addresses[i] & low) == 0);
+    }
+    return good ? segment : nullptr;
+}
+
 bool WarpState::load_lanes(const Op& op, LaneMask active, ptx::Space space, const uint64_t* addresses, unsigned bytes, void* values,
                            size_t stride, const AccessKind& kind) {
+    if (active == 0) return true;
+    uint64_t base = 0;
+    Place at;
+    Segment* const segment = kind.atomic ? nullptr : common_segment(active, space, addresses, bytes, false, &base, &at.is_shared);
+    auto* const to = static_cast<uint8_t*>(values);
+    if (segment == nullptr) {
+        for (LaneMask left = active; left != 0; left &= left - 1) {
+            const int lane = std::countr_zero(left);
+            if (!WarpState::load(op, lane, space, addresses[lane], bytes, to + static_cast<size_t>(lane) * stride, kind)) return false;
+        }
+        return true;
+    }
+    at.segment = segment;
+    at.block = at.is_shared ? &block_ : nullptr;
+    const bool races = launch_.options.check_races && !segment->is_read_only, holes = launch_.options.check_uninitialised;
     for (LaneMask left = active; left != 0; left &= left - 1) {
         const int lane = std::countr_zero(left);
-        if (!WarpState::load(op, lane, space, addresses[lane], bytes, static_cast<uint8_t*>(values) + static_cast<size_t>(lane) * stride,
-                             kind))
-            return false;
+        at.offset = addresses[lane] - base;
+        if (races && !check(op, lane, at, addresses[lane], bytes, false, false, kind)) return false;
+        if (holes && !segment->initialised.all_set(at.offset, bytes) && !is_written(op, lane, at, bytes)) return false;
+        copy_small(to + static_cast<size_t>(lane) * stride, segment->data + at.offset, bytes);
     }
     return true;
 }
 
 bool WarpState::store_lanes(const Op& op, LaneMask active, ptx::Space space, const uint64_t* addresses, unsigned bytes, const void* values,
                             size_t stride, const AccessKind& kind) {
+    if (active == 0) return true;
+    uint64_t base = 0;
+    Place at;
+    Segment* const segment = kind.atomic ? nullptr : common_segment(active, space, addresses, bytes, true, &base, &at.is_shared);
+    const auto* const from = static_cast<const uint8_t*>(values);
+    if (segment == nullptr) {
+        for (LaneMask left = active; left != 0; left &= left - 1) {
+            const int lane = std::countr_zero(left);
+            if (!WarpState::store(op, lane, space, addresses[lane], bytes, from + static_cast<size_t>(lane) * stride, kind)) return false;
+        }
+        return true;
+    }
+    at.segment = segment;
+    at.block = at.is_shared ? &block_ : nullptr;
     for (LaneMask left = active; left != 0; left &= left - 1) {
         const int lane = std::countr_zero(left);
-        if (!WarpState::store(op, lane, space, addresses[lane], bytes,
-                              static_cast<const uint8_t*>(values) + static_cast<size_t>(lane) * stride, kind))
-            return false;
+        at.offset = addresses[lane] - base;
+        const uint8_t* const value = from + static_cast<size_t>(lane) * stride;
+        uint8_t* const to = segment->data + at.offset;
+        const bool was_written = segment->initialised.all_set(at.offset, bytes);
+        const bool same = was_written && std::memcmp(to, value, bytes) == 0;
+        if (launch_.options.check_races && !check(op, lane, at, addresses[lane], bytes, true, same, kind)) return false;
+        if (same) continue;
+        copy_small(to, value, bytes);
+        if (!was_written) segment->initialised.set(at.offset, bytes);
+        ++launch_.progress;
     }
     return true;
 }

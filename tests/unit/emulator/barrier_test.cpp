@@ -72,8 +72,8 @@ TEST_CASE("counts that do not fit") {
     expect("setp.lt.u32 %p1, %t, 32; @%p1 bar.sync 1, 64; @!%p1 bar.sync 2, 64;", Fault::Kind::BarrierMismatch,
            "barrier 1 of block (0,0,0) has 32 of 64", {.threads = 64});
     // Arriving twice would count for somebody else.
-    expect("setp.lt.u32 %p1, %t, 32; @%p1 bar.arrive 1, 96; @%p1 bar.arrive 1, 96; @!%p1 bar.sync 1, 96;", Fault::Kind::BarrierMismatch,
-           "twice", {.threads = 64 + 32, .declarations = ""});
+    expect("setp.lt.u32 %p1, %t, 32; setp.ge.u32 %p2, %t, 64; @%p2 exit; @%p1 bar.arrive 1, 96; @%p1 bar.arrive 1, 96; @!%p1 bar.sync 1, 96;",
+           Fault::Kind::BarrierMismatch, "twice", {.threads = 96});
 }
 
 TEST_CASE("aligned barriers are for whole warps, others are not") {
