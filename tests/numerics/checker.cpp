@@ -9,9 +9,11 @@ namespace numerics {
 
 namespace {
 
-const Precision& precision_of(flex::DType type, bool gpu) {
-    if (gpu) return type == flex::DType::F16 ? kGpuF16 : type == flex::DType::BF16 ? kGpuBF16 : kGpuF32;
+const Precision& precision_of(flex::DType type) {
     return type == flex::DType::F16 ? kF16 : type == flex::DType::BF16 ? kBF16 : kF32;
+}
+const Precision& gpu_precision_of(flex::DType type, bool tf32) {
+    return type == flex::DType::F16 ? kGpuF16 : type == flex::DType::BF16 ? kGpuBF16 : tf32 ? kGpuTF32 : kGpuF32;
 }
 
 /// The divisions of a launch, taken in turn. The number is prime to that of the types, so that each type meets each.
@@ -111,7 +113,7 @@ void Checker::check(const std::string& label, Program& program, const Case& c, u
         if (type == flex::DType::F32 && layout == Layout::Dense)
             compare(label, "interp", program.interpret(in, c.captured),
                     attention(in, c.variant, c.inexact_constants ? kInterpInexact : kInterp));
-        const Output expected = attention(in, c.variant, precision_of(type, false));
+        const Output expected = attention(in, c.variant, precision_of(type));
         for (const flex::CpuLevel level : levels_)
             compare(label, std::string(flex::name(type)) + " " + flex::name(level), program.run(level, type, in, c.captured, layout),
                     expected);
@@ -119,20 +121,23 @@ void Checker::check(const std::string& label, Program& program, const Case& c, u
 }
 
 void Checker::check_gpu(const std::string& label, Program& program, const Case& c, flex::DType type, const Inputs& in, Layout layout) {
-    const Output expected = attention(in, c.variant, precision_of(type, true));
-    triples_.insert(label + " " + text_of(c.shape) + flex::name(type));
     const size_t count = options_.full ? std::size(kDivisions) : 1;
-    for (size_t i = 0; i < count; ++i) {
-        const GpuSettings& settings = kDivisions[division_++ % std::size(kDivisions)];
-        ++gpu_launches_;
-        compare(label, std::string(flex::name(type)) + " gpu " + settings.name,
-                program.run_gpu(*gpu_, settings, type, in, c.captured, layout), expected);
-    }
+    for (size_t i = 0; i < count; ++i) check_division(label, program, c, type, in, layout, kDivisions[division_++ % std::size(kDivisions)]);
+}
+
+void Checker::check_division(const std::string& label, Program& program, const Case& c, flex::DType type, const Inputs& in, Layout layout,
+                             const GpuSettings& settings) {
+    triples_.insert(label + " " + text_of(c.shape) + flex::name(type));
+    ++gpu_launches_;
+    const bool tf32 = settings.allow_tf32 && type == flex::DType::F32;
+    const Output expected = attention(in, c.variant, gpu_precision_of(type, tf32));
+    compare(label, std::string(tf32 ? "tf32" : flex::name(type)) + " gpu " + settings.name,
+            program.run_gpu(*gpu_, settings, type, in, c.captured, layout), expected);
 }
 
 int Checker::finish() const {
     if (options_.table) {
-        const std::vector<std::string> engines = {"interp", "f32", "f16", "bf16"};
+        const std::vector<std::string> engines = {options_.gpu ? "tf32" : "interp", "f32", "f16", "bf16"};
         std::printf(
             "\nLargest |o - float64| over all cases and levels; in brackets the largest error of o, lse or max_score as a part of what is "
             "allowed.\n");

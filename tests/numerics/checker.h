@@ -38,6 +38,10 @@ public:
     void check(const std::string& label, Program& program, const Case& c, uint32_t seed, const Edit& edit = {},
                Layout layout = Layout::Dense);
 
+    /// One launch on the GPU, divided as told.
+    void check_division(const std::string& label, Program& program, const Case& c, flex::DType type, const Inputs& in, Layout layout,
+                        const GpuSettings& settings);
+
     /// For loops over many shapes: on a GPU each of the next checks takes one type, in turn.
     void take_types_in_turn(bool in_turn) { types_in_turn_ = in_turn; }
 
@@ -80,5 +84,6 @@ void check_gallery(Checker& checker);
 void check_special(Checker& checker);
 void check_random(Checker& checker);
 void check_language(Checker& checker);
+void check_divisions(Checker& checker);  // on a GPU
 
 }  // namespace numerics

@@ -110,6 +110,7 @@ int main(int argc, char** argv) {
     if (!checker.start()) return 1;
     numerics::check_gallery(checker);
     numerics::check_special(checker);
+    if (checker.gpu()) numerics::check_divisions(checker);
     numerics::check_random(checker);
     numerics::check_language(checker);
     return checker.finish();

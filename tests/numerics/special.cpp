@@ -257,17 +257,19 @@ void launches(Checker& checker, Specials& specials) {
     checker.expect(none->run(level, DType::F32, in, {}).stats.tiles_visited == 0, label, "an empty mask visits no tile");
 }
 
-/// The tolerances are tight enough to tell f32 from tf32 (10 bits of fraction), at every head dimension.
+/// The tolerances are tight enough to tell f32 from tf32 (10 bits of fraction), at every head dimension, and those of GPUs too.
 void sensitivity(Checker& checker) {
     const std::string label = "tolerance tells tf32";
     if (!checker.wanted(label)) return;
     Random random(11);
-    for (const int d : {8, 64, 128, 512}) {
+    const Precision& precision = checker.options().gpu ? kGpuF32 : kF32;
+    for (const int d : {8, 64, 128, 256, 512}) {
+        if (checker.options().gpu && d > kLargestGpuHeadDim) continue;
         Inputs in = random_inputs(random, {.b = 1, .h = 1, .hkv = 1, .q = 16, .k = 256, .d = d, .dv = 64, .kvb = 1}, DType::F32);
-        const Output exact = attention(in, {}, kF32);
+        const Output exact = attention(in, {}, precision);
         for (auto* values : {&in.q, &in.k})
             for (double& x : *values) x = rounded(DType::F16, x);  // as many bits as tf32 has
-        const Output coarse = attention(in, {}, kF32);
+        const Output coarse = attention(in, {}, precision);
         double o_ratio = 0, lse_ratio = 0;
         for (size_t i = 0; i < exact.o.size(); ++i) o_ratio = std::max(o_ratio, std::fabs(coarse.o[i] - exact.o[i]) / exact.o_bound[i]);
         for (size_t i = 0; i < exact.lse.size(); ++i)
