@@ -6,10 +6,7 @@ namespace flexemu::test {
 namespace {
 
 Quad power_of_two(int exponent) {
-    Quad result = 1;
-    const Quad factor = exponent < 0 ? Quad{0.5} : Quad{2};
-    for (int i = exponent < 0 ? -exponent : exponent; i > 0; --i) result *= factor;
-    return result;
+    return std::bit_cast<Quad>(static_cast<unsigned __int128>(exponent + 16383) << 112);
 }
 
 bool negative(Quad value) {
