@@ -37,7 +37,7 @@ LIBRARIES = {
     "png.h": ["tools"],
     "zip.h": ["tools"],
     "zlib.h": ["tools"],
-    "zstd.h": ["tools", "driver"],
+    "zstd.h": ["tools", "driver", "emulator"],
     "xxhash.h": ["driver"],
 }
 

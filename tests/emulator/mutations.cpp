@@ -1,0 +1,121 @@
+// Removes synchronisation from correct kernels, one piece at a time, and demands that the emulator objects.
+//
+//   emulator_mutations FOLDER [--seeds N] [--only NAME] [--verbose 1]      the kernels of cases_nvcc.cpp and cases_triton.cpp
+//   emulator_mutations --ptx FILE [--kernel NAME] [--seeds N] --run "COMMAND"
+//
+// The second form takes any PTX: COMMAND is run by the shell with {} replaced by a file that holds the changed text, FLEXEMU_SEED set, and objects by a
+// nonzero exit status. Survivors that are known to be harmless stand in the list below, with the reason; others are an error.
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <map>
+
+#include "tests/emulator/cases.h"
+#include "tests/emulator/mutate.h"
+
+using namespace emulator_test;
+
+namespace {
+
+/// Mutations that leave the kernel correct. `which`: the how-manieth statement of that spelling in the kernel, from 1; 0: all.
+struct Harmless {
+    const char *name, *statement, *change;
+    int which;
+    const char* reason;
+};
+constexpr Harmless kHarmless[] = {
+    {"", "", "", 0, ""},
+#include "tests/emulator/harmless.def"
+};
+
+std::string read_file(const std::string& path) {
+    std::ifstream file(path);
+    return {std::istreambuf_iterator<char>(file), {}};
+}
+
+struct Counts {
+    int tried = 0, caught = 0, harmless = 0, survived = 0, broken = 0;
+};
+
+void report(const std::string& name, const std::vector<Verdict>& verdicts, bool verbose, Counts* counts) {
+    std::map<std::string, int> seen;
+    for (const Verdict& verdict : verdicts) {
+        const Mutation& mutation = verdict.mutation;
+        if (mutation.line == 0) {
+            if (verdict.objection.empty()) continue;
+            std::printf("BROKEN   %s: the kernel as it is: %s\n", name.c_str(), verdict.objection.c_str());
+            ++counts->broken;
+            continue;
+        }
+        ++counts->tried;
+        int which = ++seen[mutation.original + mutation.change];
+        const Harmless* excuse = nullptr;
+        for (const Harmless& each : kHarmless)
+            if (name == each.name && mutation.original == each.statement && mutation.change == each.change &&
+                (each.which == 0 || each.which == which))
+                excuse = &each;
+        const char* word = !verdict.objection.empty() ? "caught" : excuse ? "harmless" : "SURVIVED";
+        counts->caught += !verdict.objection.empty();
+        counts->harmless += verdict.objection.empty() && excuse;
+        counts->survived += verdict.objection.empty() && !excuse;
+        if (verbose || (verdict.objection.empty() && !excuse))
+            std::printf("%-8s %s line %d (number %d): `%s` %s  %s\n", word, name.c_str(), mutation.line, which, mutation.original.c_str(),
+                        mutation.change.c_str(), verdict.objection.empty() ? excuse ? excuse->reason : "" : verdict.objection.c_str());
+    }
+}
+
+std::string run_command(const std::string& command, const std::string& ptx, uint64_t seed) {
+    char path[] = "/tmp/flexemu_mutation_XXXXXX.ptx";
+    int file = mkstemps(path, 4);
+    if (file < 0) return "no temporary file";
+    bool written = write(file, ptx.data(), ptx.size()) == static_cast<ssize_t>(ptx.size());
+    close(file);
+    std::string line = command;
+    for (size_t at = line.find("{}"); at != std::string::npos; at = line.find("{}", at)) line.replace(at, 2, path);
+    setenv("FLEXEMU_SEED", std::to_string(seed).c_str(), 1);
+    int status = written ? std::system(line.c_str()) : -1;
+    unlink(path);
+    return status == 0 ? "" : "exit status " + std::to_string(status);
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+    std::map<std::string, std::string> options;
+    std::string folder;
+    for (int i = 1; i < count; ++i) {
+        std::string word = arguments[i];
+        if (!word.starts_with("--"))
+            folder = word;
+        else if (i + 1 < count)
+            options[word] = arguments[++i];
+    }
+    if (folder.empty() == (options.count("--ptx") == 0))
+        return std::fprintf(stderr, "usage: emulator_mutations FOLDER | --ptx FILE --run COMMAND\n"), 2;
+    uint64_t seeds = options.count("--seeds") ? std::strtoull(options["--seeds"].c_str(), nullptr, 10) : 8;
+    bool verbose = options["--verbose"] == "1";
+    Counts counts;
+    if (folder.empty()) {
+        auto run = [&](const std::string& ptx, uint64_t seed) { return run_command(options["--run"], ptx, seed); };
+        report(options["--ptx"], mutate(read_file(options["--ptx"]), options["--kernel"], seeds, run), verbose, &counts);
+    } else {
+        std::vector<Case> cases = nvcc_cases();
+        for (const Case& each : triton_cases()) cases.push_back(each);
+        for (const Case& each : cases) {
+            if (each.mutated.empty() || (!options["--only"].empty() && each.name != options["--only"])) continue;
+            auto run = [&](const std::string& ptx, uint64_t seed) {
+                auto gpu = make_device_gpu(90, seed);
+                std::string error;
+                return gpu->load(ptx, &error) ? each.run(*gpu) : error;
+            };
+            report(each.file + "/" + each.name, mutate(read_file(folder + "/" + each.file + ".ptx"), each.mutated, seeds, run), verbose,
+                   &counts);
+        }
+    }
+    std::printf("%d mutations: %d caught, %d harmless, %d survived; %d kernels did not run clean\n", counts.tried, counts.caught,
+                counts.harmless, counts.survived, counts.broken);
+    return counts.survived || counts.broken || !counts.tried ? 1 : 0;
+}

@@ -1,0 +1,48 @@
+#!/usr/bin/env python3
+"""Compiles the .cu files of a folder with nvcc, for several architectures, and runs their kernels on a driver library.
+
+    nvcc_test.py FOLDER EMULATOR_KERNELS LIBRARY [--write FOLDER]
+
+--write keeps the PTX for compute_80, as it stands in tests/emulator/ptx. Exit status 77 where there is no nvcc, or no host compiler for it.
+"""
+
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+
+def find_nvcc():
+    found = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
+    return found if pathlib.Path(found).exists() else None
+
+
+def compile_all(nvcc, sources, target, folder):
+    for source in sources:
+        out = folder / f"nvcc_{source.stem}.ptx"
+        subprocess.run([nvcc, "-std=c++17", "-w", f"-arch={target}", "-ptx", str(source), "-o", str(out)], check=True)
+
+
+def main():
+    nvcc = find_nvcc()
+    if not nvcc or not shutil.which("g++"):
+        print("skipped: there is no nvcc with a host compiler")
+        return 77
+    sources = sorted(pathlib.Path(sys.argv[1]).glob("*.cu"))
+    if "--write" in sys.argv:
+        compile_all(nvcc, sources, "compute_80", pathlib.Path(sys.argv[sys.argv.index("--write") + 1]))
+        return 0
+    status = 0
+    # From compute_90 on libcu++ copies in bulk, which the emulator does not know.
+    for target, without in (("compute_80", ""), ("compute_90", "nvcc_blocks")):
+        with tempfile.TemporaryDirectory() as name:
+            folder = pathlib.Path(name)
+            compile_all(nvcc, sources, target, folder)
+            print(target, flush=True)
+            status |= subprocess.run([sys.argv[2], sys.argv[3], name, "--compiler", "nvcc", "--seeds", "2", "--without", without]).returncode
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
