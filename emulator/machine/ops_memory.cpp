@@ -98,7 +98,7 @@ void run_load(Warp& warp, const Op& op, LaneMask active) {
     addresses_of(warp, op, addresses);
     const unsigned element = static_cast<unsigned>(ptx::bits(op.type)) / 8;
     const unsigned total = element * op.flags2;
-    alignas(16) uint8_t bytes[kLanes][32];
+    alignas(16) uint8_t bytes[kLanes][32] = {};
     const AccessKind kind = kind_of(op);
     for (unsigned at = 0; at < total; at += 16) {
         uint64_t shifted[kLanes];
@@ -121,6 +121,14 @@ void run_load(Warp& warp, const Op& op, LaneMask active) {
         const uint64_t mask = width >= 64 ? ~uint64_t{0} : (uint64_t{1} << width) - 1;
         // A .b128 is two destinations of 8 bytes each.
         const unsigned step = element == 16 ? 8 : element;
+        if ((op.flags & kSigned) == 0 && step == 4 && width >= 32) {
+            for (int i = 0; i < kLanes; ++i) {
+                uint32_t value;
+                std::memcpy(&value, &bytes[i][e * 4], 4);
+                to[i] = (active >> i & 1) != 0 ? value : to[i];
+            }
+            continue;
+        }
         for (int i = 0; i < kLanes; ++i) {
             if ((active >> i & 1) == 0) continue;
             uint64_t value = 0;
