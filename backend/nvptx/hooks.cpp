@@ -5,8 +5,12 @@
 
 #include "backend/lowering/hooks.h"
 #include "backend/lowering/score_range.h"
+#include "diag/check.h"
 #include "ir/reads.h"
 #include "runtime/abi.h"
+
+#include <llvm/IR/InstIterator.h>
+#include <llvm/Support/Error.h>
 
 namespace flexc::nvptx {
 
@@ -24,7 +28,7 @@ constexpr uint32_t kSlotCost = 4;
 constexpr unsigned kGlobal = 1;  // LLVM's address space of device memory
 
 // enum Property of backend/skeletons/nvptx/hooks.h
-enum Property { kPlainScore = 1, kDefaultScale = 2, kNoMask = 4, kMaskByHead = 8, kScoreMayHide = 16 };
+enum Property { kPlainScore = 1, kDefaultScale = 2, kNoMask = 4, kMaskByHead = 8, kScoreMayHide = 16, kLongScore = 32, kLongMask = 64 };
 
 /// Fixed offsets in the kernel's parameter (runtime/gpu_layout.h).
 class ParameterArguments : public codegen::Arguments {
@@ -67,7 +71,31 @@ bool depends_on_head(const ir::Attention& attention, const ir::TileState& state)
     return false;
 }
 
-uint32_t properties(const ir::Attention& attention, const ir::TileState& state) {
+// A thread calls the hook of its scores for up to 64 elements of a tile. Copies of what is longer than this many instructions would neither fit the
+// instruction cache nor compile in time, and the steps of a loop around one copy cost little beside it.
+constexpr unsigned kLong = 48;
+
+/// Of a hook with what it calls.
+unsigned length(llvm::Function& function) {
+    llvm::Error error = function.materialize();
+    FLEX_CHECK(!error, "the embedded bitcode is sound");
+    unsigned sum = 0;
+    for (const llvm::Instruction& instruction : llvm::instructions(function)) {
+        sum++;
+        const auto* call = llvm::dyn_cast<llvm::CallInst>(&instruction);
+        llvm::Function* callee = call ? call->getCalledFunction() : nullptr;
+        if (callee && !callee->isIntrinsic() && !callee->isDeclaration()) sum += length(*callee);
+    }
+    return sum;
+}
+
+bool is_long(llvm::Module& module, const char* name) {
+    llvm::Function* function = module.getFunction(name);
+    if (!function || function->isDeclaration()) return false;
+    return function->size() > 2 || length(*function) > kLong;  // besides entry and body, blocks are those of loops
+}
+
+uint32_t properties(const ir::Attention& attention, const ir::TileState& state, llvm::Module& module) {
     const ir::Graph& graph = attention.graph;
     uint32_t result = 0;
     if (!attention.score.valid() || graph[attention.score].op == ir::Op::ClauseVar) result |= kPlainScore;
@@ -75,6 +103,8 @@ uint32_t properties(const ir::Attention& attention, const ir::TileState& state) 
     if (!attention.mask.valid() || graph.as_bool(attention.mask).value_or(false)) result |= kNoMask;
     if (depends_on_head(attention, state)) result |= kMaskByHead;
     if (codegen::score_may_hide(attention)) result |= kScoreMayHide;
+    if (is_long(module, "flex_hook_score")) result |= kLongScore;
+    if (is_long(module, "flex_hook_mask")) result |= kLongMask;
     return result;
 }
 
@@ -169,7 +199,7 @@ void lower_hooks(const ir::Attention& attention, const ir::TileState& tile_state
     codegen::lower_row(context);
     codegen::lower_scale(context);
     codegen::lower_tile_state(context, tile_state);
-    lower_constant(module, "flex_hook_properties", properties(attention, tile_state));
+    lower_constant(module, "flex_hook_properties", properties(attention, tile_state, module));
     lower_constant(module, "flex_hook_summary_count", uint32_t(tile_state.summaries.size()));
     lower_extent(context, layout);
     lower_summary_record(context, layout);

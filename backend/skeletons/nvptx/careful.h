@@ -17,12 +17,9 @@
 
 namespace flexgpu {
 
-/// Where in shared memory the first and the last tile with bad keys are noted.
-constexpr uint32_t kNote = kMainBytes;
-
 FLEX_DEVICE void clear_note(uint32_t shared) {
-    store_shared(shared + kNote, uint32_t(INT32_MAX));
-    store_shared(shared + kNote + 4, uint32_t(-1));
+    store_shared(shared + kNoteAt, uint32_t(INT32_MAX));
+    store_shared(shared + kNoteAt + 4, uint32_t(-1));
 }
 
 /// 0 for what is not finite in four words of V.
@@ -54,8 +51,8 @@ FLEX_DEVICE void clean(uint32_t shared, uint32_t slice, int32_t thread, int32_t 
         }
         if (changed == 0) continue;
         store_shared4(at, v);
-        shared_min(shared + kNote, key);
-        shared_max(shared + kNote + 4, key);
+        shared_min(shared + kNoteAt, key);
+        shared_max(shared + kNoteAt + 4, key);
     }
 }
 
@@ -77,7 +74,7 @@ template <bool Wide, class Output>
 FLEX_DEVICE void patch(const Block& block, uint32_t shared, Output&& output) {
     const flex_gpu_launch* launch = block.launch;
     const int32_t lane = thread_index() % 32, warp = thread_index() / 32;
-    const int32_t begin = load_shared(shared + kNote), end = min(load_shared(shared + kNote + 4) + kTileK, block.keys);
+    const int32_t begin = load_shared(shared + kNoteAt), end = min(load_shared(shared + kNoteAt + 4) + kTileK, block.keys);
     const int32_t d = flex_hook_extent(launch, kExtentD), dv = flex_hook_extent(launch, kExtentDv);
     const int32_t hkv = block.kv_head();
     FLEX_ROLLED

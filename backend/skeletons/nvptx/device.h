@@ -63,7 +63,10 @@ FLEX_DEVICE float from_lane_xor(float x, int32_t bits) {
 /// x, of which the compiler knows nothing: what depends on it is computed here, and not kept in registers from before a loop.
 template <class T>
 FLEX_DEVICE T opaque(T x) {
-    asm volatile("" : "+r"(x));
+    if constexpr (T(0.5f) != T(0))
+        asm volatile("" : "+f"(x));
+    else
+        asm volatile("" : "+r"(x));
     return x;
 }
 
@@ -103,6 +106,13 @@ FLEX_DEVICE float log2(float x) {
 }
 FLEX_DEVICE float reciprocal(float x) {
     return __nvvm_rcp_rn_f(x);
+}
+/// sum += x, here: the compiler likes to put off long sums, and keeps all their terms until then.
+FLEX_DEVICE void add_now(float& sum, float x) {
+    asm volatile("add.rn.f32 %0, %0, %1;" : "+f"(sum) : "f"(x));
+}
+FLEX_DEVICE float reciprocal_approximately(float x) {
+    return __nvvm_rcp_approx_ftz_f(x);
 }
 FLEX_DEVICE bool is_nan(float x) {
     return x != x;
@@ -156,6 +166,14 @@ FLEX_DEVICE void store_shared(uint32_t address, uint16_t value) {
 FLEX_DEVICE int32_t load_shared(uint32_t address) {
     int32_t v;
     asm volatile("ld.shared.b32 %0, [%1];" : "=r"(v) : "r"(address) : "memory");
+    return v;
+}
+FLEX_DEVICE void store_shared8(uint32_t address, uint64_t value) {
+    asm volatile("st.shared.b64 [%0], %1;" ::"r"(address), "l"(value) : "memory");
+}
+FLEX_DEVICE uint64_t load_shared8(uint32_t address) {
+    uint64_t v;
+    asm volatile("ld.shared.b64 %0, [%1];" : "=l"(v) : "r"(address) : "memory");
     return v;
 }
 FLEX_DEVICE void shared_min(uint32_t address, int32_t value) {

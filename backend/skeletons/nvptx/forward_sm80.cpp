@@ -75,15 +75,20 @@ FLEX_DEVICE Row own_row(const Block& block, const Place& place) {
     return row;
 }
 
-FLEX_DEVICE Row row_of(const Block& block, const Row& own, int32_t i, int32_t now) {
-    Row row;
-    row.h = int32_t(from_quad(uint32_t(own.h), i, now));
-    row.q = int32_t(from_quad(uint32_t(own.q), i, now));
-    row.scale = block.has(kDefaultScale) ? own.scale : from_quad(own.scale, i, now);
-    FLEX_UNROLL
-    for (int32_t j = 0; j < kRowSlots; j++) row.state.slot[j] = from_quad(own.state.slot[j], i, now);
-    return row;
-}
+/// All rows of this thread. `now`: anything that is new (from_quad).
+struct Rows {
+    Row row[kRows];
+    FLEX_DEVICE Rows(const Block& block, const Row& own, int32_t now) {
+        FLEX_UNROLL
+        for (int32_t i = 0; i < kRows; i++) {
+            row[i].h = int32_t(from_quad(uint32_t(own.h), i, now));
+            row[i].q = int32_t(from_quad(uint32_t(own.q), i, now));
+            row[i].scale = block.has(kDefaultScale) ? own.scale : from_quad(own.scale, i, now);
+            FLEX_UNROLL
+            for (int32_t j = 0; j < kRowSlots; j++) row[i].state.slot[j] = from_quad(own.state.slot[j], i, now);
+        }
+    }
+};
 
 using Scores = float[kM][kN][4];
 using Outputs = float[kM][kNv][4];
@@ -124,25 +129,62 @@ FLEX_DEVICE void each_score(Scores& s, F&& f) {
     for (int32_t i = 0; i < kRows; i++) f(s[i / 2][n][i % 2 * 2 + c], i, n * 8 + c);
 }
 
-/// Products to scores: scale and score clause, then -inf for what the mask hides.
+/// The keys of a thread by number, and back: pairs, eight apart.
+FLEX_DEVICE int32_t offset_of(int32_t column) {
+    return column / 2 * 8 + column % 2;
+}
+FLEX_DEVICE int32_t column_of(int32_t offset) {
+    return offset / 8 * 2 + offset % 2;
+}
+
+/// Products to scores: scale and score clause, then -inf for what the mask hides. Each pass begins with a key that the compiler takes for a new one,
+/// or it would keep what it has computed of 16 keys for the next pass.
 FLEX_DEVICE void apply_clauses(Scores& s, const Block& block, const Row& own, Visit tile) {
     const Place place;
-    Row row[kRows];
-    FLEX_UNROLL
-    for (int32_t i = 0; i < kRows; i++) row[i] = row_of(block, own, i, tile.code);
-    const int32_t key = tile.key() + place.slice() * kWarpKeys + place.t * 2, last = block.keys - 1;
-    if (!(block.has(kPlainScore) && block.has(kDefaultScale)))
-        each_score(s, [&](float& x, int32_t i, int32_t offset) {
-            x = flex_hook_score(block.launch, &row[i].state, block.b, row[i].h, row[i].q, min(key + offset, last), x * row[i].scale);
-        });
+    const int32_t first = tile.key() + place.slice() * kWarpKeys + place.t * 2, last = block.keys - 1;
+    // A clause that is long (hooks.h) is written down once for the keys of a tile and not once for each; its scores then wait in local memory.
+    if (!(block.has(kPlainScore) && block.has(kDefaultScale))) {
+        const Rows rows(block, own, tile.code);
+        const auto score = [&](float x, int32_t i, int32_t offset) {
+            const Row& row = rows.row[i];
+            return flex_hook_score(block.launch, &row.state, block.b, row.h, row.q, min(first + offset, last), x * row.scale);
+        };
+        if (block.has(kLongScore)) {
+            float waiting[2 * kN][kRows];
+            each_score(s, [&](float& x, int32_t i, int32_t offset) { waiting[column_of(offset)][i] = x; });
+            FLEX_ROLLED
+            for (int32_t j = 0; j < 2 * kN; j++)
+                FLEX_UNROLL
+                for (int32_t i = 0; i < kRows; i++) waiting[j][i] = score(waiting[j][i], i, offset_of(j));
+            each_score(s, [&](float& x, int32_t i, int32_t offset) { x = waiting[column_of(offset)][i]; });
+        } else {
+            each_score(s, [&](float& x, int32_t i, int32_t offset) { x = score(x, i, offset); });
+        }
+    }
     if (tile.is_full()) return;
-    if (!block.has(kNoMask))
-        each_score(s, [&](float& x, int32_t i, int32_t offset) {
-            const bool keep = flex_hook_mask(block.launch, &row[i].state, block.b, row[i].h, row[i].q, min(key + offset, last));
-            x = keep ? x : -kInf;
-        });
-    if (tile.key() + kTileK > block.keys)
+    if (!block.has(kNoMask)) {
+        const int32_t key = opaque(first);
+        const Rows rows(block, own, key);
+        const auto mask = [&](int32_t i, int32_t offset) {
+            const Row& row = rows.row[i];
+            return flex_hook_mask(block.launch, &row.state, block.b, row.h, row.q, min(key + offset, last));
+        };
+        if (block.has(kLongMask)) {
+            static_assert(2 * kN <= 32);
+            uint32_t keep[kRows] = {};  // a bit a key
+            FLEX_ROLLED
+            for (int32_t j = 0; j < 2 * kN; j++)
+                FLEX_UNROLL
+                for (int32_t i = 0; i < kRows; i++) keep[i] |= uint32_t(mask(i, offset_of(j))) << j;
+            each_score(s, [&](float& x, int32_t i, int32_t offset) { x = keep[i] >> column_of(offset) & 1 ? x : -kInf; });
+        } else {
+            each_score(s, [&](float& x, int32_t i, int32_t offset) { x = mask(i, offset) ? x : -kInf; });
+        }
+    }
+    if (tile.key() + kTileK > block.keys) {
+        const int32_t key = opaque(first);
         each_score(s, [&](float& x, int32_t, int32_t offset) { x = key + offset <= last ? x : -kInf; });
+    }
 }
 
 /// Weights of 16 keys (halves) or 8 (floats) from their scores, as the operand of the second product, added up on the way.
@@ -153,7 +195,7 @@ FLEX_DEVICE A weigh(Scores& s, int32_t m, int32_t step, Softmax& softmax, float 
     for (int32_t e = 0; e < 4; e++) {
         const int32_t i = m * 2 + e / 2;
         p[j][e] = exp2(fma(s[m][step * (kHalf ? 2 : 1) + j][e], c, -offset[i]));
-        softmax.sum[i] += p[j][e];
+        add_now(softmax.sum[i], p[j][e]);
     }
     if constexpr (kHalf) {
         return {
@@ -213,6 +255,15 @@ FLEX_DEVICE void load_q(const Block& block, uint32_t shared, int32_t d, bool ali
             }
         }
     }
+}
+
+/// A tile of K or V to a slot.
+template <int32_t RowBytes>
+FLEX_DEVICE void load_keys(uint32_t slot, uint64_t data, int64_t row_stride, int32_t columns, Visit tile, int32_t keys, bool aligned) {
+    const Place place;
+    const Source source{data, row_stride * kBytes, columns};
+    copy_rows<kWarpKeys, RowBytes, kTeam>(slot + place.slice_offset(), source, tile.key() + place.slice() * kWarpKeys, keys, place.team_thread(),
+                                          aligned);
 }
 
 /// Column of the output that element e of block n belongs to; e and e + 1 (e even) are `kColumnStep` apart.
@@ -291,12 +342,10 @@ FLEX_DEVICE void store_results(const Block& block, uint32_t shared, bool careful
 /// The slots of the ring in turn. Half-step 2i multiplies K of the i-th tile, 2i + 1 its V; half-step j reads slot j % kSlots while the copy for
 /// half-step j + kSlots - 1 goes to the slot that j - 1 has read.
 struct Ring {
-    uint32_t begin, read, write;
-    FLEX_DEVICE explicit Ring(uint32_t first) : begin(first), read(first), write(first + uint32_t((kSlots - 1) * kSlotBytes)) {}
-    FLEX_DEVICE void advance() {
-        write = read;
-        read = read + kSlotBytes == begin + kRingBytes ? begin : read + kSlotBytes;
-    }
+    uint32_t begin, read;
+    FLEX_DEVICE explicit Ring(uint32_t first) : begin(first), read(first) {}
+    [[nodiscard]] FLEX_DEVICE uint32_t free() const { return read == begin ? begin + uint32_t(kRingBytes - kSlotBytes) : read - kSlotBytes; }
+    FLEX_DEVICE void advance() { read = read == begin + uint32_t(kRingBytes - kSlotBytes) ? begin : read + kSlotBytes; }
 };
 
 FLEX_DEVICE void forward(const flex_gpu_launch* launch) {
@@ -305,8 +354,11 @@ FLEX_DEVICE void forward(const flex_gpu_launch* launch) {
     const int32_t d = flex_hook_extent(launch, kExtentD), dv = flex_hook_extent(launch, kExtentDv);
     const int32_t hkv = block.kv_head();
     const bool aligned = launch->aligned != 0;
-    const Source k_source{row_address(launch->k, block.b, hkv, 0, kBytes), launch->k.row_stride * kBytes, d};
-    const Source v_source{row_address(launch->v, block.b, hkv, 0, kBytes), launch->v.row_stride * kBytes, dv};
+    if (thread_index() == 0) {
+        store_shared8(shared + kKeysAt, row_address(launch->k, block.b, hkv, 0, kBytes));
+        store_shared8(shared + kValuesAt, row_address(launch->v, block.b, hkv, 0, kBytes));
+    }
+    block_barrier();
 
     const Row own = own_row(block, Place());
     const bool folded = block.has(kPlainScore) && block.has(kDefaultScale);  // scores are the bare products
@@ -339,17 +391,11 @@ FLEX_DEVICE void forward(const flex_gpu_launch* launch) {
         for (int32_t i = 0; i <= kAhead; i++) pull();
 
         const auto load_k = [&](uint32_t slot, Visit tile) {
-            const Place at;
-            if (tile.exists())
-                copy_rows<kWarpKeys, kQRowBytes, kTeam>(slot + at.slice_offset(), k_source, tile.key() + at.slice() * kWarpKeys, block.keys,
-                                                        at.team_thread(), aligned);
+            if (tile.exists()) load_keys<kQRowBytes>(slot, load_shared8(shared + kKeysAt), launch->k.row_stride, d, tile, block.keys, aligned);
             copies_commit();
         };
         const auto load_v = [&](uint32_t slot, Visit tile) {
-            const Place at;
-            if (tile.exists())
-                copy_rows<kWarpKeys, kVRowBytes, kTeam>(slot + at.slice_offset(), v_source, tile.key() + at.slice() * kWarpKeys, block.keys,
-                                                        at.team_thread(), aligned);
+            if (tile.exists()) load_keys<kVRowBytes>(slot, load_shared8(shared + kValuesAt), launch->v.row_stride, dv, tile, block.keys, aligned);
             copies_commit();
         };
         FLEX_UNROLL
@@ -372,18 +418,18 @@ FLEX_DEVICE void forward(const flex_gpu_launch* launch) {
             copies_wait<kSlots - 2>();
             team_barrier();
             if constexpr (kSlots % 2 == 0)
-                load_v(ring.write, coming[kAhead - 1]);
+                load_v(ring.free(), coming[kAhead - 1]);
             else
-                load_k(ring.write, coming[kAhead]);
+                load_k(ring.free(), coming[kAhead]);
             multiply_qk(s, shared, ring.read);
             ring.advance();
 
             copies_wait<kSlots - 2>();
             team_barrier();
             if constexpr (kSlots % 2 == 0)
-                load_k(ring.write, coming[kAhead]);
+                load_k(ring.free(), coming[kAhead]);
             else
-                load_v(ring.write, coming[kAhead]);
+                load_v(ring.free(), coming[kAhead]);
             if (careful) {
                 const Place at;
                 clean<kTeam>(shared, ring.read + at.slice_offset(), at.team_thread(), coming[0].key());

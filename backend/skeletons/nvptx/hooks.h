@@ -1,6 +1,7 @@
 // What a GPU skeleton calls and the compiler generates from the IR of a variant. The same hooks as on the CPU, one element at a time.
 //
-// Every hook is inlined unless it is long. Those that read q and k are called with 0 <= q < Q and 0 <= k < K always: the skeleton clamps what lies outside and
+// Every hook is inlined where it is called; the properties say which are long. Those that read q and k are called with 0 <= q < Q and
+// 0 <= k < K always: the skeleton clamps what lies outside and
 // throws the result away, so that no load needs a guard that the analysis has proven superfluous. `launch` is the kernel's parameter; generated code finds
 // extents and arguments behind it (runtime/gpu_layout.h).
 // A row is one (b, h, q): what depends on these alone is computed by flex_hook_row, once before the loop over keys, and reaches
@@ -30,6 +31,8 @@ enum Property {
     kNoMask = 4,         // every element is kept: the mask hook is never to be called
     kMaskByHead = 8,     // the tile state depends on h (or hkv): packed heads must be asked one by one
     kScoreMayHide = 16,  // the score clause may give -inf, which counts as masked
+    kLongScore = 32,     // the score hook is long or has loops: to be called in loops that are not unrolled
+    kLongMask = 64,      // so is the mask hook
 };
 
 extern "C" {

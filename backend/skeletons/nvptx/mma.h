@@ -103,19 +103,23 @@ FLEX_DEVICE B operand_b(uint32_t raw0, uint32_t raw1) {
 ///
 /// Tensor cores truncate when they add to c (Fasi et al., "Numerical behavior of NVIDIA tensor cores", 2021), so a long sum loses half an ulp a step,
 /// always downwards. With f32 inputs that is seen: the three products of a step, the small ones first, are added up by themselves and the sum is rounded
-/// to c as usual.
+/// to c as usual. They are one piece of assembly, or the compiler would do all products of a tile first and run out of registers.
 FLEX_DEVICE void multiply(float (&c)[4], const A& a, const B& b) {
     if constexpr (kHalf) {
         multiply_halves(c, a.big, b.big[0], b.big[1]);
     } else if constexpr (kElement == Element::TF32) {
         multiply_tf32(c, a.big, b.big[0], b.big[1]);
     } else {
-        float step[4] = {};
-        multiply_tf32(step, a.small, b.big[0], b.big[1]);
-        multiply_tf32(step, a.big, b.small[0], b.small[1]);
-        multiply_tf32(step, a.big, b.big[0], b.big[1]);
-        FLEX_UNROLL
-        for (int32_t i = 0; i < 4; i++) c[i] += step[i];
+#define FLEX_MMA "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {s0, s1, s2, s3}, "
+        asm("{\n\t.reg .f32 s0, s1, s2, s3, zero;\n\tmov.f32 zero, 0f00000000;\n\t" FLEX_MMA
+            "{%8, %9, %10, %11}, {%12, %13}, {zero, zero, zero, zero};\n\t" FLEX_MMA
+            "{%4, %5, %6, %7}, {%14, %15}, {s0, s1, s2, s3};\n\t" FLEX_MMA
+            "{%4, %5, %6, %7}, {%12, %13}, {s0, s1, s2, s3};\n\t"
+            "add.rn.f32 %0, %0, s0;\n\tadd.rn.f32 %1, %1, s1;\n\tadd.rn.f32 %2, %2, s2;\n\tadd.rn.f32 %3, %3, s3;\n\t}"
+            : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+            : "r"(a.big.w[0]), "r"(a.big.w[1]), "r"(a.big.w[2]), "r"(a.big.w[3]), "r"(a.small.w[0]), "r"(a.small.w[1]), "r"(a.small.w[2]),
+              "r"(a.small.w[3]), "r"(b.big[0]), "r"(b.big[1]), "r"(b.small[0]), "r"(b.small[1]));
+#undef FLEX_MMA
     }
 }
 

@@ -35,7 +35,7 @@ constexpr int32_t kRows = 2 * kM;       // rows that one thread holds a part of
 constexpr int32_t kStep = 32 / kBytes;  // columns of Q and K that one step of the first product takes: 32 bytes
 static_assert(kWarpRows % 16 == 0 && kWarpKeys % 16 == 0 && kD % (2 * kStep) == 0 && kDv % 32 == 0);
 
-// Shared memory: the tile of Q, the ring, and a note of where V was not finite. At the end the results take the place of the first two.
+// Shared memory: the tile of Q, the ring, and what is needed too rarely for a register. At the end the results take the place of the first two.
 constexpr int32_t kQRowBytes = kD * kBytes, kVRowBytes = kDv * kBytes;
 constexpr int32_t kQBytes = kTileQ * kQRowBytes;
 constexpr int32_t kSliceBytes = kWarpKeys * (kQRowBytes > kVRowBytes ? kQRowBytes : kVRowBytes);  // of a slot, one warp's keys
@@ -43,8 +43,9 @@ constexpr int32_t kSlotBytes = kWarpsK * kSliceBytes;
 constexpr int32_t kRingBytes = kSlots * kSlotBytes;
 constexpr int32_t kStageBytes = kWarpsK * kTileQ * (kDv + 2) * 4;
 constexpr int32_t kMainBytes = kQBytes + kRingBytes > kStageBytes ? kQBytes + kRingBytes : kStageBytes;
-constexpr int32_t kNoteBytes = 16;
-static_assert(kMainBytes + kNoteBytes == FLEX_SHARED_BYTES, "the bytes of shared memory in instances.def");
+constexpr int32_t kKeysAt = kMainBytes, kValuesAt = kMainBytes + 8;  // addresses of K and V of the block's head
+constexpr int32_t kNoteAt = kMainBytes + 16;                         // keys of the first and the last tile where V was not finite
+static_assert(kMainBytes + 32 == FLEX_SHARED_BYTES, "the bytes of shared memory in instances.def");
 static_assert(kSlots >= 2 && kSlots <= 6);
 
 }  // namespace flexgpu

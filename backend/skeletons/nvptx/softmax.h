@@ -43,13 +43,12 @@ struct Statistic {
 /// The lanes of a row hold the same base, and a lane has parts of kRows rows; so each lane keeps the base of its row t % kRows, and asks its neighbours.
 struct Softmax {
     float c;               // exponent = score * c
-    float slack;           // kSlack in units of the score
     bool exact = false;    // the form, the same in all lanes of the warp
     float highest[kRows];  // of this thread's columns
     float sum[kRows];      // of this thread's columns, relative to the base
     float base = -kInf;    // of row t % kRows
 
-    FLEX_DEVICE explicit Softmax(float coefficient) : c(coefficient), slack(kSlack * reciprocal(coefficient)) {
+    FLEX_DEVICE explicit Softmax(float coefficient) : c(coefficient) {
         FLEX_UNROLL
         for (int32_t i = 0; i < kRows; i++) {
             highest[i] = -kInf;
@@ -65,6 +64,7 @@ struct Softmax {
 
     /// True, in all lanes, if the bases have to move before the weights of scores up to `highest` are formed.
     [[nodiscard]] FLEX_DEVICE bool must_move(const float (&bases)[kRows]) const {
+        const float slack = kSlack * reciprocal_approximately(opaque(c));  // in units of the score
         bool any = false;
         FLEX_UNROLL
         for (int32_t i = 0; i < kRows; i++) any |= highest[i] > bases[i] + slack;
