@@ -71,10 +71,14 @@ void finish_kernel(llvm::Function& kernel, const std::string& name, int threads,
     kernel.removeParamAttr(0, llvm::Attribute::Alignment);
     kernel.addParamAttr(0, llvm::Attribute::getWithByValType(context, bytes));
     kernel.addParamAttr(0, llvm::Attribute::getWithAlignment(context, llvm::Align(8)));
-    llvm::Metadata* const threads_fact[] = {
-        llvm::ValueAsMetadata::get(&kernel), llvm::MDString::get(context, "maxntidx"),
-        llvm::ValueAsMetadata::get(llvm::ConstantInt::get(llvm::Type::getInt32Ty(context), uint64_t(threads)))};
-    kernel.getParent()->getOrInsertNamedMetadata("nvvm.annotations")->addOperand(llvm::MDTuple::get(context, threads_fact));
+    // "minctasm" 1 lets ptxas use all registers that a block of this size can have; without it, it may spill to fit more blocks, although
+    // shared memory would not let them run.
+    for (const auto& [fact, value] : {std::pair{"maxntidx", threads}, std::pair{"minctasm", 1}}) {
+        auto* number = llvm::ConstantInt::get(llvm::Type::getInt32Ty(context), uint64_t(value));
+        llvm::Metadata* const parts[] = {llvm::ValueAsMetadata::get(&kernel), llvm::MDString::get(context, fact),
+                                         llvm::ValueAsMetadata::get(number)};
+        kernel.getParent()->getOrInsertNamedMetadata("nvvm.annotations")->addOperand(llvm::MDTuple::get(context, parts));
+    }
 }
 
 }  // namespace
