@@ -33,7 +33,7 @@ void packs_and_splits(Checker& checker) {
     if (!program) return;
     uint32_t seed = 5000;
     size_t turn = 0;
-    for (const auto& [q, k] : {std::pair{1, 700}, {5, 700}, {37, 150}})
+    for (const auto& [q, k] : {std::pair{1, 400}, {5, 400}, {37, 150}})
         for (const int splits : {1, 3, 1000})
             for (const int pack : {1, 2, 3, 6}) {
                 const DType type = std::array{DType::BF16, DType::F16, DType::F32}[turn++ % 3];
