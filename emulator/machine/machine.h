@@ -438,7 +438,7 @@ public:
         if (!fault) fault = {kind, text};
     }
     /// For %clock: goes up whenever it is asked, so that waiting for it ends.
-    uint64_t clock_ticks() { return instructions + ++clock_reads_; }
+    uint64_t clock_ticks() { return instructions + ++clock_reads_ + clock_jump_; }
     [[nodiscard]] std::string op_text(uint32_t number) const;  // "ld.shared.b32 at line 190"
     /// The warp that a record names, in words.
     [[nodiscard]] std::string thread_text(uint32_t warp_serial, int lane) const;
@@ -462,11 +462,12 @@ private:
 
     uint64_t generation_;
     std::vector<std::unique_ptr<Segment>> shared_pool_;
-    std::vector<uint32_t> order_;  // of clusters
+    uint64_t clusters_ = 0;
+    std::vector<uint32_t> order_;  // of clusters; empty: as they are numbered
     size_t started_ = 0;
     std::vector<std::unique_ptr<ClusterState>> resident_;
     size_t most_resident_ = 8;
-    uint64_t blocks_done_ = 0, clock_reads_ = 0;
+    uint64_t blocks_done_ = 0, clock_reads_ = 0, clock_jump_ = 0;
     uint64_t stall_progress_ = UINT64_MAX;
     int stall_rounds_ = 0;
     size_t idle_turns_ = 0;

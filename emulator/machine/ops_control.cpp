@@ -341,8 +341,9 @@ void run_trap(Warp& warp, const Op& op, LaneMask active) {
 
 void run_nothing(Warp&, const Op&, LaneMask) {}
 
+/// Sleeps until something happens, or until nobody else can do anything.
 void run_sleep(Warp& warp, const Op&, LaneMask) {
-    warp.yield();
+    state(warp).wait_in(Path::State::Suspended, true);
 }
 
 template <Handler handler>

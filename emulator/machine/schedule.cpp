@@ -15,9 +15,10 @@
 namespace flexemu {
 namespace {
 
-constexpr uint64_t kBlockTurn = 50000;      // warp instructions before another resident block has its turn
-constexpr uint64_t kNoProgress = 64000000;  // warp instructions without any change that others could see
-constexpr int kStallRounds = 12;            // in which everyone that may stop waiting has stopped in vain
+constexpr uint64_t kBlockTurn = 50000;  // warp instructions before another resident block has its turn
+constexpr uint64_t kMostShuffled = uint64_t{1} << 24;
+constexpr uint64_t kNoProgress = 500000000;  // warp instructions without any change that others could see
+constexpr int kStallRounds = 40;             // in which everyone that may stop waiting has stopped in vain, and time has doubled
 
 }  // namespace
 
@@ -43,13 +44,15 @@ Launch::Launch(DeviceState& given, Program& of, int32_t kernel_, std::array<uint
     is_explicit_cluster = blocks_per_cluster > 1;
     operations.emplace_back();  // number 0 is nobody's
     most_resident_ = std::max<size_t>(1, static_cast<size_t>(2 * device.properties.multiprocessors) / blocks_per_cluster);
-    const uint64_t clusters = uint64_t{grid[0]} * grid[1] * grid[2] / blocks_per_cluster;
-    order_.resize(clusters);
-    for (size_t i = 0; i < clusters; ++i) order_[i] = static_cast<uint32_t>(i);
-    if (options.seed % 4 == 1) std::reverse(order_.begin(), order_.end());
-    if (options.seed % 4 >= 2) {
-        for (size_t i = clusters; i > 1; --i) std::swap(order_[i - 1], order_[random.below(i)]);
+    clusters_ = uint64_t{grid[0]} * grid[1] * grid[2] / blocks_per_cluster;
+    if (options.seed % 4 == 0 || clusters_ > kMostShuffled) return;
+    order_.resize(clusters_);
+    for (size_t i = 0; i < clusters_; ++i) order_[i] = static_cast<uint32_t>(i);
+    if (options.seed % 4 == 1) {
+        std::reverse(order_.begin(), order_.end());
+        return;
     }
+    for (size_t i = clusters_; i > 1; --i) std::swap(order_[i - 1], order_[random.below(i)]);
 }
 
 std::unique_ptr<Segment> Launch::take_shared() {
@@ -93,7 +96,8 @@ std::array<uint32_t, 3> Launch::block_id(uint32_t cluster, uint32_t rank) const 
 
 void Launch::start_cluster() {
     auto cluster = std::make_unique<ClusterState>();
-    cluster->serial = order_[started_++];
+    cluster->serial = order_.empty() ? static_cast<uint32_t>(started_) : order_[started_];
+    ++started_;
     cluster->components = kClockKinds * warps_per_cluster;
     cluster->arrived_lanes.assign(warps_per_cluster, 0);
     cluster->may_wait.assign(warps_per_cluster, 0);
@@ -151,7 +155,7 @@ bool Launch::unstick() {
     bool any = false;
     for (const auto& cluster : resident_) any |= land_copies(*this, *cluster, true);
     if (any) return true;
-    if (started_ < order_.size() && resident_.size() < 4096) {
+    if (started_ < clusters_ && resident_.size() < 4096) {
         start_cluster();
         return true;
     }
@@ -164,6 +168,7 @@ bool Launch::unstick() {
         stall_rounds_ = 0;
     }
     if (++stall_rounds_ > kStallRounds) return false;
+    clock_jump_ += uint64_t{1} << stall_rounds_;
     for (const auto& cluster : resident_) {
         for (WarpState* warp : cluster->warps) any |= warp->time_out();
     }
@@ -217,7 +222,7 @@ Fault Launch::run(LaunchStats* stats) {
     const auto begun = std::chrono::steady_clock::now();
     size_t turn = 0;
     uint64_t last_progress = 0, progress_at = 0;
-    while (!fault && (!resident_.empty() || started_ < order_.size())) {
+    while (!fault && (!resident_.empty() || started_ < clusters_)) {
         if (resident_.empty()) start_cluster();
         turn %= resident_.size();
         ClusterState& cluster = *resident_[turn];
@@ -245,7 +250,7 @@ Fault Launch::run(LaunchStats* stats) {
             }
         } else {
             idle_turns_ = 0;
-            if (resident_.size() < most_resident_ && started_ < order_.size()) start_cluster();
+            if (resident_.size() < most_resident_ && started_ < clusters_) start_cluster();
         }
         ++turn;
     }

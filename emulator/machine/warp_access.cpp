@@ -216,9 +216,9 @@ bool WarpState::store(const Op& op, int lane, ptx::Space space, uint64_t address
     Place at;
     if (!place(op, lane, space, address, bytes, true, &at)) return false;
     if (at.segment == nullptr) {
+        if (std::memcmp(at.data, from, bytes) != 0) ++launch_.progress;
         std::memcpy(at.data, from, bytes);
         std::memset(at.written, 1, bytes);
-        ++launch_.progress;
         return true;
     }
     const bool was_written = at.segment->initialised.first_unset(at.offset, bytes) < 0;

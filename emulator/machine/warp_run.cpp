@@ -68,6 +68,10 @@ uint64_t WarpState::run(uint64_t budget) {
     while (done < budget && !yielded_ && !launch_.fault) {
         if ((current_ == nullptr || current_->state != Path::State::Running) && !pick()) break;
         Path& path = *current_;
+        if (path.at.pc == path.meet) {  // it went to sleep just before its meeting
+            follow(path);
+            continue;
+        }
         const Code& code = launch_.program.codes[static_cast<size_t>(path.at.code)];
         const Op* const ops = code.ops.data();
         const auto end = static_cast<int32_t>(code.ops.size());
