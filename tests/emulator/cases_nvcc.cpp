@@ -193,17 +193,22 @@ std::string groups(Gpu& gpu) {
 
 /// For kernels that sum a tile of each round in reverse.
 template <typename T>
-std::string reversed_rounds(Gpu& gpu, const char* kernel, int width) {
-    constexpr int kRounds = 5;
+std::string rounds_of(Gpu& gpu, const char* kernel, int width, int rounds) {
     Numbers numbers(13);
-    auto integers = numbers.integers(static_cast<size_t>(kRounds * width), 1000);
+    auto integers = numbers.integers(static_cast<size_t>(rounds * width), 1000);
     std::vector<T> in(integers.begin(), integers.end()), right(static_cast<size_t>(width));
-    for (int r = 0; r < kRounds; ++r)
+    for (int r = 0; r < rounds; ++r)
         for (int i = 0; i < width; ++i) right[static_cast<size_t>(i)] += in[static_cast<size_t>(r * width + width - 1 - i)];
     uint64_t out = gpu.allocate(static_cast<size_t>(width) * sizeof(T));
     auto threads = static_cast<uint32_t>(width);
-    if (auto error = gpu.launch(kernel, {1, 1, 1}, {threads, 1, 1}, 0, {gpu.upload(in), out, kRounds}); !error.empty()) return error;
+    if (auto error = gpu.launch(kernel, {1, 1, 1}, {threads, 1, 1}, 0, {gpu.upload(in), out, rounds}); !error.empty()) return error;
     return compare("out", gpu.download<T>(out, right.size()), right);
+}
+template <typename T>
+std::string reversed_rounds(Gpu& gpu, const char* kernel, int width) {
+    std::string problem;
+    for (int rounds = 1; rounds <= 9 && problem.empty(); ++rounds) problem = rounds_of<T>(gpu, kernel, width, rounds);
+    return problem;
 }
 std::string barrier_copy(Gpu& gpu) {
     return reversed_rounds<int>(gpu, "barrier_copy", 256);

@@ -68,7 +68,7 @@ std::string scan(Gpu& gpu) {
 }
 
 template <typename In, typename Out>
-std::string matmul(Gpu& gpu, int tile_m, int tile_n, uint32_t shared, int m, int n, int k, double absolute, double relative) {
+std::string matmul_of(Gpu& gpu, int tile_m, int tile_n, uint32_t shared, int m, int n, int k, double absolute, double relative) {
     Numbers numbers(4);
     auto a = numbers.uniforms<In>(static_cast<size_t>(m * k)), b = numbers.uniforms<In>(static_cast<size_t>(k * n));
     uint64_t c = gpu.allocate(static_cast<size_t>(m * n) * sizeof(Out));
@@ -84,14 +84,22 @@ std::string matmul(Gpu& gpu, int tile_m, int tile_n, uint32_t shared, int m, int
         }
     return compare("c", gpu.download<Out>(c, right.size()), right, absolute, relative);
 }
+/// Several lengths: the ring of stages ends in a different one.
+template <typename In, typename Out>
+std::string matmul(Gpu& gpu, int tile_m, int tile_n, uint32_t shared, int m, int n, double absolute, double relative) {
+    std::string problem;
+    for (int k : {16, 64, 96, 112, 160})
+        if (problem.empty()) problem = matmul_of<In, Out>(gpu, tile_m, tile_n, shared, m, n, k, absolute, relative);
+    return problem;
+}
 std::string matmul_f16(Gpu& gpu) {
-    return matmul<Half, Half>(gpu, 64, 64, 16384, 80, 96, 160, 0.01, 0x1p-10);
+    return matmul<Half, Half>(gpu, 64, 64, 16384, 80, 96, 0.01, 0x1p-10);
 }
 std::string matmul_bf16(Gpu& gpu) {
-    return matmul<BFloat, float>(gpu, 32, 64, 6144, 48, 80, 112, 1e-4, 1e-5);
+    return matmul<BFloat, float>(gpu, 32, 64, 6144, 48, 80, 1e-4, 1e-5);
 }
 std::string matmul_tf32(Gpu& gpu) {
-    return matmul<float, float>(gpu, 32, 32, 16384, 32, 48, 112, 0.02, 0x1p-9);
+    return matmul<float, float>(gpu, 32, 32, 16384, 32, 48, 0.02, 0x1p-9);
 }
 
 template <typename T>
@@ -109,7 +117,8 @@ std::string attention(Gpu& gpu, bool causal, int queries, int keys, double toler
     std::vector<double> right, right_lse;
     for (int h = 0; h < kHeads; ++h)
         for (int i = 0; i < queries; ++i) {
-            std::vector<double> weight(static_cast<size_t>(keys)), row(kDim);
+            // Without keys, a row is 0 / 0.
+            std::vector<double> weight(static_cast<size_t>(keys)), row(kDim, keys ? 0.0 : NAN);
             double sum = 0;
             for (int j = 0; j < keys && (!causal || j <= i); ++j) {
                 double score = 0;
@@ -129,7 +138,10 @@ std::string attention(Gpu& gpu, bool causal, int queries, int keys, double toler
     return compare("o", gpu.download<T>(o, right.size()), right, tolerance, tolerance);
 }
 std::string attention_f16(Gpu& gpu) {
-    return attention<Half>(gpu, false, 70, 100, 0x1p-10);
+    std::string problem;
+    for (int keys : {100, 64, 20, 0})
+        if (problem.empty()) problem = attention<Half>(gpu, false, 70, keys, 0x1p-10);
+    return problem;
 }
 std::string attention_causal(Gpu& gpu) {
     return attention<BFloat>(gpu, true, 130, 130, 0x1p-7);

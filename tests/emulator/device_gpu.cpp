@@ -33,7 +33,7 @@ public:
                         static_cast<size_t>(function.parameters[i].bytes));
         flexemu::LaunchOptions options;
         options.seed = seed_++;
-        options.max_instructions = 20'000'000;
+        options.max_instructions = 1'000'000;
         flexemu::Fault fault = device_.launch(*module_, index, grid, block, shared_bytes, parameters, options);
         return fault ? std::string(flexemu::name(fault.kind)) + ": " + fault.text : "";
     }

@@ -205,8 +205,8 @@ TEST_CASE("modules: functions, variables, logs") {
     CHECK(CU(cuModuleGetFunction)(&function, reinterpret_cast<CUmodule>(&value), "affine") == CUDA_ERROR_INVALID_HANDLE);
 
     CUresult result = CUDA_SUCCESS;
-    std::string log =
-        error_log(".version 7.0\n.target sm_80\n.address_size 64\n.visible .entry f()\n{\n    .reg .b32 %r;\n    frobnicate.u32 %r;\n}\n", &result);
+    std::string log = error_log(
+        ".version 7.0\n.target sm_80\n.address_size 64\n.visible .entry f()\n{\n    .reg .b32 %r;\n    frobnicate.u32 %r;\n}\n", &result);
     CHECK(result == CUDA_ERROR_INVALID_PTX);
     CHECK(log.find("line 7") != std::string::npos);
     CHECK(log.find("frobnicate") != std::string::npos);

@@ -2,6 +2,7 @@
 // library, as a program sees it.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <cstring>
@@ -39,7 +40,7 @@ public:
 
     template <typename T>
     uint64_t upload(const std::vector<T>& values) {
-        uint64_t address = allocate(values.size() * sizeof(T));
+        uint64_t address = allocate(std::max(values.size(), size_t{1}) * sizeof(T));
         write(address, values.data(), values.size() * sizeof(T));
         return address;
     }

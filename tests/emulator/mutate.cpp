@@ -141,21 +141,35 @@ std::vector<Mutation> mutations(const std::string& ptx, const std::string& kerne
         if (!body) return {};
         range = *body;
     }
-    std::vector<Mutation> result;
+    // Compilers write some statements twice in a row. One of them alone says nothing, so they change together.
+    struct Place {
+        size_t line;
+        Statement statement;
+    };
+    std::vector<std::vector<Place>> places;
+    std::string before;
     for (size_t i = range.first; i < range.last; ++i)
-        for (const Statement& statement : statements(lines[i]))
-            for (const Change& change : changes(statement)) {
-                Mutation mutation;
-                mutation.line = static_cast<int>(i) + 1;
-                mutation.original = trimmed(std::string_view(lines[i]).substr(statement.start, statement.end - statement.start));
-                mutation.change = change.what;
-                for (size_t j = 0; j < lines.size(); ++j) {
-                    std::string line = lines[j];
-                    if (j == i) line.replace(statement.start, statement.end - statement.start, change.replacement);
-                    mutation.ptx += line + "\n";
-                }
-                result.push_back(std::move(mutation));
-            }
+        for (const Statement& statement : statements(lines[i])) {
+            std::string text = statement.guard + " " + statement.opcode + " " + statement.operands;
+            if (text != before) places.emplace_back();
+            places.back().push_back({i, statement});
+            before = std::move(text);
+        }
+    std::vector<Mutation> result;
+    for (const auto& repeated : places) {
+        const Place& first = repeated.front();
+        for (const Change& change : changes(first.statement)) {
+            Mutation mutation;
+            mutation.line = static_cast<int>(first.line) + 1;
+            mutation.original = first.statement.opcode + (first.statement.operands.empty() ? "" : " ") + first.statement.operands;
+            mutation.change = change.what;
+            std::vector<std::string> changed = lines;
+            for (auto place = repeated.rbegin(); place != repeated.rend(); ++place)
+                changed[place->line].replace(place->statement.start, place->statement.end - place->statement.start, change.replacement);
+            for (const std::string& line : changed) mutation.ptx += line + "\n";
+            result.push_back(std::move(mutation));
+        }
+    }
     return result;
 }
 

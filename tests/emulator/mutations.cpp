@@ -12,6 +12,7 @@
 #include <fstream>
 #include <iterator>
 #include <map>
+#include <set>
 
 #include "tests/emulator/cases.h"
 #include "tests/emulator/mutate.h"
@@ -27,7 +28,7 @@ struct Harmless {
     const char* reason;
 };
 constexpr Harmless kHarmless[] = {
-    {"", "", "", 0, ""},
+
 #include "tests/emulator/harmless.def"
 };
 
@@ -38,6 +39,7 @@ std::string read_file(const std::string& path) {
 
 struct Counts {
     int tried = 0, caught = 0, harmless = 0, survived = 0, broken = 0;
+    std::set<const Harmless*> used;
 };
 
 void report(const std::string& name, const std::vector<Verdict>& verdicts, bool verbose, Counts* counts) {
@@ -60,6 +62,7 @@ void report(const std::string& name, const std::vector<Verdict>& verdicts, bool 
         const char* word = !verdict.objection.empty() ? "caught" : excuse ? "harmless" : "SURVIVED";
         counts->caught += !verdict.objection.empty();
         counts->harmless += verdict.objection.empty() && excuse;
+        if (verdict.objection.empty() && excuse) counts->used.insert(excuse);
         counts->survived += verdict.objection.empty() && !excuse;
         if (verbose || (verdict.objection.empty() && !excuse))
             std::printf("%-8s %s line %d (number %d): `%s` %s  %s\n", word, name.c_str(), mutation.line, which, mutation.original.c_str(),
@@ -115,6 +118,12 @@ int main(int count, char** arguments) {
                    &counts);
         }
     }
+    // An excuse that nothing needs would hide the next hole.
+    for (const Harmless& each : kHarmless)
+        if (!folder.empty() && options["--only"].empty() && !counts.used.count(&each)) {
+            std::printf("UNUSED   %s `%s` %s, number %d\n", each.name, each.statement, each.change, each.which);
+            ++counts.broken;
+        }
     std::printf("%d mutations: %d caught, %d harmless, %d survived; %d kernels did not run clean\n", counts.tried, counts.caught,
                 counts.harmless, counts.survived, counts.broken);
     return counts.survived || counts.broken || !counts.tried ? 1 : 0;

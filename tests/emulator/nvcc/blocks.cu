@@ -97,5 +97,5 @@ extern "C" __global__ void group_copy(const int* in, int* out, int n) {
     auto block = cg::this_thread_block();
     cg::memcpy_async(block, shared, in, sizeof(int) * n);
     cg::wait(block);
-    for (int i = threadIdx.x; i < n; i += blockDim.x) out[n - 1 - i] = shared[i];
+    for (int i = threadIdx.x; i < n; i += blockDim.x) out[i] = shared[n - 1 - i];
 }
