@@ -4,8 +4,9 @@
 #   flex_add_attention()  compiles a .flex file into a target (cmake/FlexAddAttention.cmake)
 #   flexc::flexc          the compiler, bin/flexc
 #   flexc::compiler       the compiler as a library, libflexc.so and "flexc/flexc.h"
+#   FLEXC_EMULATED_DRIVER path of libflexemu_cuda.so, for tests without a GPU: the value of FLEX_CUDA_DRIVER
 #
-# The last three only if the compiler was built. The same names serve inside of the project.
+# All but the first only if the compiler was built. The targets have the same names inside of the project.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 include(FlexAddAttention)
@@ -29,14 +30,20 @@ if(TARGET flexc)
   install(TARGETS flexc_compiler EXPORT flexc_targets
     LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} INCLUDES DESTINATION ${header_dir})
   install(FILES flexc/flexc.h DESTINATION ${header_dir}/flexc)
+  # In a folder of its own: it calls itself libcuda.so.1, and the system's search for libraries must never find it.
+  install(TARGETS flexemu_cuda LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/flexc)
 endif()
 
 install(EXPORT flexc_targets NAMESPACE flexc:: DESTINATION ${package_dir})
-file(CONFIGURE OUTPUT flexc-config.cmake @ONLY CONTENT [[
+file(WRITE ${PROJECT_BINARY_DIR}/flexc-config.cmake [[
 include(CMakeFindDependencyMacro)
 find_dependency(Threads)
 include(${CMAKE_CURRENT_LIST_DIR}/flexc_targets.cmake)
 include(${CMAKE_CURRENT_LIST_DIR}/FlexAddAttention.cmake)
+get_filename_component(FLEXC_EMULATED_DRIVER ${CMAKE_CURRENT_LIST_DIR}/../../flexc/libflexemu_cuda.so ABSOLUTE)
+if(NOT EXISTS ${FLEXC_EMULATED_DRIVER})
+  unset(FLEXC_EMULATED_DRIVER)
+endif()
 ]])
 write_basic_package_version_file(flexc-config-version.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/flexc-config.cmake ${PROJECT_BINARY_DIR}/flexc-config-version.cmake cmake/FlexAddAttention.cmake

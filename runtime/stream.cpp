@@ -14,6 +14,18 @@ Status no_memory() {
     return Status(Code::OutOfMemory, "no memory");
 }
 
+/// What `run` gives, or the exception that left it as a value.
+template <class Run>
+Status guarded(Run run) noexcept {
+    try {
+        return run();
+    } catch (const std::bad_alloc&) {
+        return no_memory();
+    } catch (...) {
+        return Status(Code::DeviceError, "the C++ library failed");
+    }
+}
+
 /// The arguments of a launch by name, as the checks want them.
 Status by_name(const KernelDesc& desc, const Tensor* values, size_t count, std::vector<Argument>* args) {
     if (count != desc.params.size())
@@ -106,7 +118,7 @@ Stream Stream::cuda(void* stream) noexcept {
     made.cuda_.stream = stream;
     try {
         made.workspace_ = std::make_shared<Workspace>(stream);
-    } catch (const std::bad_alloc&) {
+    } catch (...) {
         // workspace_ stays null, and the first launch reports it.
     }
     return made;
@@ -122,14 +134,12 @@ Stream Stream::cuda(void* stream, void* workspace, size_t workspace_bytes) noexc
 }
 
 Status Stream::reserve(size_t bytes) const noexcept {
-    try {
+    return guarded([&]() -> Status {
         if (!owns_workspace_) return Status(Code::InvalidArgument, "the stream has no workspace of its own to grow");
         if (!workspace_) return no_memory();
         const std::lock_guard<std::mutex> lock(workspace_->mutex);
         return workspace_->grow(bytes);
-    } catch (const std::bad_alloc&) {
-        return no_memory();
-    }
+    });
 }
 
 struct Kernel::State {
@@ -162,7 +172,7 @@ Kernel::Kernel(const KernelDesc& desc, const flex_linked& code, std::shared_ptr<
         state->owner = std::move(owner);
         if (code.image_count > 0) state->cuda = std::make_unique<CudaKernel>(desc, code.images, code.image_count);
         state_ = std::move(state);
-    } catch (const std::bad_alloc&) {
+    } catch (...) {
         fault_ = Code::OutOfMemory;
     }
 }
@@ -175,7 +185,7 @@ const Kernel* Kernel::linked(const KernelDesc& (*desc)(), const flex_linked& cod
         kernel->fault_ = Code::Unsupported;
         if (code.fingerprint == fingerprint) *kernel = Kernel(desc(), code);
         return kernel.release();
-    } catch (const std::bad_alloc&) {
+    } catch (...) {
         return none;
     }
 }
@@ -221,49 +231,41 @@ Status Kernel::forward_gpu(const Stream& stream, const AttentionArrays& arrays, 
 }
 
 Status Kernel::forward(const Stream& stream, const AttentionArrays& arrays, const std::vector<Argument>& args) const noexcept {
-    try {
+    return guarded([&]() -> Status {
         if (!state_) return missing();
         return stream.on_gpu_ ? forward_gpu(stream, arrays, args) : forward_cpu(stream, arrays, args);
-    } catch (const std::bad_alloc&) {
-        return no_memory();
-    }
+    });
 }
 
 Status Kernel::forward(const Stream& stream, const AttentionArrays& arrays, const Tensor* values, size_t count) const noexcept {
-    try {
+    return guarded([&]() -> Status {
         if (!state_) return missing();
         std::vector<Argument> args;
         if (Status status = by_name(state_->desc, values, count, &args); !status.ok()) return status;
         return forward(stream, arrays, args);
-    } catch (const std::bad_alloc&) {
-        return no_memory();
-    }
+    });
 }
 
 Status Kernel::workspace(const Stream& stream, const AttentionArrays& arrays, const std::vector<Argument>& args,
                          size_t* bytes) const noexcept {
-    try {
+    return guarded([&]() -> Status {
         *bytes = 0;
         if (!state_) return missing();
         if (stream.on_gpu_) return state_->cuda ? state_->cuda->workspace(arrays, args, stream.cuda_, bytes) : lacks("GPUs");
         BoundExtents extents;
         return bind(state_->desc, arrays, args, &extents);
-    } catch (const std::bad_alloc&) {
-        return no_memory();
-    }
+    });
 }
 
 Status Kernel::workspace(const Stream& stream, const AttentionArrays& arrays, const Tensor* values, size_t count,
                          size_t* bytes) const noexcept {
-    try {
+    return guarded([&]() -> Status {
         *bytes = 0;
         if (!state_) return missing();
         std::vector<Argument> args;
         if (Status status = by_name(state_->desc, values, count, &args); !status.ok()) return status;
         return workspace(stream, arrays, args, bytes);
-    } catch (const std::bad_alloc&) {
-        return no_memory();
-    }
+    });
 }
 
 }  // namespace flex

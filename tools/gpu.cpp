@@ -41,7 +41,9 @@ std::filesystem::path emulated_driver() {
     std::error_code error;
     const auto folder = std::filesystem::read_symlink("/proc/self/exe", error).parent_path();
     if (error) return {};
-    for (const char* place : {"../lib", "../lib64", "../lib/x86_64-linux-gnu", "../lib/aarch64-linux-gnu", "."})
+    // In a build, then installed.
+    for (const char* place :
+         {"../lib", ".", "../lib/flexc", "../lib64/flexc", "../lib/x86_64-linux-gnu/flexc", "../lib/aarch64-linux-gnu/flexc"})
         if (auto path = folder / place / kEmulatedDriver; std::filesystem::exists(path, error)) return path.lexically_normal();
     return {};
 }

@@ -15,6 +15,10 @@
 #include "json.h"
 #include "tokenizer.h"
 
+#ifndef EMULATED_DRIVER
+#define EMULATED_DRIVER "libflexemu_cuda.so"
+#endif
+
 namespace {
 
 constexpr const char* kUsage =
@@ -22,7 +26,7 @@ constexpr const char* kUsage =
     "  MODEL     folder of model.safetensors, config.json and vocab.txt\n"
     "  FILE      sentences, one a line; standard input if absent\n"
     "  --query   the sentences nearest to TEXT, instead of each one's nearest\n"
-    "  --device  where the attention runs. emulated: the driver library libflexemu_cuda.so, or the one that FLEX_CUDA_DRIVER names\n"
+    "  --device  where the attention runs; emulated is the GPU that comes with flexc. FLEX_CUDA_DRIVER names another driver library\n"
     "  --json    word pieces and vectors instead, one object a line\n";
 
 struct Options {
@@ -105,7 +109,7 @@ int run(const Options& options) {
     std::unique_ptr<flex::CudaDevice> device;
     if (options.device != "cpu") {
         flex::Status status;
-        if (options.device == "emulated" && !std::getenv("FLEX_CUDA_DRIVER")) status = flex::use_cuda_driver("libflexemu_cuda.so");
+        if (options.device == "emulated" && !std::getenv("FLEX_CUDA_DRIVER")) status = flex::use_cuda_driver(EMULATED_DRIVER);
         if (status.ok()) status = flex::CudaDevice::open(0, &device);
         if (!status.ok()) {
             std::fprintf(stderr, "minilm: %s\n", status.text().c_str());

@@ -71,7 +71,10 @@ class Install(InstalledTest):
         include = self.prefix / "include" / "flexc"
         self.assertEqual(sorted(os.listdir(include / "runtime")), HEADERS)
         self.assertEqual(os.listdir(include / "flexc"), ["flexc.h"])
-        self.assertEqual(self.step(self.prefix / "bin" / "flexc", "--version").split()[0], "flexc")
+        flexc = self.prefix / "bin" / "flexc"
+        self.assertEqual(self.step(flexc, "--version").split()[0], "flexc")
+        self.assertIn("on emulated", self.step(flexc, "run", self.source("attention plain() {}\n"), "--shape", "Q=8,D=16", "--dtype", "f16", "--device", "emulated",
+                                               env=self.environment))
         for standard in ("c++17", "c++20"):
             for header in ["runtime/" + each for each in HEADERS] + ["flexc/flexc.h"]:
                 self.step(os.environ["CXX"], f"-std={standard}", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only", "-x", "c++", f"-I{include}",
@@ -90,9 +93,7 @@ class Install(InstalledTest):
         out = self.step(program, env=self.without_gpu())
         self.assertIn("a wrong call   `slope` must be f32[H], got i32[300]", out)
         self.assertIn("cannot be loaded", self.step(program, "--device", "cuda", code=3, env=self.without_gpu()))
-        emulated = self.emulated()
-        if emulated:
-            self.assertIn("emulated", self.step(program, "--device", "cuda", env=emulated))
+        self.assertIn("emulated", self.step(program, "--device", "cuda", env=self.emulated()))
         self.demand_no_compiler_in(program)
 
         # The object: one exported name, nothing that runs by itself, nothing needed from elsewhere, no executable stack.
@@ -114,9 +115,7 @@ class Install(InstalledTest):
         self.step("cmake", "--build", build)
         program = build / "compile_string"
         self.assertIn("stride 4: mean key 49.00, expected 49.00", self.step(program, env=self.without_gpu()))
-        emulated = self.emulated()
-        if emulated:
-            self.assertRegex(self.step(program, "--device", "cuda", env=emulated), r"expected 49\.50; on .*emulated.* 49\.50")
+        self.assertRegex(self.step(program, "--device", "cuda", env=self.emulated()), r"expected 49\.50; on .*emulated.* 49\.50")
         error = self.step(program, "attention a() { mask = q >= kk; }", code=1, env=self.environment)
         self.assertIn("<source>:1:29: error[E2001]: unknown name `kk`", error)
         self.assertIn("attention a() { mask = q >= kk; }", error)

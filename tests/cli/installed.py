@@ -9,7 +9,6 @@ import tempfile
 from harness import FlexcTest
 
 BUILD = pathlib.Path(os.environ["FLEXC_BUILD"])
-EMULATOR = BUILD / "lib" / "libflexemu_cuda.so"
 
 
 class InstalledTest(FlexcTest):
@@ -39,8 +38,8 @@ class InstalledTest(FlexcTest):
         return build
 
     def emulated(self):
-        """The environment in which the CUDA driver is the emulated one; None if this build has none."""
-        return {**self.environment, "FLEX_CUDA_DRIVER": str(EMULATOR)} if EMULATOR.exists() else None
+        """The environment in which the CUDA driver is the emulated one."""
+        return {**self.environment, "FLEX_CUDA_DRIVER": str(next(self.prefix.rglob("libflexemu_cuda.so")))}
 
     def without_gpu(self):
         """The environment in which there is no CUDA driver."""

@@ -14,7 +14,7 @@ import unittest
 
 import numpy as np
 from harness import ROOT, load_safetensors
-from installed import BUILD, InstalledTest
+from installed import InstalledTest
 
 EXAMPLE = ROOT / "examples" / "minilm"
 SKIPPED = 77
@@ -140,9 +140,7 @@ class MiniLm(InstalledTest):
         program = build / "minilm"
         self.demand_no_compiler_in(program)
         self.compare(program, "cpu", TEXTS, self.without_gpu())
-        emulated = self.emulated()
-        if emulated:
-            self.compare(program, "emulated", TEXTS[:6], emulated)
+        self.compare(program, "emulated", TEXTS[:6], self.environment)
 
         out = self.step(program, MODEL, EXAMPLE / "sentences.txt", env=self.without_gpu())
         self.assertRegex(out, r"A man is eating food\.\n +0\.\d+  Someone is having a meal\.")
