@@ -4,6 +4,8 @@
  *   FLEXEMU_SEED     seed of the schedules (0): the order in which warps run and asynchronous copies land. Each launch derives its own from it
  *   FLEXEMU_CHECKS   races,uninitialised (both by default), or none: checks that cost time; all others are always made
  *   FLEXEMU_TRACE    1: a line on stderr for each launch: name, grid, block, shared memory, warp instructions, seconds
+ *   FLEXEMU_DUMP     a folder: the PTX of each module that is loaded is written there, module_0.ptx and so on
+ *   FLEXEMU_REPLACE  a PTX file: it is taken in place of each module that has the same kernels
  *   CUDA_LAUNCH_BLOCKING  1: a launch that faults says so itself; otherwise, as on a GPU, the next call that synchronises does
  *
  * Work runs when it is enqueued, on the calling thread: a legal order for every program whose kernels do not wait for a later one. */

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <fstream>
 #include <iterator>
+#include <set>
 
 #include "emulator/driver/call.h"
 
@@ -47,12 +48,51 @@ private:
     void** values_;
 };
 
+std::set<std::string> kernels_of(const LoadedModule& loaded) {
+    std::set<std::string> names;
+    for (const ptx::Function& function : loaded.ptx().functions)
+        if (function.is_kernel && !function.is_declaration) names.insert(function.name);
+    return names;
+}
+
+bool read_file(const std::string& path, std::string* out) {
+    std::ifstream file(path, std::ios::binary);
+    if (!file) return false;
+    out->assign(std::istreambuf_iterator<char>(file), {});
+    return true;
+}
+
+/// FLEXEMU_DUMP and FLEXEMU_REPLACE: what was loaded goes to a file, or another text with the same kernels comes in its place.
+bool exchange(Driver& driver, std::string* ptx, std::unique_ptr<LoadedModule>* loaded, std::string* error) {
+    const Settings& settings = driver.settings;
+    if (!settings.dump.empty()) {
+        std::string path = settings.dump + "/module_" + std::to_string(driver.loads++) + ".ptx";
+        std::ofstream file(path, std::ios::binary);
+        file << *ptx;
+        if (!file) std::fprintf(stderr, "flexemu: cannot write %s\n", path.c_str());
+    }
+    if (settings.replace.empty()) return true;
+    std::string text;
+    if (!read_file(settings.replace, &text)) {
+        *error = "cannot read " + settings.replace;
+        return false;
+    }
+    std::unique_ptr<LoadedModule> other = driver.device->load(text, error);
+    if (!other) return false;
+    if (kernels_of(*other) == kernels_of(**loaded)) {
+        *ptx = std::move(text);
+        *loaded = std::move(other);
+    }
+    return true;
+}
+
 CUresult load(Driver& driver, const void* image, Logs logs, std::string* ptx, std::unique_ptr<LoadedModule>* out) {
     if (!image || !logs.valid()) return CUDA_ERROR_INVALID_VALUE;
     std::string error;
     CUresult result = extract_ptx(image, driver.settings.device.compute_capability, ptx, &error);
     if (result == CUDA_SUCCESS) {
         *out = driver.device->load(*ptx, &error);
+        if (*out && !exchange(driver, ptx, out, &error)) out->reset();
         if (!*out) {
             result = CUDA_ERROR_INVALID_PTX;
             error = "ptx " + error;
@@ -61,13 +101,6 @@ CUresult load(Driver& driver, const void* image, Logs logs, std::string* ptx, st
     if (result != CUDA_SUCCESS && driver.settings.trace) std::fprintf(stderr, "flexemu: load: %s\n", error.c_str());
     logs.write("", error);
     return result;
-}
-
-bool read_file(const char* path, std::string* out) {
-    std::ifstream file(path, std::ios::binary);
-    if (!file) return false;
-    out->assign(std::istreambuf_iterator<char>(file), {});
-    return true;
 }
 
 CUresult load_module(CUmodule* out, const void* image, unsigned count, CUjit_option* options, void** values) {

@@ -67,6 +67,8 @@ CUresult Driver::initialise() {
         settings.check_uninitialised = checks.find("uninitialised") != std::string::npos;
     }
     settings.trace = variable("FLEXEMU_TRACE") == "1";
+    settings.dump = variable("FLEXEMU_DUMP");
+    settings.replace = variable("FLEXEMU_REPLACE");
     settings.blocking = variable("CUDA_LAUNCH_BLOCKING") == "1";
     device = std::make_unique<Device>(settings.device);
     default_pool = pools.add(std::make_unique<Pool>());

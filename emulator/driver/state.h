@@ -220,6 +220,7 @@ struct Settings {
     DeviceProperties device;
     uint64_t seed = 0;
     bool check_races = true, check_uninitialised = true, trace = false, blocking = false;
+    std::string dump, replace;
 };
 
 struct Driver {
@@ -229,7 +230,7 @@ struct Driver {
     bool initialised = false;
     Settings settings;
     std::unique_ptr<Device> device;
-    uint64_t launches = 0, next_id = 1;
+    uint64_t launches = 0, loads = 0, next_id = 1;
     std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
 
     Context* primary = nullptr;

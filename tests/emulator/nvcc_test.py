@@ -24,6 +24,22 @@ def compile_all(nvcc, sources, target, folder):
         subprocess.run([nvcc, "-std=c++17", "-w", f"-arch={target}", "-ptx", str(source), "-o", str(out)], check=True)
 
 
+def run_fatbins(nvcc, source, kernels, library):
+    """The same kernels out of containers: plain, and compressed in the ways that nvcc has."""
+    status = 0
+    for mode in ("none", "size", "speed"):
+        with tempfile.TemporaryDirectory() as name:
+            out = pathlib.Path(name) / f"nvcc_{source.stem}.ptx"
+            # A cubin beside the PTX, as programs carry them, must be passed over.
+            command = [nvcc, "-arch=sm_80", "-fatbin", f"--compress-mode={mode}", str(source), "-o", str(out)]
+            if subprocess.run(command, capture_output=True).returncode:
+                print(f"this nvcc does not know --compress-mode={mode}")
+                continue
+            print(f"fatbin, compressed for {mode}", flush=True)
+            status |= subprocess.run([kernels, library, name, "--compiler", out.stem, "--seeds", "1"]).returncode
+    return status
+
+
 def main():
     nvcc = find_nvcc()
     if not nvcc or not shutil.which("g++"):
@@ -33,7 +49,7 @@ def main():
     if "--write" in sys.argv:
         compile_all(nvcc, sources, "compute_80", pathlib.Path(sys.argv[sys.argv.index("--write") + 1]))
         return 0
-    status = 0
+    status = run_fatbins(nvcc, next(s for s in sources if s.stem == "basic"), sys.argv[2], sys.argv[3])
     # From compute_90 on libcu++ copies in bulk, which the emulator does not know.
     for target, without in (("compute_80", ""), ("compute_90", "nvcc_blocks")):
         with tempfile.TemporaryDirectory() as name:
