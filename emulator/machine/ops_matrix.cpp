@@ -15,7 +15,6 @@ namespace {
 using numeric::Element;
 using numeric::MmaShape;
 
-// ---------------------------------------------------------------------------------------------------------------------------------------------------
 // 8 x 8 matrices of 16 bits
 
 using Matrix = std::array<std::array<uint16_t, 8>, 8>;
@@ -112,7 +111,6 @@ bool decode_movmatrix(Decoding& decoding) {
     return decoding.destination(0, ptx::Type::B32) && decoding.source(1, ptx::Type::B32);
 }
 
-// ---------------------------------------------------------------------------------------------------------------------------------------------------
 // mma
 
 enum class Sum : uint8_t { F16, F32, F64, S32 };
@@ -258,6 +256,7 @@ bool decode_mma(Decoding& decoding) {
     auto mma = std::make_shared<Mma>();
     if (!decoding.take("sync") || !decoding.take("aligned")) return decoding.fail("`.sync.aligned` is missing");
     if (!take_shape(decoding, &mma->shape)) return false;
+    if (mma->shape.m == 8 && mma->shape.k == 4 && !decoding.sees("f64")) return decode_quad_mma(decoding);
     if (!decoding.take("row") || !decoding.take("col")) return decoding.fail("only `.row.col` is known here");
     const std::vector<std::string> types = take_elements(decoding);
     mma->saturate = decoding.take("satfinite");
@@ -365,6 +364,15 @@ bool take_shape(Decoding& decoding, MmaShape* out) {
             return decoding.take(modifier);
         }
     return decoding.fail("the shape is missing");
+}
+
+bool take_layout(Decoding& decoding, bool* by_rows) {
+    for (const std::string& modifier : decoding.text.modifiers)
+        if ((modifier == "row" || modifier == "col") && decoding.take(modifier)) {
+            *by_rows = modifier == "row";
+            return true;
+        }
+    return decoding.fail("`.row` or `.col` is missing");
 }
 
 std::vector<std::string> take_elements(Decoding& decoding) {

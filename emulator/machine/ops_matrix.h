@@ -1,4 +1,5 @@
-// What the files of matrix instructions share: ops_matrix.cpp (ldmatrix, stmatrix, movmatrix, mma) and ops_wmma.cpp.
+// What the files of matrix instructions share: ops_matrix.cpp (ldmatrix, stmatrix, movmatrix, mma), ops_mma_quads.cpp and
+// ops_wmma.cpp.
 #pragma once
 
 #include <optional>
@@ -30,6 +31,11 @@ std::vector<std::string> take_elements(Decoding& decoding);
 /// .shared, .shared::cta, .global; generic if none is named.
 ptx::Space take_space(Decoding& decoding);
 
+/// .row or .col, in the order of the text: true for rows.
+bool take_layout(Decoding& decoding, bool* by_rows);
+
 bool decode_wmma(Decoding& decoding);
+/// m8n8k4 of f16: .sync, .aligned and the shape are taken already.
+bool decode_quad_mma(Decoding& decoding);
 
 }  // namespace flexemu

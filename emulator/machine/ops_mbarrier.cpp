@@ -27,7 +27,6 @@ uint64_t address_of(const Op& op, const uint64_t* bases, int lane) {
     return bases[lane] + static_cast<uint64_t>(op.offset);
 }
 
-// ---------------------------------------------------------------------------------------------------------------------------------------------------
 // init, inval
 
 void run_init(Warp& warp, const Op& op, LaneMask active) {
@@ -81,7 +80,6 @@ void run_inval(Warp& warp, const Op& op, LaneMask active) {
     }
 }
 
-// ---------------------------------------------------------------------------------------------------------------------------------------------------
 // arrive, arrive_drop, expect_tx, complete_tx
 
 /// One lane's action; false after a fault.
@@ -147,7 +145,6 @@ void run_action(Warp& warp, const Op& op, LaneMask active) {
     if (!op.destinations.empty()) warp.write(op.destinations[0], states, active);
 }
 
-// ---------------------------------------------------------------------------------------------------------------------------------------------------
 // test_wait, try_wait, pending_count
 
 void run_wait(Warp& warp, const Op& op, LaneMask active) {
@@ -201,8 +198,6 @@ void run_pending_count(Warp& warp, const Op& op, LaneMask active) {
     }
     warp.write(op.destinations[0], counts, active);
 }
-
-// ---------------------------------------------------------------------------------------------------------------------------------------------------
 
 /// .shared, .shared::cta or .shared::cluster; generic if none is named. Then .b64, and nothing else.
 bool finish_barrier(Decoding& decoding, bool* in_cluster = nullptr) {

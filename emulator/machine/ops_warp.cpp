@@ -60,8 +60,6 @@ bool for_groups(Warp& warp, const Op& op, LaneMask active, const Source& memberm
     return true;
 }
 
-// ---------------------------------------------------------------------------------------------------------------------------------------------------
-
 enum class Shuffle : uint32_t { Up, Down, Butterfly, Index };
 
 /// d, p <- a, b, c, membermask. Out of the segment, a lane gets its own value and a false predicate.
@@ -122,8 +120,6 @@ bool decode_shfl(Decoding& decoding) {
            decoding.source(2, ptx::Type::U32) && decoding.source(3, ptx::Type::U32) && decoding.source(4, ptx::Type::B32);
 }
 
-// ---------------------------------------------------------------------------------------------------------------------------------------------------
-
 enum class Vote : uint32_t { All, Any, Uniform, Ballot };
 
 void run_vote(Warp& warp, const Op& op, LaneMask active) {
@@ -158,8 +154,6 @@ bool decode_vote(Decoding& decoding) {
     return decoding.finish() && decoding.operands(3) && decoding.destination(0, type) && decoding.source(1, ptx::Type::Pred) &&
            decoding.source(2, ptx::Type::B32);
 }
-
-// ---------------------------------------------------------------------------------------------------------------------------------------------------
 
 /// .any: the lanes with the same value. .all: all lanes if they have the same value, else 0, and whether they have.
 void run_match(Warp& warp, const Op& op, LaneMask active) {
@@ -197,8 +191,6 @@ bool decode_match(Decoding& decoding) {
     return decoding.destination(lanes, ptx::Type::B32) && decoding.second_destination(0) &&
            decoding.source(1, width == 0 ? ptx::Type::B32 : ptx::Type::B64) && decoding.source(2, ptx::Type::B32);
 }
-
-// ---------------------------------------------------------------------------------------------------------------------------------------------------
 
 enum class Reduction : uint32_t { Add, Min, Max, And, Or, Xor };
 
@@ -244,8 +236,6 @@ bool decode_redux(Decoding& decoding) {
     return fits && decoding.finish() && decoding.operands(3) && decoding.destination(0, type) && decoding.source(1, type) &&
            decoding.source(2, ptx::Type::B32);
 }
-
-// ---------------------------------------------------------------------------------------------------------------------------------------------------
 
 void run_activemask(Warp& warp, const Op& op, LaneMask active) {
     Lanes values;

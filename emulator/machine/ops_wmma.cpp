@@ -237,17 +237,6 @@ void run_wmma(Warp& warp, const Op& op, LaneMask active) {
     write_sums(warp, op, wmma.d, halves, active);
 }
 
-/// .row or .col: true for rows.
-bool take_layout(Decoding& decoding, bool* by_rows) {
-    // In the order of the text: of two, the first is taken first.
-    for (const std::string& modifier : decoding.text.modifiers)
-        if ((modifier == "row" || modifier == "col") && decoding.take(modifier)) {
-            *by_rows = modifier == "row";
-            return true;
-        }
-    return decoding.fail("`.row` or `.col` is missing");
-}
-
 bool decode_access(Decoding& decoding, bool is_store) {
     const int part = is_store ? (decoding.take("d") ? 2 : -1) : decoding.take_one({"a", "b", "c"});
     MmaShape shape;

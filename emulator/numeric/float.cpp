@@ -217,7 +217,6 @@ double sqrt(double a, Rounding rounding) {
     return round_f64(false, (Wide{root} << 1) | sticky, (x.exponent - up) / 2 - 1, rounding);
 }
 
-// ---------------------------------------------------------------------------------------------------------------------------------------------------
 namespace {
 
 double wide_value(F16 value) {

@@ -31,7 +31,6 @@ struct Mode {
     bool ftz = false, sat = false;
 };
 
-// ---------------------------------------------------------------------------------------------------------------------------------------------------
 // Formats
 
 inline constexpr uint32_t kCanonicalF32 = 0x7fffffff;
@@ -103,7 +102,6 @@ inline double relu(double value) {
     return value <= 0 ? 0.0 : value;
 }
 
-// ---------------------------------------------------------------------------------------------------------------------------------------------------
 // Flags
 
 inline float flush(float value) {
@@ -129,7 +127,6 @@ inline float finish(float value, const Mode& mode) {
     return mode.sat ? saturate(value) : value;
 }
 
-// ---------------------------------------------------------------------------------------------------------------------------------------------------
 // Arithmetic
 
 /// a + b to odd, unless it is exact, infinite or NaN. No cancellation may underflow: operands are sums and products of narrower numbers.
@@ -221,7 +218,6 @@ F16 max(F16 a, F16 b, const Choice& choice = {});
 BF16 min(BF16 a, BF16 b, const Choice& choice = {});
 BF16 max(BF16 a, BF16 b, const Choice& choice = {});
 
-// ---------------------------------------------------------------------------------------------------------------------------------------------------
 // Integers
 
 /// cvt.rni.f32.f32 and the like: a whole number in the same format. NearestAway is not used by PTX but defined.

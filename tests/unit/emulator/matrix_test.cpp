@@ -269,6 +269,70 @@ TEST_CASE("mma.sync in every shape and type") {
     }
 }
 
+TEST_CASE("m8n8k4 of f16: four products side by side, in every layout") {
+    // Layouts of the ISA: (row, column) of element i of a lane, within the lane's group.
+    const auto shift = [](int lane) { return lane < 16 ? 0 : 4; };
+    for (int layouts = 0; layouts < 4; ++layouts)
+        for (int sums = 0; sums < 3; ++sums) {
+            const bool a_rows = (layouts & 1) != 0, b_rows = (layouts & 2) != 0, d_half = sums == 1, c_half = sums != 0;
+            const auto a_at = [&](int lane, int i) {
+                return a_rows ? Place{lane % 4 + shift(lane), i} : Place{i % 4 + shift(lane), lane % 4};
+            };
+            const auto b_at = [&](int lane, int i) { return b_rows ? Place{lane % 4, i + shift(lane)} : Place{i, lane % 4 + shift(lane)}; };
+            const auto sum_at = [&](int lane, int i, bool half) {
+                if (half) return Place{lane % 4 + shift(lane), i};
+                return Place{(lane & 1) + (i & 2) + shift(lane), (i & 4) + (lane & 2) + (i & 1)};
+            };
+            CAPTURE(layouts);
+            CAPTURE(sums);
+            Random random{static_cast<uint64_t>(layouts * 3 + sums + 1)};
+            int a[4][8][4], b[4][4][8], c[4][8][8];
+            for (auto& value : reinterpret_cast<int(&)[128]>(a)) value = static_cast<int>(random.next() % 17) - 8;
+            for (auto& value : reinterpret_cast<int(&)[128]>(b)) value = static_cast<int>(random.next() % 17) - 8;
+            for (auto& value : reinterpret_cast<int(&)[256]>(c)) value = static_cast<int>(random.next() % 201) - 100;
+            Words words;
+            const int c_bits = c_half ? 16 : 32, d_bits = d_half ? 16 : 32, c_start = 128;
+            for (int lane = 0; lane < 32; ++lane) {
+                const int group = lane % 16 / 4;
+                for (int i = 0; i < 4; ++i) {
+                    const Place at = a_at(lane, i), bt = b_at(lane, i);
+                    words.put(lane, i * 16, 16, numeric::to_f16(a[group][at.row][at.column]).bits);
+                    words.put(lane, 64 + i * 16, 16, numeric::to_f16(b[group][bt.row][bt.column]).bits);
+                }
+                for (int i = 0; i < 8; ++i) {
+                    const Place at = sum_at(lane, i, c_half);
+                    const int value = c[group][at.row][at.column];
+                    words.put(lane, c_start + i * c_bits, c_bits,
+                              c_half ? numeric::to_f16(value).bits : std::bit_cast<uint32_t>(static_cast<float>(value)));
+                }
+            }
+            const int c_size = c_half ? 4 : 8, d_size = d_half ? 4 : 8;
+            const std::string c_reg = c_half ? "%r" : "%f", d_reg = d_half ? "%r" : "%f";
+            std::string body = addresses("%lane");
+            for (int i = 0; i < 4; ++i) body += "ld.global.b32 %r" + std::to_string(i) + ", [%rd30 + " + std::to_string(i * 128) + "];\n";
+            for (int i = 0; i < c_size; ++i)
+                body += "ld.global.b32 " + c_reg + std::to_string(10 + i) + ", [%rd30 + " + std::to_string((4 + i) * 128) + "];\n";
+            body += "mma.sync.aligned.m8n8k4." + std::string(a_rows ? "row." : "col.") + (b_rows ? "row." : "col.") +
+                    (d_half ? "f16" : "f32") + ".f16.f16." + (c_half ? "f16 " : "f32 ") + tuple(d_reg, 20, d_size) +
+                    ", {%r0, %r1}, {%r2, %r3}, " + tuple(c_reg, 10, c_size) + ";\n";
+            for (int i = 0; i < d_size; ++i)
+                body += "st.global.b32 [%rd31 + " + std::to_string(i * 128) + "], " + d_reg + std::to_string(20 + i) + ";\n";
+            Words out;
+            out.words = run_well(body, words.words, static_cast<size_t>(d_size) * 32);
+            for (int lane = 0; lane < 32; ++lane)
+                for (int i = 0; i < 8; ++i) {
+                    const int group = lane % 16 / 4;
+                    const Place at = sum_at(lane, i, d_half);
+                    int want = c[group][at.row][at.column];
+                    for (int k = 0; k < 4; ++k) want += a[group][at.row][k] * b[group][k][at.column];
+                    const uint64_t got = out.get(lane, i * d_bits, d_bits);
+                    const double value = d_half ? numeric::widen(numeric::kF16, static_cast<uint32_t>(got))
+                                                : static_cast<double>(std::bit_cast<float>(static_cast<uint32_t>(got)));
+                    REQUIRE(value == want);
+                }
+        }
+}
+
 TEST_CASE("sums of products: special values and limits") {
     const numeric::MmaShape shape{16, 8, 8};
     std::vector<uint16_t> a(128, 0), b(64, 0);
@@ -308,8 +372,6 @@ TEST_CASE("sums of products: special values and limits") {
     numeric::mma_to_s32({16, 8, 16}, Element::S8, s.data(), Element::S8, t.data(), start.data(), sum.data(), true);
     CHECK(sum[3] == INT32_MAX);
 }
-
-// ---------------------------------------------------------------------------------------------------------------------------------------------------
 
 /// 64 rows of 8 halves, numbered, in shared memory; each lane's address is row `lane` of a permutation.
 std::string fill_shared() {
@@ -422,8 +484,6 @@ TEST_CASE("matrix instructions are strict") {
         CHECK(!run.error.empty());
     }
 }
-
-// ---------------------------------------------------------------------------------------------------------------------------------------------------
 
 struct WmmaCase {
     int m, n, k;

@@ -360,8 +360,6 @@ TEST_CASE("floats from integers") {
     CHECK(integer_to(kF32, false, (uint64_t{1} << 63) + (uint64_t{1} << 39), Rounding::NearestEven) == 0x5f000000);
 }
 
-// ---------------------------------------------------------------------------------------------------------------------------------------------------
-
 double ulp32(double value) {
     const int exponent = std::ilogb(value);
     return std::ldexp(1.0, (exponent < -126 ? -126 : exponent) - 23);
