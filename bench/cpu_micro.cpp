@@ -51,6 +51,7 @@ void measure(const Case& c, flex::CpuLevel level, int threads, double peak) {
                                  scale,
                                  c.causal ? causal_state : full,
                                  c.causal ? causal_range : whole,
+                                 nullptr,
                                  no_softmax,
                                  nullptr,
                                  nullptr,
