@@ -83,7 +83,8 @@ FLEX_DEVICE void copy_rows(uint32_t shared, const Source& from, int32_t first, i
             }
             FLEX_UNROLL
             for (int32_t j = 0; j < kBatch; j++)
-                store_shared(shared + Swizzle<RowBytes>::offset(r + j * By::kDown, column * kBytes / 16) + uint32_t(column * kBytes % 16), value[j]);
+                store_shared(shared + Swizzle<RowBytes>::offset(r + j * By::kDown, column * kBytes / 16) + uint32_t(column * kBytes % 16),
+                             value[j]);
         }
     }
 }

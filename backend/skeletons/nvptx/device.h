@@ -8,6 +8,7 @@
 
 #define FLEX_DEVICE __attribute__((always_inline)) inline
 #define FLEX_UNROLL _Pragma("unroll")
+#define FLEX_UNROLL_BY_4 _Pragma("unroll 4")
 #define FLEX_ROLLED _Pragma("nounroll")
 
 namespace flexgpu {

@@ -101,7 +101,8 @@ FLEX_DEVICE void multiply_qk(Scores& s, uint32_t q_tile, uint32_t slot) {
     for (int32_t m = 0; m < kM; m++) FLEX_UNROLL
     for (int32_t n = 0; n < kN; n++) FLEX_UNROLL
     for (int32_t c = 0; c < 4; c++) s[m][n][c] = 0;
-    FLEX_UNROLL
+    // Four steps are enough to hide the latency of loads; all of them would be twice the code for ptxas to overschedule.
+    FLEX_UNROLL_BY_4
     for (int32_t step = 0; step < kD / kStep; step++) {
         A a[kM];
         FLEX_UNROLL
@@ -153,9 +154,8 @@ FLEX_DEVICE void apply_clauses(Scores& s, const Block& block, const Row& own, Vi
             float waiting[2 * kN][kRows];
             each_score(s, [&](float& x, int32_t i, int32_t offset) { waiting[column_of(offset)][i] = x; });
             FLEX_ROLLED
-            for (int32_t j = 0; j < 2 * kN; j++)
-                FLEX_UNROLL
-                for (int32_t i = 0; i < kRows; i++) waiting[j][i] = score(waiting[j][i], i, offset_of(j));
+            for (int32_t j = 0; j < 2 * kN; j++) FLEX_UNROLL
+            for (int32_t i = 0; i < kRows; i++) waiting[j][i] = score(waiting[j][i], i, offset_of(j));
             each_score(s, [&](float& x, int32_t i, int32_t offset) { x = waiting[column_of(offset)][i]; });
         } else {
             each_score(s, [&](float& x, int32_t i, int32_t offset) { x = score(x, i, offset); });
@@ -173,9 +173,8 @@ FLEX_DEVICE void apply_clauses(Scores& s, const Block& block, const Row& own, Vi
             static_assert(2 * kN <= 32);
             uint32_t keep[kRows] = {};  // a bit a key
             FLEX_ROLLED
-            for (int32_t j = 0; j < 2 * kN; j++)
-                FLEX_UNROLL
-                for (int32_t i = 0; i < kRows; i++) keep[i] |= uint32_t(mask(i, offset_of(j))) << j;
+            for (int32_t j = 0; j < 2 * kN; j++) FLEX_UNROLL
+            for (int32_t i = 0; i < kRows; i++) keep[i] |= uint32_t(mask(i, offset_of(j))) << j;
             each_score(s, [&](float& x, int32_t i, int32_t offset) { x = keep[i] >> column_of(offset) & 1 ? x : -kInf; });
         } else {
             each_score(s, [&](float& x, int32_t i, int32_t offset) { x = mask(i, offset) ? x : -kInf; });
@@ -262,24 +261,49 @@ template <int32_t RowBytes>
 FLEX_DEVICE void load_keys(uint32_t slot, uint64_t data, int64_t row_stride, int32_t columns, Visit tile, int32_t keys, bool aligned) {
     const Place place;
     const Source source{data, row_stride * kBytes, columns};
-    copy_rows<kWarpKeys, RowBytes, kTeam>(slot + place.slice_offset(), source, tile.key() + place.slice() * kWarpKeys, keys, place.team_thread(),
-                                          aligned);
+    copy_rows<kWarpKeys, RowBytes, kTeam>(slot + place.slice_offset(), source, tile.key() + place.slice() * kWarpKeys, keys,
+                                          place.team_thread(), aligned);
 }
 
-/// Column of the output that element e of block n belongs to; e and e + 1 (e even) are `kColumnStep` apart.
-FLEX_DEVICE int32_t output_column(int32_t n, int32_t e, int32_t t) {
-    if constexpr (kHalf)
-        return n * 8 + t * 2 + e % 2;
-    else
-        return n / 4 * 32 + (t * 2 + e % 2) * 4 + n % 4;
+// The staging area: parts (one a warp that divides keys), rows, columns in 16-byte chunks with the rows' swizzle; then of each part and row its
+// greatest score, sum, and the factor that turns its weighted sums into means.
+using StagedRows = Swizzle<kDv * 4>;
+FLEX_DEVICE uint32_t staged(uint32_t shared, int32_t part, int32_t row, int32_t chunk) {
+    return shared + uint32_t(part * kTileQ * kDv * 4) + StagedRows::offset(row, chunk);
 }
-
-/// The address of a result in the staging area: parts (one a warp that divides keys), rows, columns, in 16-byte chunks with the rows' swizzle.
-FLEX_DEVICE uint32_t staged(uint32_t shared, int32_t part, int32_t row, int32_t column) {
-    return shared + uint32_t(part * kTileQ * kDv * 4) + Swizzle<kDv * 4>::offset(row, column / 4) + uint32_t(column % 4 * 4);
-}
+struct StagedStatistic {
+    Statistic statistic;
+    float normalise;
+};
 FLEX_DEVICE uint32_t staged_statistic(uint32_t shared, int32_t part, int32_t row) {
-    return shared + uint32_t(kWarpsK * kTileQ * kDv * 4 + (part * kTileQ + row) * 8);
+    return shared + uint32_t(kWarpsK * kTileQ * kDv * 4 + (part * kTileQ + row) * 16);
+}
+FLEX_DEVICE StagedStatistic load_staged_statistic(uint32_t shared, int32_t part, int32_t row) {
+    const Words4 v = load_shared4(staged_statistic(shared, part, row));
+    return {{float_of(v.w[0]), float_of(v.w[1])}, float_of(v.w[2])};
+}
+
+/// Weighted sums of a thread's i-th row, as the products leave them: pairs of neighbouring columns, or (floats, see multiply_pv) two times
+/// four of each 32.
+FLEX_DEVICE void stage(uint32_t shared, const Outputs& o, int32_t i, const Place& place) {
+    const int32_t c = i % 2 * 2;
+    if constexpr (kHalf) {
+        const uint32_t at = staged(shared, place.slice(), place.row(i), place.t / 2) + uint32_t(place.t % 2 * 8);
+        FLEX_UNROLL
+        for (int32_t n = 0; n < kNv; n++) store_shared2(StagedRows::step(at, n), o[i / 2][n][c], o[i / 2][n][c + 1]);
+    } else {
+        FLEX_UNROLL
+        for (int32_t e = 0; e < 2; e++) {
+            const uint32_t at = staged(shared, place.slice(), place.row(i), place.t * 2 + e);
+            FLEX_UNROLL
+            for (int32_t n = 0; n < kNv; n += 4) {
+                Words4 v;
+                FLEX_UNROLL
+                for (int32_t j = 0; j < 4; j++) v.w[j] = bits_of(o[i / 2][n + j][c + e]);
+                store_shared4(StagedRows::step(at, n), v);
+            }
+        }
+    }
 }
 
 /// Results of all warps from the staging area to o, or to the partial results of a split.
@@ -295,30 +319,26 @@ FLEX_DEVICE void store_results(const Block& block, uint32_t shared, bool careful
         const int32_t h = block.head(r), q = block.query(r);
         if (q >= block.queries) break;
         if (column >= dv) continue;
-        Statistic whole;
-        Floats4 mean;
-        if constexpr (kWarpsK == 1) {
-            load_shared2(staged_statistic(shared, 0, r), &whole.greatest, &whole.sum);
-            const Words4 v = load_shared4(staged(shared, 0, r, column));
+        StagedStatistic part[kWarpsK];
+        Statistic whole{-kInf, 0};
+        FLEX_UNROLL
+        for (int32_t w = 0; w < kWarpsK; w++) {
+            part[w] = load_staged_statistic(shared, w, r);
+            whole.greatest = max(whole.greatest, part[w].statistic.greatest);
+        }
+        Floats4 mean{};
+        FLEX_UNROLL
+        for (int32_t w = 0; w < kWarpsK; w++) {
+            const Words4 v = load_shared4(staged(shared, w, r, column / 4));
+            const float weight = kWarpsK == 1 ? part[w].statistic.sum : weight_of(part[w].statistic, whole.greatest);
+            whole.sum += weight;
             FLEX_UNROLL
-            for (int32_t j = 0; j < 4; j++) mean.x[j] = float_of(v.w[j]);
-        } else {
-            Statistic part[kWarpsK];
-            whole = {-kInf, 0};
-            FLEX_UNROLL
-            for (int32_t w = 0; w < kWarpsK; w++) {
-                load_shared2(staged_statistic(shared, w, r), &part[w].greatest, &part[w].sum);
-                whole.greatest = max(whole.greatest, part[w].greatest);
+            for (int32_t j = 0; j < 4; j++) {
+                const float x = float_of(v.w[j]) * part[w].normalise;
+                mean.x[j] = kWarpsK == 1 ? x : mean.x[j] + weighted(weight, x);
             }
-            mean = {};
-            FLEX_UNROLL
-            for (int32_t w = 0; w < kWarpsK; w++) {
-                const float weight = weight_of(part[w], whole.greatest);
-                whole.sum += weight;
-                const Words4 v = load_shared4(staged(shared, w, r, column));
-                FLEX_UNROLL
-                for (int32_t j = 0; j < 4; j++) mean.x[j] += weighted(weight, float_of(v.w[j]));
-            }
+        }
+        if constexpr (kWarpsK > 1) {
             FLEX_UNROLL
             for (int32_t j = 0; j < 4; j++) mean.x[j] = mean_of(mean.x[j], whole.sum);
         }
@@ -344,7 +364,9 @@ FLEX_DEVICE void store_results(const Block& block, uint32_t shared, bool careful
 struct Ring {
     uint32_t begin, read;
     FLEX_DEVICE explicit Ring(uint32_t first) : begin(first), read(first) {}
-    [[nodiscard]] FLEX_DEVICE uint32_t free() const { return read == begin ? begin + uint32_t(kRingBytes - kSlotBytes) : read - kSlotBytes; }
+    [[nodiscard]] FLEX_DEVICE uint32_t free() const {
+        return read == begin ? begin + uint32_t(kRingBytes - kSlotBytes) : read - kSlotBytes;
+    }
     FLEX_DEVICE void advance() { read = read == begin + uint32_t(kRingBytes - kSlotBytes) ? begin : read + kSlotBytes; }
 };
 
@@ -391,11 +413,13 @@ FLEX_DEVICE void forward(const flex_gpu_launch* launch) {
         for (int32_t i = 0; i <= kAhead; i++) pull();
 
         const auto load_k = [&](uint32_t slot, Visit tile) {
-            if (tile.exists()) load_keys<kQRowBytes>(slot, load_shared8(shared + kKeysAt), launch->k.row_stride, d, tile, block.keys, aligned);
+            if (tile.exists())
+                load_keys<kQRowBytes>(slot, load_shared8(shared + kKeysAt), launch->k.row_stride, d, tile, block.keys, aligned);
             copies_commit();
         };
         const auto load_v = [&](uint32_t slot, Visit tile) {
-            if (tile.exists()) load_keys<kVRowBytes>(slot, load_shared8(shared + kValuesAt), launch->v.row_stride, dv, tile, block.keys, aligned);
+            if (tile.exists())
+                load_keys<kVRowBytes>(slot, load_shared8(shared + kValuesAt), launch->v.row_stride, dv, tile, block.keys, aligned);
             copies_commit();
         };
         FLEX_UNROLL
@@ -444,11 +468,9 @@ FLEX_DEVICE void forward(const flex_gpu_launch* launch) {
                 float factor[kRows];
                 softmax.move(bases, factor, Place().t);
                 FLEX_UNROLL
-                for (int32_t m = 0; m < kM; m++)
-                    FLEX_UNROLL
-                    for (int32_t n = 0; n < kNv; n++)
-                        FLEX_UNROLL
-                        for (int32_t e = 0; e < 4; e++) o[m][n][e] *= factor[m * 2 + e / 2];
+                for (int32_t m = 0; m < kM; m++) FLEX_UNROLL
+                for (int32_t n = 0; n < kNv; n++) FLEX_UNROLL
+                for (int32_t e = 0; e < 4; e++) o[m][n][e] *= factor[m * 2 + e / 2];
             }
             float c = softmax.c, offset[kRows];
             FLEX_UNROLL
@@ -492,13 +514,10 @@ FLEX_DEVICE void forward(const flex_gpu_launch* launch) {
     const Place place;
     FLEX_UNROLL
     for (int32_t i = 0; i < kRows; i++) {
-        FLEX_UNROLL
-        for (int32_t n = 0; n < kNv; n++)
-            FLEX_UNROLL
-            for (int32_t e = 0; e < 2; e++)
-                store_shared(staged(shared, place.slice(), place.row(i), output_column(n, e, place.t)),
-                             bits_of(o[i / 2][n][i % 2 * 2 + e] * normalise[i]));
-        if (place.t == 0) store_shared2(staged_statistic(shared, place.slice(), place.row(i)), statistic[i].greatest, statistic[i].sum);
+        stage(shared, o, i, place);
+        if (place.t == 0)
+            store_shared4(staged_statistic(shared, place.slice(), place.row(i)),
+                          {bits_of(statistic[i].greatest), bits_of(statistic[i].sum), bits_of(normalise[i]), 0});
     }
     block_barrier();
     store_results(Block(launch, opaque(block_x())), shared, careful);

@@ -14,7 +14,7 @@
 //   sin, cos    1.5    reduction by pi/2 in three parts; beyond 2^16 in integers, by a function that is not inlined
 //   tan         5
 //   erf         2      odd polynomial, or 1 - exp(polynomial)
-//   pow         7      exp(y log x), the logarithm and the product in two floats
+//   pow         1      exp(y log x), the logarithm and the product in two floats; whole powers that f32 holds are exact
 //   rsqrt       0.51   one step of Newton's iteration, its residue exact
 //   floor, ceil, round exact; sqrt and division are correctly rounded instructions that the compiler emits itself
 #pragma once
@@ -262,6 +262,21 @@ FLEX_MATH Pair log_pair(float x) {
     return {high, (t - high) + low};
 }
 
+// exp(high + low) for |high| <= 110 and |low| an ulp of it: 2^n exp(r), within 0.7 units and exact where the result is, such as 2^10, as C's powf has it.
+FLEX_MATH float exp_of_pair(float high, float low) {
+    const float n = round_to_even(high * kLog2eHigh);
+    const float a = fma(n, -0.693145752f, high), b = fma(n, -1.42860677e-6f, low);  // log 2 in two parts, of which the first is exact
+    const float r = a + b, r_low = (a - r) + b;
+    float p = fma(r, 1.98412698e-4f, 1.38888889e-3f);
+    p = fma(p, r, 8.33333333e-3f);
+    p = fma(p, r, 4.16666667e-2f);
+    p = fma(p, r, 1.66666667e-1f);
+    p = fma(p, r, 0.5f);
+    const float value = 1.0f + (r + fma(p * r, r, r_low));
+    const auto e = int32_t(n);
+    return value * from_bits(((e >> 1) + 127) << 23) * from_bits((e - (e >> 1) + 127) << 23);
+}
+
 __attribute__((noinline)) inline float pow(float x, float y) {
     const float ax = abs(x);
     const Pair l = log_pair(ax > 0.0f && ax < kInfinity ? ax : 1.0f);
@@ -270,7 +285,7 @@ __attribute__((noinline)) inline float pow(float x, float y) {
     const bool clamped = !(abs(l.high * y) <= 110.0f);
     const float rest = clamped ? 0.0f : fma(l.low, y, fma(l.high, y, -bound));
     const float sum = bound + rest;
-    float result = exp(sum) * (1.0f + ((bound - sum) + rest));  // of a positive finite base
+    float result = exp_of_pair(sum, (bound - sum) + rest);  // of a positive finite base
     const bool to_zero = y < 0.0f;
     result = ax == 0.0f ? (to_zero ? kInfinity : 0.0f) : result;
     result = ax == kInfinity ? (to_zero ? 0.0f : kInfinity) : result;

@@ -41,7 +41,7 @@ constexpr int32_t kQBytes = kTileQ * kQRowBytes;
 constexpr int32_t kSliceBytes = kWarpKeys * (kQRowBytes > kVRowBytes ? kQRowBytes : kVRowBytes);  // of a slot, one warp's keys
 constexpr int32_t kSlotBytes = kWarpsK * kSliceBytes;
 constexpr int32_t kRingBytes = kSlots * kSlotBytes;
-constexpr int32_t kStageBytes = kWarpsK * kTileQ * (kDv + 2) * 4;
+constexpr int32_t kStageBytes = kWarpsK * kTileQ * (kDv + 4) * 4;
 constexpr int32_t kMainBytes = kQBytes + kRingBytes > kStageBytes ? kQBytes + kRingBytes : kStageBytes;
 constexpr int32_t kKeysAt = kMainBytes, kValuesAt = kMainBytes + 8;  // addresses of K and V of the block's head
 constexpr int32_t kNoteAt = kMainBytes + 16;                         // keys of the first and the last tile where V was not finite

@@ -85,13 +85,14 @@ struct Softmax {
         FLEX_UNROLL
         for (int32_t i = 0; i < kRows; i++) {
             const float from = bases[i] * c, to = next[i] * c;
-            const float same = exact ? (bases[i] - next[i]) * c : from - to;
-            const float change = exact ? -fma(next[i], c, -from) : fma(bases[i], c, -to);
-            const float e = was_exact == exact ? same : change;
-            factor[i] = bases[i] == -kInf ? 1.0f : max(exp2(e), kLeast);
+            const float near_near = from - to, near_exact = -fma(next[i], c, -from), exact_near = fma(bases[i], c, -to);
+            const float exact_exact = (bases[i] - next[i]) * c;
+            const float from_near = exact ? near_exact : near_near, from_exact = exact ? exact_exact : exact_near;
+            const float moved = max(exp2(was_exact ? from_exact : from_near), kLeast);
+            factor[i] = bases[i] == -kInf ? 1.0f : moved;
             sum[i] *= factor[i];
             bases[i] = next[i];
-            if (t % kRows == i) base = next[i];
+            base = t % kRows == i ? next[i] : base;
         }
     }
 
@@ -102,8 +103,9 @@ struct Softmax {
         total += from_lane_xor(total, 2);
         const bool empty = total == 0;
         *normalise = empty ? 0.0f : reciprocal(total);
-        const float e = exact ? (its_base - greatest) * c : -fma(greatest, c, -(its_base * c));
-        return {greatest * unit, empty ? 0.0f : total * exp2(e)};
+        const float if_exact = (its_base - greatest) * c, if_near = -fma(greatest, c, -(its_base * c));
+        const float of_greatest = total * exp2(exact ? if_exact : if_near);
+        return {greatest * unit, empty ? 0.0f : of_greatest};
     }
 
 private:

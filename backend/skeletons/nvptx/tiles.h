@@ -48,8 +48,7 @@ struct Block {
 };
 
 FLEX_DEVICE int32_t tile_state(const Block& block, int32_t k_lo, int32_t k_hi) {
-    if (!block.has(kMaskByHead))
-        return flex_hook_tile_state(block.launch, block.b, block.h0, block.q_lo, block.q_hi, k_lo, k_hi);
+    if (!block.has(kMaskByHead)) return flex_hook_tile_state(block.launch, block.b, block.h0, block.q_lo, block.q_hi, k_lo, k_hi);
     bool none = true, all = true;
     FLEX_ROLLED
     for (int32_t h = block.h0; h < block.h0 + block.pack; h++) {
@@ -111,7 +110,7 @@ private:
     }
 
     static constexpr int32_t kGroup = 32;
-    int32_t next_;           // the tile, or the first of the group of tiles, that follows what is known
+    int32_t next_;  // the tile, or the first of the group of tiles, that follows what is known
     uint32_t visit_ = 0, full_ = 0;
 };
 
