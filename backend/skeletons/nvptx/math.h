@@ -264,7 +264,9 @@ FLEX_MATH Pair log_pair(float x) {
 
 // exp(high + low) for |high| <= 110 and |low| an ulp of it: 2^n exp(r), within 0.7 units and exact where the result is, such as 2^10, as C's powf has it.
 FLEX_MATH float exp_of_pair(float high, float low) {
-    const float n = round_to_even(high * kLog2eHigh);
+    constexpr float kShift = 0x1.8p23f;  // n stands in the last bits of a float of this size
+    const float shifted = fma(high, kLog2eHigh, kShift);
+    const float n = shifted - kShift;
     const float a = fma(n, -0.693145752f, high), b = fma(n, -1.42860677e-6f, low);  // log 2 in two parts, of which the first is exact
     const float r = a + b, r_low = (a - r) + b;
     float p = fma(r, 1.98412698e-4f, 1.38888889e-3f);
@@ -273,7 +275,7 @@ FLEX_MATH float exp_of_pair(float high, float low) {
     p = fma(p, r, 1.66666667e-1f);
     p = fma(p, r, 0.5f);
     const float value = 1.0f + (r + fma(p * r, r, r_low));
-    const auto e = int32_t(n);
+    const int32_t e = bits(shifted) - bits(kShift);
     return value * from_bits(((e >> 1) + 127) << 23) * from_bits((e - (e >> 1) + 127) << 23);
 }
 
