@@ -2,6 +2,10 @@
 // it needs of the op (rounding, flags) in a constructor from `const Op&`. Loops have no branches on the mask, so that simple functions become vector code.
 #pragma once
 
+#if defined(__clang__)
+#pragma STDC FP_CONTRACT OFF  // products and sums are fused where an instruction says so
+#endif
+
 #include <bit>
 #include <type_traits>
 #include <utility>
@@ -62,7 +66,7 @@ template <typename F>
 struct Both : F {
     using F::F;
     template <typename... A>
-    auto operator()(const Pair<A>&... values) const {
+    [[gnu::always_inline]] auto operator()(const Pair<A>&... values) const {
         const F& half = *this;
         return Pair<decltype(half(values.low...))>{half(values.low...), half(values.high...)};
     }
@@ -78,7 +82,7 @@ F functor_of(const Op& op) {
 }
 
 template <typename F, typename R, typename... A, size_t... I>
-void map_lanes(Warp& warp, const Op& op, LaneMask active, std::index_sequence<I...>) {
+__attribute__((always_inline)) inline void map_lanes(Warp& warp, const Op& op, LaneMask active, std::index_sequence<I...>) {
     if (active == 0) return;
     const F f = functor_of<F>(op);
     Lanes scratch[sizeof...(A)];
@@ -88,8 +92,21 @@ void map_lanes(Warp& warp, const Op& op, LaneMask active, std::index_sequence<I.
     warp.write(op.destinations[0], result, active);
 }
 
+#if defined(__x86_64__)
+/// Whether the processor has wider vectors, and fused multiplication, than those this program is compiled for.
+inline const bool kWideVectors = __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0;
+
+template <typename F, typename R, typename... A>
+__attribute__((target("avx2,fma"), flatten)) void map_wide(Warp& warp, const Op& op, LaneMask active) {
+    map_lanes<F, R, A...>(warp, op, active, std::index_sequence_for<A...>());
+}
+#endif
+
 template <typename F, typename R, typename... A>
 void map(Warp& warp, const Op& op, LaneMask active) {
+#if defined(__x86_64__)
+    if (kWideVectors) return map_wide<F, R, A...>(warp, op, active);
+#endif
     map_lanes<F, R, A...>(warp, op, active, std::index_sequence_for<A...>());
 }
 

@@ -7,6 +7,7 @@
 
 #include "emulator/machine/arithmetic.h"
 #include "emulator/machine/float_flags.h"
+#include "emulator/machine/halves.h"
 #include "emulator/machine/lanes.h"
 
 namespace flexemu {
@@ -202,25 +203,6 @@ void pair_to_pair(Warp& warp, const Op& op, LaneMask active) {
 
 // The frequent ones, to nearest.
 
-/// f32 -> f16 without branches: the number is added to a power of two that puts the last bit to keep at the end of the mantissa.
-struct ToF16 {
-    F16 operator()(float a) const {
-        const uint32_t bits = std::bit_cast<uint32_t>(a), twice = bits + bits;
-        float base = (std::bit_cast<float>(bits & 0x7fffffff) * 0x1p112f) * 0x1p-110f;
-        const uint32_t bias = std::max<uint32_t>(twice & 0xff000000, 0x71000000);
-        base = std::bit_cast<float>((bias >> 1) + 0x07800000) + base;
-        const uint32_t sum = std::bit_cast<uint32_t>(base);
-        const uint32_t magnitude = (sum >> 13 & 0x7c00) + (sum & 0xfff);
-        return {static_cast<uint16_t>(twice > 0xff000000 ? numeric::kCanonicalHalf : (bits >> 16 & 0x8000) | magnitude)};
-    }
-};
-struct ToBF16 {
-    BF16 operator()(float a) const {
-        const uint32_t bits = std::bit_cast<uint32_t>(a);
-        const uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-        return {static_cast<uint16_t>((bits & 0x7fffffff) > 0x7f800000 ? numeric::kCanonicalHalf : rounded)};
-    }
-};
 template <typename F, typename H>
 struct ToPair {
     Pair<H> operator()(float high, float low) const { return {F()(low), F()(high)}; }
@@ -234,9 +216,18 @@ struct ToF32 {
     float operator()(uint32_t a) const { return static_cast<float>(a); }
 };
 
+/// Towards zero; NaN becomes 0.
+struct ToS32 {
+    int32_t operator()(float a) const {
+        const auto value = static_cast<double>(a == a ? a : 0.0f);
+        return static_cast<int32_t>(std::min(std::max(value, -0x1p31), 0x1p31 - 1));
+    }
+};
+
 Handler frequent(const Op& op, int register_bits) {
     if (register_bits != ptx::bits(op.type)) return nullptr;
     const auto is = [&](Type to, Type from) { return op.type == to && op.type2 == from; };
+    if (is(Type::S32, Type::F32) && (op.flags & ~kFlush) == static_cast<uint32_t>(Rounding::Zero)) return map<ToS32, int32_t, float>;
     if (op.flags != 0) return nullptr;
     if (is(Type::F16, Type::F32)) return map<ToF16, F16, float>;
     if (is(Type::BF16, Type::F32)) return map<ToBF16, BF16, float>;

@@ -1,6 +1,7 @@
 // Floating-point add, sub, mul, fma, div, min, max, abs, neg. The rounded operations themselves are in emulator/numeric/float.h.
 #include "emulator/machine/arithmetic.h"
 #include "emulator/machine/float_flags.h"
+#include "emulator/machine/halves.h"
 #include "emulator/machine/lanes.h"
 #include "emulator/numeric/approximate.h"
 
@@ -14,34 +15,43 @@ using numeric::Rounding;
 using ptx::Type;
 
 struct Add {
+    using Half = HalfAdd;
     template <typename T, typename M>
-    static T apply(T a, T b, const M& mode) {
+    [[gnu::always_inline]] static T apply(T a, T b, const M& mode) {
         return numeric::add(a, b, mode);
     }
+    static float native(float a, float b) { return a + b; }
 };
 struct Sub {
+    using Half = HalfSub;
     template <typename T, typename M>
-    static T apply(T a, T b, const M& mode) {
+    [[gnu::always_inline]] static T apply(T a, T b, const M& mode) {
         return numeric::sub(a, b, mode);
     }
+    static float native(float a, float b) { return a - b; }
 };
 struct Mul {
+    using Half = HalfMul;
     template <typename T, typename M>
-    static T apply(T a, T b, const M& mode) {
+    [[gnu::always_inline]] static T apply(T a, T b, const M& mode) {
         return numeric::mul(a, b, mode);
     }
+    static float native(float a, float b) { return a * b; }
 };
 struct Div {
     template <typename T, typename M>
-    static T apply(T a, T b, const M& mode) {
+    [[gnu::always_inline]] static T apply(T a, T b, const M& mode) {
         return numeric::div(a, b, mode);
     }
+    static float native(float a, float b) { return a / b; }
 };
 struct Fma {
+    using Half = HalfFma;
     template <typename T, typename M>
-    static T apply(T a, T b, T c, const M& mode) {
+    [[gnu::always_inline]] static T apply(T a, T b, T c, const M& mode) {
         return numeric::fma(a, b, c, mode);
     }
+    static float native(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 };
 
 /// With the op's rounding, .ftz and .sat.
@@ -56,13 +66,19 @@ struct Rounded {
     double operator()(double a, double b, double c) const { return F::apply(a, b, c, mode.rounding); }
     Mode mode;
 };
-/// To nearest, which is nearly always: no decisions in the loop.
+/// f32 to nearest, which is nearly always: what the processor does.
 template <typename F, bool flush>
 struct Nearest {
     template <typename... T>
-    auto operator()(T... values) const {
-        return F::apply(values..., Mode{Rounding::NearestEven, flush, false});
+    [[gnu::always_inline]] float operator()(T... values) const {
+        const float result = numeric::canonical(F::native(flush ? numeric::flush(values) : values...));
+        return flush ? numeric::flush(result) : result;
     }
+};
+
+template <typename F>
+struct Halves : HalfOperation<F> {
+    explicit Halves(const Op& op) : HalfOperation<F>{mode_of(op), (op.flags & kRelu) != 0} {}
 };
 
 template <typename F, typename T, size_t... I>
@@ -87,25 +103,17 @@ Handler rounded(Type type, const Op& op) {
     }
     // Division of halves does not exist.
     if constexpr (!std::is_same_v<F, Div>) {
+        using H = Halves<typename F::Half>;
         switch (type) {
-            case Type::F16: return map_of<Rounded<F>, F16, count>();
-            case Type::F16x2: return map_of<Both<Rounded<F>>, Pair<F16>, count>();
-            case Type::BF16: return map_of<Rounded<F>, BF16, count>();
-            case Type::BF16x2: return map_of<Both<Rounded<F>>, Pair<BF16>, count>();
+            case Type::F16: return map_of<H, F16, count>();
+            case Type::F16x2: return map_of<Both<H>, Pair<F16>, count>();
+            case Type::BF16: return map_of<H, BF16, count>();
+            case Type::BF16x2: return map_of<Both<H>, Pair<BF16>, count>();
             default: break;
         }
     }
     return nullptr;
 }
-
-struct FmaRelu {
-    explicit FmaRelu(const Op& op) : mode(mode_of(op)) {}
-    template <typename T>
-    T operator()(T a, T b, T c) const {
-        return numeric::fma(a, b, c, mode, true);
-    }
-    Mode mode;
-};
 
 struct DivApprox {
     explicit DivApprox(const Op& op) : flush((op.flags & kFlush) != 0) {}
@@ -132,11 +140,18 @@ struct Choose {
     double operator()(double a, double b) const { return is_min ? numeric::min(a, b) : numeric::max(a, b); }
     numeric::Choice choice;
 };
+/// Without .NaN and .xorsign.abs, and without branches. Equal numbers of different bits are the zeros.
 template <bool is_min, bool flush>
 struct ChoosePlainly {
     float operator()(float a, float b) const {
-        constexpr numeric::Choice kChoice{false, false, flush};
-        return is_min ? numeric::min(a, b, kChoice) : numeric::max(a, b, kChoice);
+        if (flush) a = numeric::flush(a), b = numeric::flush(b);
+        const uint32_t x = std::bit_cast<uint32_t>(a), y = std::bit_cast<uint32_t>(b);
+        const uint32_t same = is_min ? x | y : x & y;
+        const bool a_nan = a != a, b_nan = b != b;
+        uint32_t result = a < b ? (is_min ? x : y) : a > b ? (is_min ? y : x) : same;
+        result = a_nan ? y : b_nan ? x : result;
+        result = a_nan && b_nan ? numeric::kCanonicalF32 : result;
+        return std::bit_cast<float>(result);
     }
 };
 
@@ -205,17 +220,11 @@ bool decode_float_fma(Decoding& decoding, Type type) {
         return decoding.fail(fmt::format("`mad` is not known with type `.{}`", ptx::name(type)));
     if (is_bfloat(type) && !decoding.needs_target(80, decoding.text.spelling())) return false;
     if (type == Type::F32x2 && !decoding.needs_target(100, decoding.text.spelling())) return false;
-    decoding.op.run = rounded<Fma, 3>(type, decoding.op);
-    if ((is_half(type) || is_bfloat(type)) && decoding.take("relu")) {
+    if ((is_half(type) || is_bfloat(type)) && take_flag(decoding, "relu", kRelu)) {
         if ((decoding.op.flags & kSaturate) != 0) return decoding.fail("`.relu` and `.sat` exclude each other");
         if (!decoding.needs_target(80, "fma.relu")) return false;
-        switch (type) {
-            case Type::F16: decoding.op.run = map_of<FmaRelu, F16, 3>(); break;
-            case Type::BF16: decoding.op.run = map_of<FmaRelu, BF16, 3>(); break;
-            case Type::F16x2: decoding.op.run = map_of<Both<FmaRelu>, Pair<F16>, 3>(); break;
-            default: decoding.op.run = map_of<Both<FmaRelu>, Pair<BF16>, 3>();
-        }
     }
+    decoding.op.run = rounded<Fma, 3>(type, decoding.op);
     if (decoding.op.run == nullptr) return decoding.fail(fmt::format("`{}` is not known with type `.{}`", opcode, ptx::name(type)));
     return decoding.operation(type, 3) && decoding.finish();
 }
