@@ -203,6 +203,42 @@ TEST_CASE("copies that arrive at a barrier") {
     CHECK_MESSAGE(racing.fault.kind == Fault::Kind::Race, verdict(racing));
 }
 
+TEST_CASE("barriers of other blocks of the cluster") {
+    // Each block writes into the other one, arrives there, and waits at home.
+    const std::string start =
+        "mov.u32 %r20, bars; mov.u32 %r21, tile; mov.u32 %r1, %cluster_ctarank; xor.b32 %r2, %r1, 1; mapa.shared::cluster.u32 %r22, %r20, "
+        "%r2; mapa.shared::cluster.u32 "
+        "%r23, %r21, %r2;\nsetp.eq.u32 %p0, %t, 0; @%p0 mbarrier.init.shared::cta.b64 [%r20], 32;\n@%p0 "
+        "fence.mbarrier_init.release.cluster;\n"
+        "barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;\n";
+    const std::string body = start +
+                             "shl.b32 %r24, %t, 2; add.u32 %r25, %r23, %r24; add.u32 %r26, %r21, 124; sub.u32 %r26, %r26, %r24; mad.lo.u32 "
+                             "%r3, %r1, 1000, %t;\nst.shared::cluster.u32 [%r25], %r3;\n"
+                             "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%r22];\n" +
+                             wait("%r20", "0", ".acquire.cluster") +
+                             "ld.shared.u32 %r4, [%r26]; mov.u32 %r5, %ctaid.x; mad.lo.u32 %r5, %r5, 32, %t; mul.wide.u32 %rd1, %r5, 4; "
+                             "add.u64 %rd1, %out, %rd1; st.global.u32 [%rd1], %r4;\n"
+                             "barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;";
+    for (uint64_t seed = 0; seed < 8; ++seed) {
+        Shape two = shape(32, seed);
+        two.blocks = 4, two.cluster = 2;
+        const auto out = run_well(body, {}, 128, two);
+        for (uint32_t block = 0; block < 4; ++block)
+            for (uint32_t t = 0; t < 32; ++t) REQUIRE(out[block * 32 + t] == (block % 2 ^ 1) * 1000 + 31 - t);
+        std::string relaxed = body;
+        relaxed.replace(relaxed.find("arrive.release.cluster.shared"), 29, "arrive.relaxed.cluster.shared");
+        const Run run = run_ptx(relaxed, {}, 128, two);
+        CHECK_MESSAGE((run.error.empty() && (run.fault.kind == Fault::Kind::Race || run.fault.kind == Fault::Kind::Uninitialised)),
+                      verdict(run));
+        // Waiting is for barriers of the own block.
+        const Run remote = run_ptx(
+            start +
+                "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%r22];\nmbarrier.test_wait.parity.shared::cta.b64 %p1, [%r22], 0;",
+            {}, 128, two);
+        check_fault(remote, Fault::Kind::BadBarrier);
+    }
+}
+
 TEST_CASE("misuse") {
     const auto bad = [&](const std::string& body, Fault::Kind kind = Fault::Kind::BadBarrier, uint32_t threads = 32) {
         CAPTURE(body);

@@ -18,6 +18,7 @@ struct Shape {
     uint64_t seed = 0;
     std::string declarations = {};  // of the module: shared variables, functions
     uint32_t dynamic_shared = 0;
+    uint32_t cluster = 1;  // blocks
 };
 
 struct Run {
@@ -55,8 +56,8 @@ inline Run run_ptx(const std::string& body, const std::vector<uint32_t>& in, siz
     std::memcpy(parameters.data() + 8, &out_address, 8);
     LaunchOptions options;
     options.seed = shape.seed;
-    result.fault = device.launch(*module, module->ptx().find_function("k"), {shape.blocks, 1, 1}, {shape.threads, 1, 1},
-                                 shape.dynamic_shared, parameters, options);
+    result.fault = device.launch_clusters(*module, module->ptx().find_function("k"), {shape.blocks, 1, 1}, {shape.threads, 1, 1},
+                                          {shape.cluster, 1, 1}, shape.dynamic_shared, parameters, options);
     device.read(result.out.data(), out_address, out_words * 4);
     return result;
 }
