@@ -169,26 +169,40 @@ bool WarpState::passes_quickly(Shadow& shadow, Cell& cell, const Record& mine, b
     };
     if (!is_old(cell.write)) return false;
     if (mine.is(Record::kWrite)) {
-        if (cell.more != 0 || !is_old(cell.read)) return false;
+        if (!is_old(cell.read)) return false;
+        for (uint32_t at = cell.more; at != 0; at = shadow.link(at).next) {
+            if (!is_old(shadow.link(at).record)) return false;
+        }
+        if (cell.more != 0) shadow.prune(cell, [](const Record&) { return true; });
         cell.write = mine;
         cell.read = {};
         return true;
     }
-    if (cell.more == 0) {
-        if (!merge(cell.read, mine)) {
-            if (!is_old(cell.read)) return false;
-            cell.read = mine;
-        }
-        return true;
+    size_t readers = 0;
+    bool is_seen_elsewhere = false;  // by another cluster than that of cell.read
+    for (uint32_t at = cell.more; at != 0; at = shadow.link(at).next) {
+        const Record& old = shadow.link(at).record;
+        if (old.is(Record::kWrite)) return false;
+        is_seen_elsewhere |= old.bytes() == mine.bytes() && !old.is(Record::kAtomic) &&
+                             old.warp / launch_.warps_per_cluster != cell.read.warp / launch_.warps_per_cluster;
+        ++readers;
     }
-    const Shadow::Link& link = shadow.link(cell.more);
-    if (link.next != 0 || link.record.is(Record::kWrite)) return false;
-    if (merge(cell.read, mine) || merge(shadow.link(cell.more).record, mine)) return true;
+    if (merge(cell.read, mine)) return true;
     // Of what many blocks read, two readers of different clusters are remembered: whoever writes it races with one of them.
-    const uint32_t all = mine.bytes();
-    return !is_shared && (cell.read.bytes() & all) == all && (link.record.bytes() & all) == all && !cell.read.is(Record::kAtomic) &&
-           !link.record.is(Record::kAtomic) && cell.read.lanes != 0 &&
-           cell.read.warp / launch_.warps_per_cluster != link.record.warp / launch_.warps_per_cluster;
+    if (!is_shared && is_seen_elsewhere && cell.read.lanes != 0 && cell.read.bytes() == mine.bytes() && !cell.read.is(Record::kAtomic))
+        return true;
+    if (readers != 0) {
+        for (uint32_t at = cell.more; at != 0; at = shadow.link(at).next) {
+            if (merge(shadow.link(at).record, mine)) return true;
+        }
+        shadow.prune(cell, is_old);
+    }
+    if (is_old(cell.read)) {
+        cell.read = mine;
+    } else {
+        add(shadow, cell, mine, !is_shared);
+    }
+    return true;
 }
 
 /// Lanes that do the same to the same bytes share a record; for reads by one warp it does not matter by which instruction.
