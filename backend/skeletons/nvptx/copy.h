@@ -30,14 +30,19 @@ struct Source {
     int32_t columns;
 };
 
+constexpr int32_t largest_divisor(int32_t n, int32_t most) {
+    while (n % most != 0) most--;
+    return most;
+}
+
 /// How threads share a tile whose rows have `Units` pieces: `kAcross` neighbours in a row, `kDown` rows at once.
 template <int32_t Rows, int32_t Units, int32_t Threads>
 struct Share {
-    static constexpr int32_t kAcross = Units < Threads ? Units : Threads;
-    // A power of two divides the rows evenly; where a row has not (D = 96), some threads have nothing to do.
+    static constexpr int32_t kAcross = largest_divisor(Units, Units < Threads ? Units : Threads);
+    // A power of two divides the rows evenly; where the units of a row are not one (D = 96), some threads have nothing to do.
     static constexpr int32_t kDown = 1 << (31 - __builtin_clz(uint32_t(Threads / kAcross)));
     static constexpr bool kIdle = kAcross * kDown < Threads;
-    static_assert(Rows % kDown == 0 && Units % kAcross == 0);
+    static_assert(Rows % kDown == 0);
 };
 
 /// Rows [first, first + Rows) of the source, of which those up to `end` exist, to `shared`, by `Threads` threads of which this is number `thread`.

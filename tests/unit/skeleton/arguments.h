@@ -30,6 +30,6 @@ struct TestArguments {
     float scale;
     int32_t mask, score, amount;
     float factor;
-    uint64_t doc;  // i32 [K]
+    uint64_t doc;                          // i32 [K]
     struct flex_gpu_summary summaries[2];  // of doc along the queries and the keys
 };

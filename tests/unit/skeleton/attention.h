@@ -21,9 +21,9 @@ struct Case {
     int mask = kMaskAll, score = kScorePlain, amount = 0;
     float factor = 1, scale = 0.125f;
     int pack = 1, splits = 1;
-    int row_padding = 0;   // elements between rows of q, k, v and o
+    int row_padding = 0;  // elements between rows of q, k, v and o
     bool may_align = true;
-    float v_bad = 0;       // not finite: every 7th key from bad_from on has it in some columns of V
+    float v_bad = 0;  // not finite: every 7th key from bad_from on has it in some columns of V
     int bad_from = 0;
     int properties = 24;
     uint64_t seed = 1;

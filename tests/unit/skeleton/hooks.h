@@ -22,7 +22,7 @@ FLEX_HOOK int32_t flex_hook_extent(const flex_gpu_launch* launch, int32_t which)
 FLEX_HOOK void flex_hook_row(const flex_gpu_launch* launch, int32_t, int32_t h, int32_t q, RowState* row) {
     const TestArguments* args = arguments_of(launch);
     row->slot[0] = args->mask == kMaskDocument ? uint32_t(reinterpret_cast<const int32_t*>(args->doc)[q]) : 0;
-    row->slot[1] = __builtin_bit_cast(uint32_t, args->factor * float(h + 1));
+    row->slot[1] = __builtin_bit_cast(uint32_t, args->factor* float(h + 1));
 }
 FLEX_HOOK float flex_hook_score(const flex_gpu_launch* launch, const RowState* row, int32_t, int32_t, int32_t q, int32_t k, float score) {
     const TestArguments* args = arguments_of(launch);
@@ -66,7 +66,8 @@ FLEX_HOOK const flex_gpu_summary* flex_hook_summary(const flex_gpu_launch* launc
 }
 int64_t flex_summary_range(const flex_gpu_launch* launch, int32_t index, int32_t b, int32_t h, int32_t lo, int32_t hi);
 
-FLEX_HOOK int32_t flex_hook_tile_state(const flex_gpu_launch* launch, int32_t b, int32_t h, int32_t q_lo, int32_t q_hi, int32_t k_lo, int32_t k_hi) {
+FLEX_HOOK int32_t flex_hook_tile_state(const flex_gpu_launch* launch, int32_t b, int32_t h, int32_t q_lo, int32_t q_hi, int32_t k_lo,
+                                       int32_t k_hi) {
     const TestArguments* args = arguments_of(launch);
     const auto state = [](bool some, bool all) { return !some ? FLEX_TILE_SKIP : all ? FLEX_TILE_FULL : FLEX_TILE_PARTIAL; };
     switch (args->mask) {

@@ -117,13 +117,15 @@ std::string compare(const Instance& instance, const Case& c, const Outcome& outc
     // Weights are rounded to 8 or 11 bits before the product with V, results once more; tf32 rounds q, k and v to 11 bits.
     const double of_o = instance.element == "BF16" ? 2e-2 : instance.element == "F16" ? 3e-3 : instance.element == "TF32" ? 5e-3 : 4e-6;
     const double of_lse = instance.element == "TF32" ? 5e-3 : 3e-6;
-    const auto differ = [](const std::vector<float>& got, const std::vector<double>& want, double tolerance, const char* what) -> std::string {
+    const auto differ = [](const std::vector<float>& got, const std::vector<double>& want, double tolerance,
+                           const char* what) -> std::string {
         for (size_t i = 0; i < want.size(); i++) {
             const bool same = std::isfinite(want[i]) ? std::abs(got[i] - want[i]) <= tolerance * (1 + std::abs(want[i]))
-                              : std::isnan(want[i]) ? std::isnan(got[i])
-                                                    : got[i] == want[i];
+                              : std::isnan(want[i])  ? std::isnan(got[i])
+                                                     : got[i] == want[i];
             if (!same)
-                return std::string(what) + "[" + std::to_string(i) + "] is " + std::to_string(got[i]) + ", should be " + std::to_string(want[i]);
+                return std::string(what) + "[" + std::to_string(i) + "] is " + std::to_string(got[i]) + ", should be " +
+                       std::to_string(want[i]);
         }
         return "";
     };
