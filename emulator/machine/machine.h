@@ -429,6 +429,7 @@ public:
     bool is_explicit_cluster = false;
 
     Fault fault;
+    bool has_fenced = false;    // some thread has executed a fence
     uint64_t progress = 0;      // counts changes that others may wait for
     uint64_t instructions = 0;  // executed so far, of all warps
     Random random;

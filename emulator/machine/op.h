@@ -53,7 +53,7 @@ struct Op {
     uint32_t guard = kNoRegister;
     bool guard_negated = false;
     bool aligned = false;  // all lanes of the warp that have not exited must come together (.aligned, and .sync forms that imply it)
-    bool uniform_control = false;  // set by control flow: changes the program counter itself
+    bool uniform_control = false;  // .uni: all lanes that execute it together go the same way
     int32_t line = 0;
     uint32_t number = 0;  // in the module, for short references to it
     const ptx::Instruction* text = nullptr;

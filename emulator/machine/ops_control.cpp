@@ -26,13 +26,24 @@ bool refuse(std::string* error, std::string_view modifier) {
 
 // ---- Branches
 
+/// .uni promises that all lanes that come together agree.
+bool breaks_promise(Warp& warp, const Op& op, LaneMask active) {
+    if (!op.uniform_control || active == warp.converged()) return false;
+    const int lane = std::countr_zero(active);
+    warp.fault(Fault::Kind::Divergence, op, lane,
+               fmt::format("`.uni`, but the guard holds for lanes {:#010x} of {:#010x} only", active, warp.converged()));
+    return true;
+}
+
 void run_branch(Warp& warp, const Op& op, LaneMask active) {
+    if (breaks_promise(warp, op, active)) return;
     state(warp).branch(op, active, op.target);
 }
 
 bool decode_branch(const Instruction& instruction, DecodeContext&, Op* out, std::string* error) {
     for (const std::string& modifier : instruction.modifiers) {
         if (modifier != "uni") return refuse(error, modifier);
+        out->uniform_control = true;
     }
     if (instruction.operands.size() != 1 || instruction.operands[0].kind != Operand::Kind::Label) {
         *error = "expected a label";
@@ -59,12 +70,19 @@ void run_indexed(Warp& warp, const Op& op, LaneMask active) {
         }
         to[i] = static_cast<uint64_t>(targets[index[i] & 0xffffffff]);
     }
+    if (op.uniform_control) {
+        const uint64_t first = to[static_cast<size_t>(std::countr_zero(active))];
+        bool agree = active == warp.converged();
+        for (size_t i = 0; i < kLanes; ++i) agree &= (active >> i & 1) == 0 || to[i] == first;
+        if (!agree) return warp.fault(Fault::Kind::Divergence, op, std::countr_zero(active), "`.uni`, but lanes go different ways");
+    }
     state(warp).branch_many(op, active, to);
 }
 
 bool decode_indexed(const Instruction& instruction, DecodeContext& context, Op* out, std::string* error) {
     for (const std::string& modifier : instruction.modifiers) {
         if (modifier != "idx" && modifier != "uni") return refuse(error, modifier);
+        out->uniform_control |= modifier == "uni";
     }
     if (instruction.operands.size() != 2 || instruction.operands[1].kind != Operand::Kind::Table) {
         *error = "expected an index and a list of targets";
@@ -232,6 +250,7 @@ void run_builtin(Warp& given, const Op& op, LaneMask active) {
 }
 
 void run_call(Warp& warp, const Op& op, LaneMask active) {
+    if (breaks_promise(warp, op, active)) return;
     state(warp).call(op, active, static_cast<const CallInfo*>(op.extra.get())->function);
 }
 
@@ -261,6 +280,7 @@ void run_indirect_call(Warp& given, const Op& op, LaneMask active) {
 bool decode_call(const Instruction& instruction, DecodeContext& context, Op* out, std::string* error) {
     for (const std::string& modifier : instruction.modifiers) {
         if (modifier != "uni") return refuse(error, modifier);
+        out->uniform_control = true;
     }
     auto info = std::make_shared<CallInfo>();
     const ptx::Function& caller = context.function();

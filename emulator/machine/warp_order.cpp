@@ -66,6 +66,7 @@ void WarpState::order_lanes(LaneMask lanes) {
 }
 
 void WarpState::fence(LaneMask lanes, AccessKind::Scope scope) {
+    launch_.has_fenced = true;
     const uint32_t warps = launch_.warps_per_cluster;
     const bool to_all = scope != AccessKind::Scope::Cta;
     const auto raise = [&](Clock& clock, LaneMask own) {
@@ -145,6 +146,10 @@ void WarpState::strong_write(LaneMask lanes, Segment& segment, uint64_t offset, 
         release(lanes, mine);
         location.cta.join(mine);
         if (to_all) location.gpu.join(mine);
+        return;
+    }
+    if (!launch_.has_fenced) {
+        if (replaces && !segment.locations.empty()) segment.locations.erase(offset);
         return;
     }
     // A fence before, by this thread or by one it has heard from, makes a relaxed write a release of what was fenced.

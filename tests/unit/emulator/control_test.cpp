@@ -271,6 +271,36 @@ TEST_CASE("what the emulator does not know is refused when a module is loaded") 
     CHECK_MESSAGE(run.error.find("`elsewhere` is not defined") != std::string::npos, run.error);
 }
 
+TEST_CASE(".uni is a promise") {
+    CHECK(run_ptx("setp.lt.u32 %p1, %t, 7; @%p1 bra.uni END; END:", {}, 4).fault.kind == Fault::Kind::Divergence);
+    CHECK(run_ptx("and.b32 %r1, %t, 1; ts: .branchtargets A, B; brx.idx.uni %r1, ts; A: add.u32 %r2, %r2, 1; B:", {}, 4).fault.kind == Fault::Kind::Divergence);
+    run_well("setp.lt.u32 %p1, %t, 32; @%p1 bra.uni END; trap; END:", {}, 4);
+    run_well("setp.lt.u32 %p1, %t, 7; @!%p1 bra END; bra.uni END; END:", {}, 4);
+}
+
+TEST_CASE("malloc, free and vprintf") {
+    const std::string declarations = R"(
+        .extern .func (.param .b64 r) malloc(.param .b64 n);
+        .extern .func free(.param .b64 p);
+        .extern .func (.param .b32 r) vprintf(.param .b64 f, .param .b64 a);
+        .global .align 1 .b8 format[12] = {37, 100, 32, 37, 46, 49, 102, 37, 37, 10, 0};)";
+    const std::string allocate = R"(
+        { .param .b64 n; .param .b64 r; mov.b64 %rd1, 64; st.param.b64 [n], %rd1; call (r), malloc, (n); ld.param.b64 %rd2, [r]; }
+        st.u32 [%rd2+60], %t; ld.u32 %r1, [%rd2+60];)";
+    const std::string release = "{ .param .b64 p; st.param.b64 [p], %rd2; call free, (p); }";
+    run_well(allocate + release, {}, 4, {.declarations = declarations});
+    CHECK(run_ptx(allocate + release + release, {}, 4, {.declarations = declarations}).fault.kind == Fault::Kind::OutOfBounds);
+    CHECK(run_ptx(allocate + "ld.u32 %r1, [%rd2];", {}, 4, {.declarations = declarations}).fault.kind == Fault::Kind::Uninitialised);
+    const auto out = run_well(R"(
+        .local .align 8 .b8 arguments[16];
+        mov.u32 %r1, -5; st.local.u32 [arguments], %r1; mov.f64 %fd1, 0d4004000000000000; st.local.f64 [arguments+8], %fd1;
+        { .param .b64 f; .param .b64 a; .param .b32 r; mov.u64 %rd1, format; mov.u64 %rd2, arguments; cvta.local.u64 %rd2, %rd2;
+        st.param.b64 [f], %rd1; st.param.b64 [a], %rd2; call (r), vprintf, (f, a); ld.param.b32 %r2, [r]; }
+        st.global.u32 [%out], %r2;)",
+                              {}, 1, {.threads = 1, .declarations = declarations});
+    CHECK(out[0] == 1);
+}
+
 TEST_CASE("special registers") {
     const auto out = run_well(kOut + R"(
         mov.u32 %r1, %ntid.x; mov.u32 %r2, %ctaid.x; mov.u32 %r3, %nctaid.x; mov.u32 %r4, %warpid; mov.u32 %r5, %lanemask_lt;
