@@ -26,12 +26,16 @@ private:
     std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
 
-Unit optimised_unit(const ir::Attention& attention, const Options& options, Image* image, Timings& timings) {
-    FLEX_CHECK(codegen::unsupported_clauses(attention).empty(), "the caller has refused clauses that the target lacks");
+const Instance& chosen(const Options& options) {
     const Instance* instance = choose(options);
     FLEX_CHECK(instance, "the caller has asked for an instance");
+    return *instance;
+}
+
+Unit optimised_unit(const ir::Attention& attention, const Instance& instance, Image* image, Timings& timings) {
+    FLEX_CHECK(codegen::unsupported_clauses(attention).empty(), "the caller has refused clauses that the target lacks");
     Stopwatch watch;
-    Unit unit = build_unit(attention, *instance, image);
+    Unit unit = build_unit(attention, instance, image);
 #ifndef NDEBUG
     FLEX_CHECK(!llvm::verifyModule(*unit.module, &llvm::errs()), "lowering makes valid LLVM IR");
 #endif
@@ -44,10 +48,14 @@ Unit optimised_unit(const ir::Attention& attention, const Options& options, Imag
 }  // namespace
 
 Image compile(const ir::Attention& attention, const Options& options, Timings* timings) {
+    return compile(attention, chosen(options), timings);
+}
+
+Image compile(const ir::Attention& attention, const Instance& instance, Timings* timings) {
     Timings local;
     Timings& t = timings ? *timings : local;
     Image image;
-    Unit unit = optimised_unit(attention, options, &image, t);
+    Unit unit = optimised_unit(attention, instance, &image, t);
     Stopwatch watch;
     image.ptx = generate(unit);
     t.codegen = watch.lap();
@@ -57,7 +65,7 @@ Image compile(const ir::Attention& attention, const Options& options, Timings* t
 std::string emit_llvm(const ir::Attention& attention, const Options& options) {
     Timings timings;
     Image image;
-    Unit unit = optimised_unit(attention, options, &image, timings);
+    Unit unit = optimised_unit(attention, chosen(options), &image, timings);
     std::string text;
     llvm::raw_string_ostream stream(text);
     unit.module->print(stream, nullptr);

@@ -73,6 +73,8 @@ using codegen::unsupported_clauses;
 
 /// The attention must be supported, its parameter within the limit, and an instance must exist (FLEX_CHECK).
 [[nodiscard]] Image compile(const ir::Attention& attention, const Options& options, Timings* timings);
+/// The same with an instance of one's own: any bitcode that keeps to backend/skeletons/nvptx/hooks.h.
+[[nodiscard]] Image compile(const ir::Attention& attention, const Instance& instance, Timings* timings);
 /// For `--emit=llvm`: optimised, skeleton inlined.
 [[nodiscard]] std::string emit_llvm(const ir::Attention& attention, const Options& options);
 

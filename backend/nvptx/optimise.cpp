@@ -1,5 +1,8 @@
 // The passes between the hooks' IR and code generation.
+#include <map>
+
 #include <llvm/ADT/SmallVector.h>
+#include <llvm/IR/IRBuilder.h>
 #include <llvm/IR/LegacyPassManager.h>
 #include <llvm/IR/PassManager.h>
 #include <llvm/PassRegistry.h>
@@ -15,27 +18,68 @@
 #include <llvm/Transforms/Scalar/SimplifyCFG.h>
 
 #include "backend/lowering/analyses.h"
+#include "backend/lowering/arguments.h"
 #include "backend/nvptx/module.h"
 #include "diag/check.h"
 
 namespace flexc::nvptx {
 
+namespace {
+
+/// The parameter of a kernel never changes, so all that is read of it at fixed places is read once, at the entry. ptxas takes such values from the
+/// constant bank where they are used; in the middle of the code it finds an address in a register instead.
+void hoist_parameter_loads(llvm::Function& kernel) {
+    const llvm::DataLayout& layout = kernel.getParent()->getDataLayout();
+    llvm::Argument* const parameter = kernel.getArg(0);
+    std::map<std::pair<int64_t, llvm::Type*>, llvm::Value*> loaded;
+    llvm::IRBuilder<> entry(&kernel.getEntryBlock(), kernel.getEntryBlock().getFirstInsertionPt());
+    llvm::SmallVector<std::pair<llvm::Value*, int64_t>> pointers{{parameter, 0}};
+    while (!pointers.empty()) {
+        const auto [pointer, offset] = pointers.pop_back_val();
+        for (llvm::User* user : llvm::make_early_inc_range(pointer->users())) {
+            if (auto* address = llvm::dyn_cast<llvm::GetElementPtrInst>(user)) {
+                llvm::APInt more(64, 0);
+                if (address->accumulateConstantOffset(layout, more)) pointers.push_back({address, offset + more.getSExtValue()});
+            } else if (auto* load = llvm::dyn_cast<llvm::LoadInst>(user); load && load->isSimple()) {
+                llvm::Value*& value = loaded[{offset, load->getType()}];
+                if (!value)
+                    value = codegen::invariant_load(entry, load->getType(),
+                                                    entry.CreateConstInBoundsGEP1_64(entry.getInt8Ty(), parameter, uint64_t(offset)),
+                                                    unsigned(load->getAlign().value()));
+                if (load == value) continue;
+                load->replaceAllUsesWith(value);
+                load->eraseFromParent();
+            }
+        }
+    }
+}
+
+}  // namespace
+
 void optimise(Unit& unit) {
     codegen::Analyses analyses(*unit.machine);
-    llvm::FunctionPassManager function;
-    function.addPass(llvm::SROAPass(llvm::SROAOptions::ModifyCFG));
-    function.addPass(llvm::EarlyCSEPass(true));
-    function.addPass(llvm::SimplifyCFGPass());
-    function.addPass(llvm::InstCombinePass());
-    function.addPass(llvm::createFunctionToLoopPassAdaptor(llvm::LICMPass(llvm::LICMOptions()), /*UseMemorySSA=*/true));
-    function.addPass(llvm::SimplifyCFGPass());
-    function.addPass(llvm::ADCEPass());
-
+    llvm::FunctionPassManager first;
+    first.addPass(llvm::SROAPass(llvm::SROAOptions::ModifyCFG));
+    first.addPass(llvm::EarlyCSEPass());
     llvm::ModulePassManager module;
     module.addPass(llvm::AlwaysInlinerPass(/*InsertLifetime=*/false));
     module.addPass(llvm::GlobalDCEPass());
-    module.addPass(llvm::createModuleToFunctionPassAdaptor(std::move(function)));
+    module.addPass(llvm::createModuleToFunctionPassAdaptor(std::move(first)));
     module.run(*unit.module, analyses.modules);
+    for (llvm::Function& function : *unit.module)
+        if (function.arg_size() == 1 && function.getArg(0)->hasByValAttr()) hoist_parameter_loads(function);
+
+    llvm::FunctionPassManager second;
+    second.addPass(llvm::EarlyCSEPass(true));
+    second.addPass(llvm::SimplifyCFGPass());
+    second.addPass(llvm::InstCombinePass());
+    second.addPass(llvm::createFunctionToLoopPassAdaptor(llvm::LICMPass(llvm::LICMOptions()), /*UseMemorySSA=*/true));
+    second.addPass(llvm::SimplifyCFGPass());
+    second.addPass(llvm::ADCEPass());
+    codegen::Analyses again(*unit.machine);
+    llvm::ModulePassManager rest;
+    rest.addPass(llvm::createModuleToFunctionPassAdaptor(std::move(second)));
+    rest.run(*unit.module, again.modules);
 }
 
 namespace {

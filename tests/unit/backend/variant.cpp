@@ -9,6 +9,8 @@
 #include <cstring>
 #include <limits>
 
+#include "gpu_variant.h"
+
 namespace flexc::test {
 
 using ir::ElemType;
@@ -244,6 +246,69 @@ double ulp_distance(float got, double expected) {
     return std::abs(value - expected) / std::ldexp(1.0, exponent - 23);
 }
 
+std::vector<Variant::Span> Variant::memory() const {
+    std::vector<Span> spans;
+    for (const auto& storage : storage_) spans.push_back({storage->end - storage->size, storage->size});
+    return spans;
+}
+
+namespace {
+
+/// One point: what an engine gave, and whether it is right. Failures are shown up to a few.
+class Comparison {
+public:
+    Comparison(double ulps, double absolute) : ulps_(ulps), absolute_(absolute) {}
+    void point(int32_t b, int32_t h, int32_t q, int32_t k, double score, double mask, const std::vector<double>& expected) {
+        const bool close = ulp_distance(float(score), expected[0]) <= ulps_ || std::abs(score - expected[0]) <= absolute_;
+        const bool same = close && mask == expected[1];
+        if (same || wrong_++ > 3) return;
+        CAPTURE(b);
+        CAPTURE(h);
+        CAPTURE(q);
+        CAPTURE(k);
+        CAPTURE(score);
+        CAPTURE(expected[0]);
+        CAPTURE(mask);
+        CAPTURE(expected[1]);
+        CHECK(same);
+    }
+    ~Comparison() { CHECK(wrong_ == 0); }
+    Comparison(const Comparison&) = delete;
+    Comparison& operator=(const Comparison&) = delete;
+
+private:
+    double ulps_, absolute_;
+    int wrong_ = 0;
+};
+
+float raw_score(int32_t q, int32_t i) {
+    return float(i % 7) - 2.75f + 0.125f * float(q);
+}
+
+void check_gpu_hooks(const Variant& variant, ir::Evaluator& evaluator, double ulps) {
+    const std::vector<int32_t>& e = variant.extents;
+    std::vector<float> raw;
+    for (int32_t row = 0; row < e[0] * e[1] * e[3]; row++)
+        for (int32_t k = 0; k < e[4]; k++) raw.push_back(raw_score(row % e[3], k));
+    const GpuHooks hooks = run_on_gpu(variant, raw);
+    CHECK_MESSAGE(hooks.fault.empty(), hooks.fault);
+    if (hooks.score.empty()) return;
+    bool approximate = false;
+    for (uint32_t i = 0; i < variant.g.size(); i++) approximate = approximate || variant.g[NodeId{i}].op == ir::Op::TanhApprox;
+    Comparison comparison(ulps == 0 ? 0 : approximate ? 0x1p13 : 8, ulps == 0 ? 0 : 0x1p-126);
+    size_t at = 0;
+    for (int32_t b = 0; b < e[0]; b++)
+        for (int32_t h = 0; h < e[1]; h++)
+            for (int32_t q = 0; q < e[3]; q++)
+                for (int32_t k = 0; k < e[4]; k++, at++) {
+                    ir::Point point;
+                    point.b = b, point.h = h, point.q = q, point.k = k, point.score = raw[at];
+                    comparison.point(b, h, q, k, hooks.score[at], hooks.mask[at], evaluator.at(point));
+                }
+}
+
+}  // namespace
+
 void check_hooks(const Variant& variant, double ulps) {
     const int32_t keys = variant.extents[4];
     ir::Evaluator evaluator(variant.attention, variant.bindings(), {variant.attention.score, variant.attention.mask}, ir::Arithmetic::F32);
@@ -251,7 +316,7 @@ void check_hooks(const Variant& variant, double ulps) {
         CAPTURE(flex::name(level));
         const auto kernel = variant.compile(level);
         if (!kernel) return;
-        int shown = 0;
+        Comparison comparison(ulps, 0);
         for (int32_t b = 0; b < variant.extents[0]; b++)
             for (int32_t h = 0; h < variant.extents[1]; h++)
                 for (int32_t q = 0; q < variant.extents[3]; q++) {
@@ -259,7 +324,7 @@ void check_hooks(const Variant& variant, double ulps) {
                     const int32_t n = keys - k0;
                     std::vector<float> s(size_t(n) + 1);
                     std::vector<uint8_t> mask(size_t(n) + 1, 7);
-                    for (int32_t i = 0; i < n; i++) s[size_t(i)] = float(i % 7) - 2.75f + 0.125f * float(q);
+                    for (int32_t i = 0; i < n; i++) s[size_t(i)] = raw_score(q, i);
                     s[size_t(n)] = 123;
                     const std::vector<float> raw = s;
                     kernel->table().score_row(variant.args(), b, h, q, k0, n, s.data());
@@ -269,22 +334,12 @@ void check_hooks(const Variant& variant, double ulps) {
                     for (int32_t i = 0; i < n; i++) {
                         ir::Point point;
                         point.b = b, point.h = h, point.q = q, point.k = k0 + i, point.score = raw[size_t(i)];
-                        const auto& expected = evaluator.at(point);
-                        const bool same = ulp_distance(s[size_t(i)], expected[0]) <= ulps && mask[size_t(i)] == expected[1];
-                        if (same || shown++ > 3) continue;
-                        CAPTURE(b);
-                        CAPTURE(h);
-                        CAPTURE(q);
-                        CAPTURE(k0 + i);
-                        CAPTURE(s[size_t(i)]);
-                        CAPTURE(expected[0]);
-                        CAPTURE(int(mask[size_t(i)]));
-                        CAPTURE(expected[1]);
-                        CHECK(same);
+                        comparison.point(b, h, q, k0 + i, s[size_t(i)], mask[size_t(i)], evaluator.at(point));
                     }
                 }
-        CHECK(shown == 0);
     }
+    CAPTURE("GPU");
+    check_gpu_hooks(variant, evaluator, ulps);
 }
 
 }  // namespace flexc::test

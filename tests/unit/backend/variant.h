@@ -51,6 +51,12 @@ public:
     std::unique_ptr<cpu::LoadedKernel> compile(flex::CpuLevel level) const;
     [[nodiscard]] const flex_args* args() const { return &args_; }
     [[nodiscard]] const ir::Bindings& bindings() const { return bindings_; }
+    /// The bytes of the captured tensors; nothing else may be read.
+    struct Span {
+        void* data;
+        size_t bytes;
+    };
+    [[nodiscard]] std::vector<Span> memory() const;
 
 private:
     struct Storage;
@@ -66,8 +72,9 @@ private:
     flex_args args_{};
 };
 
-/// Compares score_row and mask_row of every level with the evaluator at all points: masks exactly; scores within `ulps` units of f32
-/// rounding of the evaluator's f32 arithmetic (0: to the bit, except NaN payloads and the sign of zero).
+/// Compares score_row and mask_row of every level, and the hooks of the GPU on the emulated device, with the evaluator at all points: masks
+/// exactly; scores within `ulps` units of f32 rounding of the evaluator's f32 arithmetic (0: to the bit, except NaN payloads and the sign of zero).
+/// Where `ulps` is not 0, the functions of a GPU have the bounds of backend/skeletons/nvptx/math.h.
 void check_hooks(const Variant& variant, double ulps = 0);
 
 /// Distance in units of the last place of `expected` (at least the smallest subnormal); 0 for equal or both NaN, inf for one NaN or a wrong infinity.

@@ -1,0 +1,32 @@
+// The hooks of a variant as PTX, on the emulated device, through the probe skeleton (probe.cpp).
+#pragma once
+
+#include <array>
+#include <string>
+#include <vector>
+
+#include "backend/nvptx/compile.h"
+#include "variant.h"
+
+namespace flexc::test {
+
+/// The probe as an instance, with the element type and tile that a test does not look at.
+const nvptx::Instance& probe();
+
+struct GpuHooks {
+    std::vector<float> score, mask;  // [B, H, Q, K]
+    std::vector<float> scale;        // [B, H, Q]
+    uint32_t properties = 0;
+    std::vector<int32_t> states;
+    std::string fault;  // not empty: the emulator objected
+};
+/// b, h, and the inclusive ends of a tile.
+struct Tile {
+    int32_t b, h, q_lo, q_hi, k_lo, k_hi;
+};
+
+/// Runs the hooks at all points with these raw scores (none: at no point), and the tile state of each tile. Captured tensors are read where they lie: the device knows
+/// their elements and nothing beside.
+GpuHooks run_on_gpu(const Variant& variant, const std::vector<float>& raw, const std::vector<Tile>& tiles = {});
+
+}  // namespace flexc::test
