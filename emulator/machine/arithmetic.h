@@ -29,5 +29,6 @@ bool decode_selp(Decoding& decoding);
 bool decode_slct(Decoding& decoding);
 bool decode_setp(Decoding& decoding);  // ops_compare.cpp
 bool decode_set(Decoding& decoding);
+bool decode_video(Decoding& decoding);  // ops_video.cpp
 
 }  // namespace flexemu

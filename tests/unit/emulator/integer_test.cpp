@@ -387,6 +387,47 @@ TEST_CASE("pairs of 16-bit integers") {
           [=](V v) { return halves(v, [](int64_t a, int64_t b) { return std::max<int64_t>(std::min(a, b), 0); }, true); });
 }
 
+TEST_CASE("video instructions on bytes and halves") {
+    for (const int bits : {8, 16}) {
+        const int parts = 32 / bits;
+        for (const char a_type : {'u', 's'}) {
+            for (const char d_type : {'u', 's'}) {
+                const int64_t most = (int64_t{1} << (d_type == 's' ? bits - 1 : bits)) - 1, least = d_type == 's' ? -most - 1 : 0;
+                const auto reference = [=](V v, const auto& f, bool saturate, bool accumulate) {
+                    uint64_t packed = 0;
+                    int64_t total = static_cast<int64_t>(v[2]);
+                    for (int i = 0; i < 32; i += bits) {
+                        const auto part = [&](uint64_t value) {
+                            return a_type == 's' ? sign(value >> i, bits) : static_cast<int64_t>(low(value >> i, bits));
+                        };
+                        int64_t value = f(part(v[0]), part(v[1]));
+                        if (saturate) value = std::clamp(value, least, most);
+                        packed |= low(static_cast<uint64_t>(value), bits) << i;
+                        total += value;
+                    }
+                    return R{accumulate ? static_cast<uint64_t>(total) : packed};
+                };
+                const auto text = [&](const char* name, const char* flags) {
+                    return fmt::format("{0}{1}.{2}32.{3}32.{3}32{4} r0, r1, r2, r3;", name, parts, d_type, a_type, flags);
+                };
+                const std::vector<std::string> in = {"r1", "r2", "r3"}, out = {"r0"};
+                const auto add = [](int64_t a, int64_t b) { return a + b; };
+                const auto difference = [](int64_t a, int64_t b) { return std::abs(a - b); };
+                const auto least_of = [](int64_t a, int64_t b) { return std::min(a, b); };
+                check(text("vadd", ""), in, out, [=](V v) { return reference(v, add, false, false); });
+                check(text("vadd", ".sat"), in, out, [=](V v) { return reference(v, add, true, false); });
+                check(text("vsub", ".sat"), in, out,
+                      [=](V v) { return reference(v, [](int64_t a, int64_t b) { return a - b; }, true, false); });
+                check(text("vabsdiff", ""), in, out, [=](V v) { return reference(v, difference, false, false); });
+                check(text("vabsdiff", ".add"), in, out, [=](V v) { return reference(v, difference, false, true); });
+                check(text("vmin", ".add"), in, out, [=](V v) { return reference(v, least_of, false, true); });
+                check(text("vmax", ""), in, out,
+                      [=](V v) { return reference(v, [](int64_t a, int64_t b) { return std::max(a, b); }, false, false); });
+            }
+        }
+    }
+}
+
 TEST_CASE("refused integer instructions name what they do not know") {
     CHECK(refusal("add.s32.foo r0, r1, r2;").find("`.foo` is not known in `add.s32.foo`") != std::string::npos);
     CHECK(refusal("add.s32 r0, r1;").find("`add.s32` takes 3 operands, found 2") != std::string::npos);
