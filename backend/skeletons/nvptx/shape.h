@@ -28,11 +28,12 @@ using Bits = decltype([] {
 constexpr int32_t kWarpsK = kTileQ == 16 ? kWarps : 1;
 constexpr int32_t kWarpsQ = kWarps / kWarpsK;
 constexpr int32_t kWarpRows = kTileQ / kWarpsQ, kWarpKeys = kTileK / kWarpsK;
-constexpr int32_t kM = kWarpRows / 16;  // blocks of 16 rows of a warp
-constexpr int32_t kN = kWarpKeys / 8;   // blocks of 8 keys
-constexpr int32_t kNv = kDv / 8;        // blocks of 8 columns of the output
-constexpr int32_t kRows = 2 * kM;       // rows that one thread holds a part of
-constexpr int32_t kStep = 32 / kBytes;  // columns of Q and K that one step of the first product takes: 32 bytes
+constexpr int32_t kM = kWarpRows / 16;         // blocks of 16 rows of a warp
+constexpr int32_t kN = kWarpKeys / 8;          // blocks of 8 keys
+constexpr int32_t kNv = kDv / 8;               // blocks of 8 columns of the output
+constexpr int32_t kRows = 2 * kM;              // rows that one thread holds a part of
+constexpr int32_t kStep = 32 / kBytes;         // columns of Q and K that one step of the first product takes: 32 bytes
+constexpr int32_t kStepKeys = kHalf ? 16 : 8;  // keys that one step of the second product takes
 static_assert(kWarpRows % 16 == 0 && kWarpKeys % 16 == 0 && kD % (2 * kStep) == 0 && kDv % 32 == 0);
 
 // Shared memory: the tile of Q, the ring, and what is needed too rarely for a register. At the end the results take the place of the first two.
