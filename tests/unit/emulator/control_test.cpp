@@ -216,6 +216,8 @@ TEST_CASE("a lane may wait for another lane of its warp") {
         @%p1 bra SPIN;
         ld.global.u32 %r2, [%rd2+4]; add.u32 %r2, %r2, 1; st.global.u32 [%rd2+4], %r2;
         atom.global.release.gpu.exch.b32 %r3, [%rd2], 0;
+        shfl.sync.idx.b32 %r4, %r2, 0, 31, 0xffffffff;
+        bar.sync 0;
         st.global.u32 [%rd1], %r2;)";
     for (uint64_t seed = 0; seed < 8; ++seed) {
         const Run run = run_ptx(body, {}, 64, {.threads = 64, .seed = seed, .declarations = ".global .align 8 .u32 lock[2];"});
