@@ -100,9 +100,11 @@ TEST_CASE("what a kernel lacks is said") {
     code = cpu_code();
     code.version = FLEX_LINKED_VERSION + 1;
     CHECK(code_of(code, Stream::cpu()).text().find("not made together") != std::string::npos);
-    code = cpu_code();
-    CHECK(Kernel::linked(&described, code, 7)->forward(Stream::cpu(), data.arrays, data.args()).ok());
-    CHECK(Kernel::linked(&described, code, 8)->forward(Stream::cpu(), data.arrays, data.args()).code() == Code::Unsupported);
+    // These live as long as the process, as do the ones of headers.
+    static const flex_linked kept = cpu_code();
+    static const Kernel *const right = Kernel::linked(&described, kept, 7), *const other = Kernel::linked(&described, kept, 8);
+    CHECK(right->forward(Stream::cpu(), data.arrays, data.args()).ok());
+    CHECK(other->forward(Stream::cpu(), data.arrays, data.args()).code() == Code::Unsupported);
     CHECK(Stream::cpu().reserve(16).code() == Code::InvalidArgument);
 }
 
