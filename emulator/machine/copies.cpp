@@ -102,11 +102,12 @@ void copy_wait(Warp& given, LaneMask active, uint32_t pending, bool all) {
             if (copy.group == kNever || groups - copy.group <= pending) continue;
         }
         any = true;
-        finish(warp.launch(), copy, lanes, warp.agent(), time);
+        if (copy.first_wait == 0) copy.first_wait = time;
+        finish(warp.launch(), copy, lanes, warp.agent(), copy.first_wait);
     }
     if (!any) return;
     std::erase_if(warp.copies(), [](const Copy& copy) { return copy.waiting == 0; });
-    warp.learn_agent(active, time);
+    warp.waited(active, time);
     ++warp.launch().progress;
 }
 

@@ -79,6 +79,7 @@ struct Copy {
     uint32_t group = kNever;
     uint32_t bytes = 0;
     bool may_land = false, is_landed = false;
+    uint32_t first_wait = 0;  // when the first of its lanes waited for it; 0: none has
     std::vector<Piece> pieces;
 };
 /// Copies whose completion an object counts.
@@ -211,9 +212,11 @@ public:
     void hear(LaneMask lanes, const Clock& from);
     /// fence.proxy.async: what is known to be written may be read by asynchronous agents.
     void fence_proxy(LaneMask lanes);
-    /// The lanes have waited for their copies: what completed at `time` of the warp's agent is theirs to see.
+    /// The lanes have waited for their copies, up to `time` of the warp's agent. Each may see its own now; of others' copies, also those of its
+    /// warp, it hears when they release what they know.
     uint32_t next_agent_time() { return ++agent_time_; }
-    void learn_agent(LaneMask lanes, uint32_t time);
+    void waited(LaneMask lanes, uint32_t time);
+    void tell_waited(LaneMask lanes, Clock& to) const;
     void tick() { ++time_; }
     [[nodiscard]] uint32_t time() const { return time_; }
     [[nodiscard]] bool knows(int lane, uint32_t cluster, uint32_t component, LaneMask lanes, uint32_t time) const;
@@ -305,6 +308,9 @@ private:
 
     // Knowledge: what all lanes know, and what single lanes know, where it is more.
     uint32_t time_ = 1, agent_time_ = 0;
+    uint32_t waited_together_ = 0;  // the last wait of all lanes, and of those that have waited apart since
+    LaneMask lanes_waited_ = 0;
+    std::array<uint32_t, kLanes> lane_waited_{};
     Clock known_;
     std::array<std::unique_ptr<Clock>, kLanes> lane_known_;
     Clock heard_;  // read by relaxed loads; known from the next fence on

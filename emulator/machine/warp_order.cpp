@@ -25,6 +25,7 @@ void WarpState::release(LaneMask lanes, Clock& to) {
     Clock mine = known_;
     for (LaneMask apart = lanes & lanes_apart_; apart != 0; apart &= apart - 1)
         mine.join(*lane_known_[static_cast<size_t>(std::countr_zero(apart))]);
+    tell_waited(lanes, mine);
     if (lanes == alive_) {
         mine.learn(component_, time_);
     } else {
@@ -56,6 +57,7 @@ void WarpState::order_lanes(LaneMask lanes) {
         for (LaneMask apart = lanes_apart_; apart != 0; apart &= apart - 1)
             known_.join(*lane_known_[static_cast<size_t>(std::countr_zero(apart))]);
         lanes_apart_ = 0;
+        tell_waited(lanes, known_);
         known_.learn(component_, time_);
     } else {
         Clock together;
@@ -206,10 +208,28 @@ void WarpState::hear(LaneMask lanes, const Clock& from) {
     }
 }
 
-void WarpState::learn_agent(LaneMask lanes, uint32_t time) {
-    Clock clock(block_.cluster.serial);
-    clock.learn(agent(), time);
-    acquire(lanes, clock);
+void WarpState::waited(LaneMask lanes, uint32_t time) {
+    if (lanes == alive_) {
+        waited_together_ = time;
+        lanes_waited_ = 0;
+        return;
+    }
+    for (LaneMask left = lanes; left != 0; left &= left - 1) lane_waited_[static_cast<size_t>(std::countr_zero(left))] = time;
+    lanes_waited_ |= lanes;
+}
+
+void WarpState::tell_waited(LaneMask lanes, Clock& to) const {
+    if (waited_together_ != 0) {
+        if (lanes == alive_) {
+            to.learn(agent(), waited_together_);
+        } else {
+            to.learn(agent(), lanes, waited_together_);
+        }
+    }
+    for (LaneMask left = lanes & lanes_waited_; left != 0; left &= left - 1) {
+        const int lane = std::countr_zero(left);
+        to.learn(agent(), LaneMask{1} << lane, lane_waited_[static_cast<size_t>(lane)]);
+    }
 }
 
 }  // namespace flexemu

@@ -33,7 +33,10 @@ bool WarpState::is_before(const Record& old, int lane, bool* unfinished) const {
             *unfinished = true;
             return false;
         }
-        return knows(lane, cluster, operation.component, ~LaneMask{0}, operation.time);
+        LaneMask others = old.lanes;
+        // A lane that waited sees its own copies, and only these.
+        if (old.warp == serial_ && operation.component == agent()) others &= ~(LaneMask{1} << lane);
+        return others == 0 || knows(lane, cluster, operation.component, others, operation.time);
     }
     LaneMask others = old.lanes;
     if (old.warp == serial_) {
@@ -75,7 +78,8 @@ bool WarpState::conflict(const Op& op, int lane, const Place& place, Record old,
     if (same && writes && old.is(Record::kWrite) && same_block) return false;
     std::string reason = "no barrier between";
     if (old.is(Record::kAsync)) {
-        reason = "the copy was waited for, but this thread has met no barrier with the one that waited";
+        reason = old.warp == serial_ ? "the copy was waited for, but lanes of a warp are not ordered without bar.warp.sync"
+                                     : "the copy was waited for, but this thread has met no barrier with the one that waited";
     } else if (old.warp == serial_) {
         reason = "lanes of a warp are not ordered without bar.warp.sync";
     } else if (!same_block) {

@@ -168,6 +168,17 @@ TEST_CASE("copies under way") {
     is_fine(copy + wait + mine, {.threads = 128});
     is_fine(copy + "cp.async.wait_all;" + mine, {.threads = 128});
     is_fine(copy + wait + "bar.sync 0;\n" + others, {.threads = 128});
+    // What a lane has waited for is its own to read; the others of its warp meet at bar.warp.sync, whether all waited at once or one after another.
+    const std::string neighbour = "xor.b32 %r4, %r2, 16; ld.shared.u32 %r3, [%r4];\n";
+    const std::string apart =
+        "cp.async.commit_group; setp.lt.u32 %p1, %t, 5; @%p1 bra low; cp.async.wait_group 0; bra met;\n"
+        "low: cp.async.wait_group 0;\nmet:\n";
+    for (const std::string& waiting : {wait, apart}) {
+        races(copy + waiting + neighbour, "lanes of a warp are not ordered without bar.warp.sync", {.threads = 32});
+        is_fine(copy + waiting + "bar.warp.sync 0xffffffff;\n" + neighbour, {.threads = 32});
+        is_fine(copy + waiting + "bar.sync 0;\n" + neighbour, {.threads = 32});
+    }
+    is_fine(copy + apart + "bar.sync 0;\n" + others, {.threads = 128});
     races(copy + mine, "is still writing: nobody has waited for it", {.threads = 128}, Fault::Kind::UnfinishedCopy);
     races(copy + "cp.async.commit_group; cp.async.wait_group 1;\n" + mine, "still writing", {.threads = 128}, Fault::Kind::UnfinishedCopy);
     races(copy + "cp.async.wait_group 0;\n" + mine, "still writing", {.threads = 128}, Fault::Kind::UnfinishedCopy);
