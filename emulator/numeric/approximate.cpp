@@ -53,6 +53,11 @@ float ex2_approx(float a, bool ftz) {
     if (std::fabs(a) < 0x1p-126f) return 1.0f;
     if (a >= 128.0f) return kInfinity;
     if (a < -152.0f) return 0.0f;
+    // Powers of two are exact on all GPUs, and libraries count on it.
+    if (a == std::rint(a)) {
+        const float power = static_cast<float>(std::ldexp(1.0, static_cast<int>(a)));
+        return ftz ? flush(power) : power;
+    }
     return within_ulps(std::exp2(static_cast<double>(a)), 2.0, noise(a, 1), ftz);
 }
 F16 ex2_approx(F16 a) {
@@ -146,7 +151,8 @@ float div_full(float a, float b, bool ftz) {
 float div_approx(float a, float b, bool ftz) {
     if (ftz) a = flush(a), b = flush(b);
     const float magnitude = std::fabs(b);
-    if (magnitude >= 0x1p-126f && magnitude <= 0x1p126f && std::isfinite(a)) return div_full(a, b, ftz);
+    // Subnormal divisors are scaled, and their quotients as good as others: fmod of the CUDA library needs it.
+    if (magnitude > 0 && magnitude <= 0x1p126f && std::isfinite(a)) return div_full(a, b, ftz);
     // The reciprocal of a larger b counts as zero, as for infinity: infinity by it is NaN.
     const float reciprocal = magnitude > 0x1p126f ? std::copysign(0.0f, b) : rcp_approx(b, ftz);
     return finish(a * reciprocal, {.rounding = Rounding::NearestEven, .ftz = ftz, .sat = false});

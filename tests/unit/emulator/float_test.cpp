@@ -309,6 +309,7 @@ TEST_CASE("approximate functions keep to their bounds") {
     CHECK(one("ex2.approx.f32 r0, r1;", "r1", 0, "r0") == 0x3f800000);
     CHECK(one("ex2.approx.ftz.f32 r0, r1;", "r1", std::bit_cast<uint32_t>(-130.0F), "r0") == 0);
     CHECK(one("ex2.approx.f32 r0, r1;", "r1", std::bit_cast<uint32_t>(-130.0F), "r0") != 0);
+    CHECK(one("ex2.approx.ftz.f32 r0, r1;", "r1", std::bit_cast<uint32_t>(-3.0F), "r0") == std::bit_cast<uint32_t>(0.125F));
     CHECK(one("lg2.approx.f32 r0, r1;", "r1", 0, "r0") == 0xff800000);
     CHECK(one("rcp.approx.ftz.f32 r0, r1;", "r1", 1, "r0") == 0x7f800000);
     CHECK(std::fabs(std::bit_cast<double>(one("rsqrt.approx.ftz.f64 d0, d1;", "d1", std::bit_cast<uint64_t>(0.25), "d0")) - 2) <
@@ -330,6 +331,9 @@ TEST_CASE("approximate functions keep to their bounds") {
             CHECK((both & 0xffff) != (both >> 16));
         }
     }
+    // 3 / 2, and the same of subnormals.
+    const uint64_t of_subnormals = one("div.approx.f32 r0, r1, 0f00000010;", "r1", 0x00000018, "r0") - 0x3fc00000 + 2;
+    CHECK(of_subnormals <= 4);
     for (const char* text : {"div.approx.f32 r0, r1, 0f40000000;", "div.full.ftz.f32 r0, r1, 0f40000000;"}) {
         const uint64_t from_1_5 = one(text, "r1", 0x40400000, "r0") - 0x3fc00000 + 2;
         CHECK(from_1_5 <= 4);
