@@ -9,6 +9,8 @@
 namespace flexemu {
 namespace {
 
+constexpr uint64_t kFar = uint64_t{1} << 36;
+
 /// Zero pages that cost nothing until they are touched.
 void* map_pages(size_t bytes) {
     void* at = mmap(nullptr, std::max<size_t>(bytes, 1), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -122,11 +124,11 @@ std::string DeviceMemory::nearest(uint64_t address) const {
         least = address - (best->base + best->bytes);
         if (address - best->base < best->bytes) return fmt::format("in the {} bytes at {:#x}", best->bytes, best->base);
     }
-    if (after != segments_.end() && after->second->base - address < least) {
-        return fmt::format("{} bytes before the {} bytes at {:#x}", after->second->base - address, after->second->bytes,
-                           after->second->base);
+    const uint64_t to_next = after != segments_.end() ? after->second->base - address : UINT64_MAX;
+    if (std::min(least, to_next) > kFar) return "in no allocation, nor near one";
+    if (to_next < least) {
+        return fmt::format("{} bytes before the {} bytes at {:#x}", to_next, after->second->bytes, after->second->base);
     }
-    if (best == nullptr) return "nothing is allocated";
     return fmt::format("{} bytes after the {} bytes at {:#x}", least, best->bytes, best->base);
 }
 

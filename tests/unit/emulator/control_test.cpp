@@ -1,4 +1,7 @@
 // Control flow: divergence and reconvergence, loops, calls, recursion, indirect branches, exits; lanes of a warp that wait for each other.
+#include <set>
+
+#include "emulator/machine/op.h"
 #include "ptx_run.h"
 
 using namespace flexemu;
@@ -275,7 +278,8 @@ TEST_CASE("what the emulator does not know is refused when a module is loaded") 
 
 TEST_CASE(".uni is a promise") {
     CHECK(run_ptx("setp.lt.u32 %p1, %t, 7; @%p1 bra.uni END; END:", {}, 4).fault.kind == Fault::Kind::Divergence);
-    CHECK(run_ptx("and.b32 %r1, %t, 1; ts: .branchtargets A, B; brx.idx.uni %r1, ts; A: add.u32 %r2, %r2, 1; B:", {}, 4).fault.kind == Fault::Kind::Divergence);
+    CHECK(run_ptx("and.b32 %r1, %t, 1; ts: .branchtargets A, B; brx.idx.uni %r1, ts; A: add.u32 %r2, %r2, 1; B:", {}, 4).fault.kind ==
+          Fault::Kind::Divergence);
     run_well("setp.lt.u32 %p1, %t, 32; @%p1 bra.uni END; trap; END:", {}, 4);
     run_well("setp.lt.u32 %p1, %t, 7; @!%p1 bra END; bra.uni END; END:", {}, 4);
 }
@@ -301,6 +305,14 @@ TEST_CASE("malloc, free and vprintf") {
         st.global.u32 [%out], %r2;)",
                               {}, 1, {.threads = 1, .declarations = declarations});
     CHECK(out[0] == 1);
+}
+
+TEST_CASE("an opcode stands in one table only") {
+    std::set<std::string_view> seen;
+    for (const auto table : {integer_decoders(), float_decoders(), shared_decoders(), control_decoders(), memory_decoders(),
+                             atomic_decoders(), warp_decoders(), async_decoders(), matrix_decoders()}) {
+        for (const DecoderEntry& entry : table) CHECK_MESSAGE(seen.insert(entry.opcode).second, entry.opcode);
+    }
 }
 
 TEST_CASE("special registers") {
