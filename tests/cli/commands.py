@@ -81,6 +81,31 @@ class Commands(FlexcTest):
         self.assertTrue((self.folder / "x.o").read_bytes().startswith(b"\x7fELF"))
         self.flexc("build", source, "--head-dim", "0", code=2)
 
+    def test_build_for_gpus(self):
+        source = self.source(CAUSAL)
+        text = self.flexc("build", source, "--emit=ptx").stdout
+        self.assertIn("\n.version 7.0\n.target sm_80\n.address_size 64\n", text)
+        self.assertIn(".visible .entry causal_forward(", text)
+        self.assertIn(".visible .entry causal_combine(", text)
+        self.assertNotIn("causal_summarise", text)
+        report = self.flexc_json("build", source, "--emit=ptx", "--head-dim", "64", "--dtype", "f16", "-o", self.path("k.ptx"))
+        self.assertEqual(report["bytes"], os.path.getsize(self.path("k.ptx")))
+        self.assertIn("f16_64", report["instance"])
+        self.assertEqual(set(report["phases"]), {"parse", "check", "lower", "optimise", "codegen", "load"})
+        self.assertGreater(report["shared_bytes"], 0)
+        self.assertEqual(self.flexc_json("build", source, "--emit=ptx", "--short-queries", "-o", self.path("k.ptx"))["tile"][0], 16)
+        self.assertIn("target triple = \"nvptx64", self.flexc("build", source, "--emit=llvm", "--target", "sm_80").stdout)
+        # A stand-in for ptxas: it must be given the architecture and the text, and what it writes is the cubin.
+        ptxas = self.folder / "ptxas"
+        ptxas.write_text("#!/bin/sh\n[ $1 = -arch=sm_80 ] && grep -q causal_forward $4 && printf cubin > $3\n")
+        ptxas.chmod(0o755)
+        self.flexc("build", source, "--emit=cubin", "--ptxas", ptxas, cwd=self.folder)
+        self.assertEqual((self.folder / "causal.cubin").read_bytes(), b"cubin")
+        ptxas.write_text("#!/bin/sh\necho no good >&2; exit 1\n")
+        error = self.fails("build", source, "--emit=cubin", "--ptxas", ptxas, code=3)
+        self.assertEqual(error["code"], "E4027")
+        self.assertIn("no good", error["message"])
+
     def test_build(self):
         source = self.source(CAUSAL)
         self.assertIn("attention", self.flexc("build", source, "--emit=ast").stdout)
