@@ -62,12 +62,12 @@ FLEX_DEVICE float from_lane_xor(float x, int32_t bits) {
 }
 
 /// x, of which the compiler knows nothing: what depends on it is computed here, and not kept in registers from before a loop.
-template <class T>
-FLEX_DEVICE T opaque(T x) {
-    if constexpr (T(0.5f) != T(0))
-        asm volatile("" : "+f"(x));
-    else
-        asm volatile("" : "+r"(x));
+FLEX_DEVICE int32_t opaque(int32_t x) {
+    asm volatile("" : "+r"(x));
+    return x;
+}
+FLEX_DEVICE float opaque(float x) {
+    asm volatile("" : "+f"(x));
     return x;
 }
 
@@ -154,9 +154,6 @@ FLEX_DEVICE void store_shared4(uint32_t address, Words4 v) {
 }
 FLEX_DEVICE void store_shared2(uint32_t address, float a, float b) {
     asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(address), "f"(a), "f"(b) : "memory");
-}
-FLEX_DEVICE void load_shared2(uint32_t address, float* a, float* b) {
-    asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(*a), "=f"(*b) : "r"(address) : "memory");
 }
 FLEX_DEVICE void store_shared(uint32_t address, uint32_t value) {
     asm volatile("st.shared.b32 [%0], %1;" ::"r"(address), "r"(value) : "memory");

@@ -1,6 +1,9 @@
 #include <doctest/doctest.h>
 #include <cmath>
+#include <cstring>
+#include <fstream>
 #include <limits>
+#include <sstream>
 
 #include "tests/unit/skeleton/attention.h"
 
@@ -150,6 +153,25 @@ TEST_CASE("scores that are huge, constant, growing, or no number") {
     }
 }
 
+TEST_CASE("splits and packs without a mask or with the scale folded in") {
+    for (const Instance& instance : instances()) {
+        if (instance.d != 128) continue;
+        for (int properties : {3, 7}) {
+            Case c = sized(instance, 7, 4 * instance.tile_k + 11);
+            c.properties = properties;
+            c.h = 6;
+            c.hkv = 2;
+            c.pack = 3;
+            c.splits = 4;
+            if (properties == 3) c.mask = kMaskScattered;
+            expect(instance, c);
+            c.v_bad = kInf;
+            c.bad_from = instance.tile_k;
+            expect(instance, c);
+        }
+    }
+}
+
 TEST_CASE("documents, by summaries") {
     for (const Instance& instance : instances()) {
         if (instance.d != 128) continue;
@@ -170,5 +192,29 @@ TEST_CASE("long empty stretches are skipped") {
         const Outcome outcome = run(instance, c, inputs);
         CHECK_EQ(compare(instance, c, outcome, reference(c, inputs)), "");
         CHECK_LT(outcome.warp_instructions, 100000);
+    }
+}
+
+TEST_CASE("no more products than a tile needs, and nothing in local memory") {
+    for (const Instance& instance : instances()) {
+        CAPTURE(instance.name);
+        std::ifstream file(std::string(FLEX_TEST_PTX_DIR "/") + instance.name + "_24.ptx");
+        std::stringstream text;
+        text << file.rdbuf();
+        const std::string ptx = text.str();
+        const auto count = [&](const char* what) {
+            int n = 0;
+            for (size_t at = 0; (at = ptx.find(what, at)) != std::string::npos; at += std::strlen(what)) n++;
+            return n;
+        };
+        const bool half = instance.element == "F16" || instance.element == "BF16";
+        const int products = instance.element == "F32" ? 3 : 1, step = half ? 16 : 8;
+        const int rows = instance.is_short() ? 16 : instance.tile_q / instance.warps,
+                  keys = instance.is_short() ? instance.tile_k / instance.warps : instance.tile_k;
+        // Steps along D are written down four at a time, if that divides them.
+        const int steps = instance.d / step, written = steps > 4 && steps % 4 == 0 ? 4 : steps;
+        CHECK_EQ(count("mma.sync"), rows / 16 * products * (keys / 8 * written + instance.dv / 8 * (keys / step)));
+        CHECK_EQ(count("ld.local"), 0);
+        CHECK_EQ(count("st.local"), 0);
     }
 }
