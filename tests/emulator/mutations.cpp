@@ -1,10 +1,11 @@
 // Removes synchronisation from correct kernels, one piece at a time, and demands that the emulator objects.
 //
 //   emulator_mutations FOLDER [--seeds N] [--only NAME] [--verbose 1]      the kernels of cases_nvcc.cpp and cases_triton.cpp
-//   emulator_mutations --ptx FILE [--kernel NAME] [--seeds N] --run "COMMAND"
+//   emulator_mutations --ptx FILE [--kernel NAME] [--seeds N] [--harmless FILE] --run "COMMAND"
 //
 // The second form takes any PTX: COMMAND is run by the shell with {} replaced by a file that holds the changed text, FLEXEMU_SEED set, and objects by a
-// nonzero exit status. Survivors that are known to be harmless stand in the list below, with the reason; others are an error.
+// nonzero exit status. Survivors that are known to be harmless stand in harmless.def, or in the file, in lines `which|statement|change|reason`; others are an
+// error.
 #include <unistd.h>
 
 #include <cstdio>
@@ -21,20 +22,32 @@ using namespace emulator_test;
 
 namespace {
 
-/// Mutations that leave the kernel correct. `which`: the how-manieth statement of that spelling in the kernel, from 1; 0: all.
+/// Mutations that leave the kernel correct. `which`: the how-manieth statement of that spelling in the kernel, from 1.
 struct Harmless {
-    const char *name, *statement, *change;
+    std::string name, statement, change;
     int which;
-    const char* reason;
+    std::string reason;
 };
-constexpr Harmless kHarmless[] = {
-
+std::vector<Harmless> known_harmless() {
+    return {
 #include "tests/emulator/harmless.def"
-};
+    };
+}
 
 std::string read_file(const std::string& path) {
     std::ifstream file(path);
     return {std::istreambuf_iterator<char>(file), {}};
+}
+
+std::vector<Harmless> read_harmless(const std::string& path, const std::string& name) {
+    std::vector<Harmless> list;
+    std::ifstream file(path);
+    for (std::string line; std::getline(file, line);) {
+        size_t a = line.find('|'), b = line.find('|', a + 1), c = line.find('|', b + 1);
+        if (a == std::string::npos || b == std::string::npos || c == std::string::npos) continue;
+        list.push_back({name, line.substr(a + 1, b - a - 1), line.substr(b + 1, c - b - 1), std::atoi(line.c_str()), line.substr(c + 1)});
+    }
+    return list;
 }
 
 struct Counts {
@@ -42,7 +55,8 @@ struct Counts {
     std::set<const Harmless*> used;
 };
 
-void report(const std::string& name, const std::vector<Verdict>& verdicts, bool verbose, Counts* counts) {
+void report(const std::string& name, const std::vector<Verdict>& verdicts, const std::vector<Harmless>& known, bool verbose,
+            Counts* counts) {
     std::map<std::string, int> seen;
     for (const Verdict& verdict : verdicts) {
         const Mutation& mutation = verdict.mutation;
@@ -55,9 +69,8 @@ void report(const std::string& name, const std::vector<Verdict>& verdicts, bool 
         ++counts->tried;
         int which = ++seen[mutation.original + mutation.change];
         const Harmless* excuse = nullptr;
-        for (const Harmless& each : kHarmless)
-            if (name == each.name && mutation.original == each.statement && mutation.change == each.change &&
-                (each.which == 0 || each.which == which))
+        for (const Harmless& each : known)
+            if (name == each.name && mutation.original == each.statement && mutation.change == each.change && each.which == which)
                 excuse = &each;
         const char* word = !verdict.objection.empty() ? "caught" : excuse ? "harmless" : "SURVIVED";
         counts->caught += !verdict.objection.empty();
@@ -66,7 +79,8 @@ void report(const std::string& name, const std::vector<Verdict>& verdicts, bool 
         counts->survived += verdict.objection.empty() && !excuse;
         if (verbose || (verdict.objection.empty() && !excuse))
             std::printf("%-8s %s line %d (number %d): `%s` %s  %s\n", word, name.c_str(), mutation.line, which, mutation.original.c_str(),
-                        mutation.change.c_str(), verdict.objection.empty() ? excuse ? excuse->reason : "" : verdict.objection.c_str());
+                        mutation.change.c_str(),
+                        verdict.objection.empty() ? excuse ? excuse->reason.c_str() : "" : verdict.objection.c_str());
     }
 }
 
@@ -101,9 +115,10 @@ int main(int count, char** arguments) {
     uint64_t seeds = options.count("--seeds") ? std::strtoull(options["--seeds"].c_str(), nullptr, 10) : 8;
     bool verbose = options["--verbose"] == "1";
     Counts counts;
+    std::vector<Harmless> known = folder.empty() ? read_harmless(options["--harmless"], options["--ptx"]) : known_harmless();
     if (folder.empty()) {
         auto run = [&](const std::string& ptx, uint64_t seed) { return run_command(options["--run"], ptx, seed); };
-        report(options["--ptx"], mutate(read_file(options["--ptx"]), options["--kernel"], seeds, run), verbose, &counts);
+        report(options["--ptx"], mutate(read_file(options["--ptx"]), options["--kernel"], seeds, run), known, verbose, &counts);
     } else {
         std::vector<Case> cases = nvcc_cases();
         for (const Case& each : triton_cases()) cases.push_back(each);
@@ -114,14 +129,14 @@ int main(int count, char** arguments) {
                 std::string error;
                 return gpu->load(ptx, &error) ? each.run(*gpu) : error;
             };
-            report(each.file + "/" + each.name, mutate(read_file(folder + "/" + each.file + ".ptx"), each.mutated, seeds, run), verbose,
-                   &counts);
+            report(each.file + "/" + each.name, mutate(read_file(folder + "/" + each.file + ".ptx"), each.mutated, seeds, run), known,
+                   verbose, &counts);
         }
     }
     // An excuse that nothing needs would hide the next hole.
-    for (const Harmless& each : kHarmless)
+    for (const Harmless& each : known)
         if (!folder.empty() && options["--only"].empty() && !counts.used.count(&each)) {
-            std::printf("UNUSED   %s `%s` %s, number %d\n", each.name, each.statement, each.change, each.which);
+            std::printf("UNUSED   %s `%s` %s, number %d\n", each.name.c_str(), each.statement.c_str(), each.change.c_str(), each.which);
             ++counts.broken;
         }
     std::printf("%d mutations: %d caught, %d harmless, %d survived; %d kernels did not run clean\n", counts.tried, counts.caught,

@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+"""Takes synchronisation out of the kernels that flexc generates, one piece at a time, and demands that the emulator objects.
+
+    flexc_mutations.py FLEXC LIBRARY EMULATOR_MUTATIONS GALLERY [--only NAME]
+
+For each variant: the PTX of its module is dumped, then emulator_mutations runs this script with --check for each changed text, which lets flexc run all
+shapes of the variant with that text in place (FLEXEMU_REPLACE) and compares the outputs, bit for bit, with those of the unchanged one.
+"""
+
+import array
+import json
+import os
+import pathlib
+import random
+import subprocess
+import sys
+import tempfile
+import zipfile
+
+# Shapes of one variant use one module. Odd sizes, several tiles of keys, rows that end inside a tile, heads that share tiles, split keys, splits
+# without a key; a last letter x: V holds infinities and NaN, also where the mask hides them, which takes the kernel through its careful pass.
+VARIANTS = {
+    "causal_bf16": ("causal.flex", "bf16", ["1 2 2 130 130 64", "1 1 1 200 330 64", "1 1 1 65 65 40", "1 1 1 200 330 64 x", "1 1 1 70 70 64 x"]),
+    "causal_f32": ("causal.flex", "f32", ["1 1 1 130 130 64", "1 1 1 200 330 30", "1 1 1 200 330 64 x", "1 1 1 70 70 64 x"]),
+    "causal_f16_wide": ("causal.flex", "f16", ["1 1 1 130 130 128", "1 1 1 200 330 100", "1 1 1 200 330 128 x", "1 1 1 70 70 128 x"]),
+    "softcap_decode": ("softcap.flex", "bf16", ["1 8 2 1 1500 64", "1 4 1 3 700 64", "1 1 1 10 30 64", "1 4 1 4 700 64 x", "1 1 1 16 300 64 x", "1 1 1 16 16 64 x"]),
+}
+
+
+# number|statement|change|why nothing can go wrong
+HARMLESS = """
+2|bar.sync 0|removed|clears the note of the careful pass; the barriers of its tiles stand between that and its use
+1|cp.async.wait_group 0|lets one more group be under way|copies of Q, the only ones that can be, are in the first of several groups
+"""
+HARMLESS_DECODE = """
+1|cp.async.wait_group 0|removed|Q has been waited for before the loop, and K and V in it
+"""
+
+
+def write_inputs(path, shape):
+    """q, k and v of one shape, `B H HKV Q K D`, the same at every call."""
+    words = shape.split()
+    b, h, kv, q, k, d = map(int, words[:6])
+    numbers = random.Random(7)
+    with zipfile.ZipFile(path, "w") as file:
+        for name, heads, rows in (("q", h, q), ("k", kv, k), ("v", kv, k)):
+            values = array.array("f", (numbers.gauss(0, 1) for _ in range(b * heads * rows * d)))
+            if name == "v" and words[6:] == ["x"]:
+                for row in range(b * heads * rows):
+                    if row % rows % 23 == 5:
+                        values[row * d + row % d] = (float("inf"), float("-inf"), float("nan"))[row % 3]
+            head = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({b}, {heads}, {rows}, {d})}}"
+            head = head.ljust(117) + "\n"  # 10 bytes before it: the data begins at a multiple of 64
+            file.writestr(f"{name}.npy", b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head.encode() + values.tobytes())
+
+
+def run_flexc(flexc, library, gallery, variant, inputs, out, environment):
+    file, dtype, _ = VARIANTS[variant]
+    command = [flexc, "run", str(pathlib.Path(gallery) / file), "--device", "emulated", "--driver", library, "--dtype", dtype]
+    command += ["--in", str(inputs), "--out", str(out)]
+    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120)
+
+
+def check(settings_path, ptx):
+    """Exit status 0: all shapes gave what they must."""
+    settings = json.loads(pathlib.Path(settings_path).read_text())
+    folder = pathlib.Path(settings_path).parent
+    for i in range(len(VARIANTS[settings["variant"]][2])):
+        out = folder / "now.npz"
+        run = run_flexc(*settings["run"], settings["variant"], folder / f"in_{i}.npz", out, {"FLEXEMU_REPLACE": ptx})
+        if run.returncode:
+            if "--verbose" in sys.argv:
+                print(run.stderr)
+            return 1
+        if out.read_bytes() != (folder / f"right_{i}.npz").read_bytes():
+            return 1
+    return 0
+
+
+def mutate(flexc, library, mutations, gallery, variant):
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        texts = set()
+        for i, shape in enumerate(VARIANTS[variant][2]):
+            dump = folder / f"dump_{i}"
+            dump.mkdir()
+            write_inputs(folder / f"in_{i}.npz", shape)
+            run = run_flexc(flexc, library, gallery, variant, folder / f"in_{i}.npz", folder / f"right_{i}.npz", {"FLEXEMU_DUMP": str(dump)})
+            if run.returncode:
+                print(f"{variant}: {shape}: flexc failed: {run.stderr.strip()}")
+                return 1
+            texts.update(each.read_text() for each in dump.glob("*.ptx"))
+        if len(texts) != 1:
+            print(f"{variant}: its shapes use {len(texts)} modules, and must use one")
+            return 1
+        ptx = folder / f"{variant}.ptx"
+        ptx.write_text(texts.pop())
+        settings = folder / "settings.json"
+        settings.write_text(json.dumps({"variant": variant, "run": [flexc, library, gallery]}))
+        harmless = folder / "harmless"
+        harmless.write_text(HARMLESS + (HARMLESS_DECODE if "decode" in variant else ""))
+        command = f"{sys.executable} {__file__} --check {settings} {{}}"
+        arguments = [mutations, "--ptx", str(ptx), "--seeds", "2", "--harmless", str(harmless), "--run", command]
+        return subprocess.run(arguments + (["--verbose", "1"] if "--verbose" in sys.argv else [])).returncode
+
+
+def main():
+    if sys.argv[1] == "--check":
+        return check(*sys.argv[2:4])
+    only = sys.argv[sys.argv.index("--only") + 1] if "--only" in sys.argv else ""
+    status = 0
+    for variant in VARIANTS:
+        if not only or variant == only:
+            print(variant, flush=True)
+            status |= mutate(*sys.argv[1:5], variant)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
