@@ -8,7 +8,7 @@
 extern "C" {
 #endif
 
-#define FLEX_ABI_VERSION 3
+#define FLEX_ABI_VERSION 4
 #define FLEX_MAX_RANK 8
 
 /* A captured tensor. Strides count elements. */
@@ -57,6 +57,23 @@ struct flex_block {
     float* alpha; /* [rows] out: factor by which earlier sums and outputs are to be multiplied */
 };
 
+/* One block of the backward pass; rows and columns as in flex_block. The weight of an element is exp(s - m) * scale_l: with m = lse and scale_l = 1, or with
+ * the row's maximum and one over its sum, which stays exact where lse is large. With ds = weight * (dp - delta), the derivative of the loss by the score clause's value,
+ * on exit s[r][c] holds the weight and dp[r][c] the derivative by scale * dot; both are -0.0f, and nothing else is, where the pair does not attend. */
+struct flex_grad_block {
+    const struct flex_args* args;
+    int32_t b, h, q, nq, rows;
+    int32_t k, cols;
+    int32_t full;            /* nonzero: no mask needs evaluating */
+    float* s;                /* scale * dot in, weights out */
+    float* dp;               /* do . v in, derivatives by scale * dot out */
+    int64_t ld;              /* of s and dp */
+    const float* m;          /* [rows] */
+    const float* scale_l;    /* [rows] */
+    const float* delta;      /* [rows] do . o - dlse */
+    float* const* d_tensors; /* one a parameter: dense f32 of its shape, added to; null: not wanted */
+};
+
 /* scale of one row; the driver folds it into the query while packing it. */
 typedef float (*flex_scale_fn)(const struct flex_args*, int32_t b, int32_t h, int32_t q);
 /* State of the tile [q0, q1) x [k0, k1), both non-empty: a flex_tile_state_value. Sound: never SKIP or FULL wrongly. */
@@ -67,6 +84,10 @@ typedef void (*flex_kv_range_fn)(const struct flex_args*, int32_t b, int32_t h, 
 typedef void (*flex_q_range_fn)(const struct flex_args*, int32_t b, int32_t h, int32_t k0, int32_t k1, int32_t* range);
 /* Score, mask, running maximum, weights and sums of one block. */
 typedef void (*flex_softmax_fn)(const struct flex_block*);
+/* Weights, derivatives, and the adjoints of captured tensors that the score clause reads. */
+typedef void (*flex_backward_fn)(const struct flex_grad_block*);
+/* Adds d_scale, the derivative of the loss by the scale of one row, times the adjoints of what the scale clause reads. */
+typedef void (*flex_scale_backward_fn)(const struct flex_args*, int32_t b, int32_t h, int32_t q, float d_scale, float* const* d_tensors);
 /* For pictures and counts: out[i] = mask(b, h, q, k0 + i), 0 or 1, for i in [0, n). */
 typedef void (*flex_mask_row_fn)(const struct flex_args*, int32_t b, int32_t h, int32_t q, int32_t k0, int32_t n, uint8_t* out);
 /* In place: s[i] = score clause applied to s[i]; the mask is not applied. */
@@ -90,6 +111,8 @@ struct flex_cpu_kernel {
     flex_score_row_fn score_row;
     flex_summary_flags_fn summary_flags;
     flex_summary_values_fn summary_values;
+    flex_backward_fn backward; /* null unless compiled with gradients, and so the next */
+    flex_scale_backward_fn scale_backward;
 };
 
 #ifdef __cplusplus

@@ -266,6 +266,65 @@ Status bind(const KernelDesc& desc, const AttentionArrays& arrays, const std::ve
     return bind_args(desc, builtin, args, extents);
 }
 
+Status bind_gradients(const KernelDesc& desc, const AttentionArrays& arrays, const GradientArrays& gradients, const BoundExtents& extents) {
+    const struct {
+        const char* name;
+        const Tensor& tensor;
+        const char* like;
+        const Tensor& model;
+        bool written;
+    } all[] = {{"do", gradients.d_o, "o", arrays.o, false},
+               {"dq", gradients.dq, "q", arrays.q, true},
+               {"dk", gradients.dk, "k", arrays.k, true},
+               {"dv", gradients.dv, "v", arrays.v, true}};
+    for (const auto& [what, t, like, model, written] : all) {
+        if (Status status = check_array(what, t, 4, "[B, heads, rows, columns]", model.dtype); !status.ok()) return status;
+        if (Status status = check_contiguous(what, t); !status.ok()) return status;
+        for (size_t i = 0; i < 4; ++i)
+            if (t.shape[i] != model.shape[i])
+                return invalid("`" + std::string(what) + "` is " + text_of(t) + " and must have the shape of `" + like + "`, " +
+                               text_of(model));
+        if (!written) continue;
+        if (Status status = check_written(what, t); !status.ok()) return status;
+    }
+    const struct {
+        const char* name;
+        const Tensor& tensor;
+        bool required;
+    } rows[] = {{"lse", arrays.lse, true}, {"dlse", gradients.d_lse, false}};
+    for (const auto& [what, t, required] : rows) {
+        if (!t.data && !required) continue;
+        if (!t.data && !is_empty(arrays.o))
+            return invalid("the backward pass needs `" + std::string(what) + "`, as the forward pass gave it");
+        if (!t.data) continue;
+        if (Status status = check_array(what, t, 3, "[B, H, Q]", DType::F32); !status.ok()) return status;
+        for (size_t i = 0; i < 3; ++i)
+            if (t.shape[i] != arrays.q.shape[i])
+                return invalid("`" + std::string(what) + "` is " + text_of(t) + ", not [B, H, Q] of `q`, " + text_of(arrays.q));
+    }
+    for (const Argument& each : gradients.d_params) {
+        const ParamDesc* param = nullptr;
+        for (const ParamDesc& candidate : desc.params)
+            if (candidate.name == each.name && candidate.grad) param = &candidate;
+        if (!param) return invalid("`" + desc.name + "` has no parameter `" + each.name + "` that is marked `grad`");
+        const Tensor& t = each.value;
+        const std::string label = "the gradient of `" + each.name + "`";
+        if (Status status = check_view(label, t); !status.ok()) return status;
+        bool fits = t.dtype == DType::F32 && t.rank == static_cast<int>(param->dims.size());
+        int64_t dense = 1;
+        for (size_t i = param->dims.size(); fits && i-- > 0;) {
+            const DimDesc& dim = param->dims[i];
+            const int64_t extent =
+                dim.extent < 0 ? dim.offset : int64_t{dim.multiplier} * extents.values[static_cast<size_t>(dim.extent)] + dim.offset;
+            fits = t.shape[i] == extent && (extent <= 1 || t.stride[i] == dense);
+            dense *= extent;
+        }
+        if (!fits)
+            return invalid(label + " must be dense f32 of the shape of the parameter, " + declared(desc, *param) + ", got " + text_of(t));
+    }
+    return {};
+}
+
 Status pack(const KernelDesc& desc, const BoundExtents& extents, const std::vector<Argument>& args, PackedArgs* out) {
     out->extents = extents.values;
     out->scalars.assign(desc.params.size(), 0);

@@ -18,6 +18,10 @@ struct DimDesc {
     int64_t offset = 0;
 };
 
+/// Every read of a tensor has among its indices exactly b, exactly h (or hkv), exactly k: then different batches, heads or keys read different elements, and
+/// their gradients need no common sum.
+inline constexpr uint8_t kApartByBatch = 1, kApartByHead = 2, kApartByKey = 4;
+
 struct ParamDesc {
     std::string name;
     bool is_tensor = false;
@@ -26,6 +30,7 @@ struct ParamDesc {
     bool grad = false;
     bool has_default = false;
     uint32_t default_bits = 0;
+    uint8_t apart = 0;  // of a `grad` tensor: a sum of kApartBy...
 };
 
 struct ExtentRule {

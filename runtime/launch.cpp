@@ -4,17 +4,27 @@
 #include <new>
 
 #include "runtime/cpu/attention.h"
+#include "runtime/cpu/backward.h"
 
 namespace flex {
 
-Status launch_cpu(const KernelDesc& desc, const flex_cpu_kernel& kernel, const AttentionArrays& arrays, const std::vector<Argument>& args,
-                  const CpuOptions& options, CpuStats* stats) {
+namespace {
+
+Status check_kernel(const KernelDesc& desc, const flex_cpu_kernel& kernel) {
     if (kernel.abi_version != FLEX_ABI_VERSION)
         return Status(Code::Unsupported, "`" + desc.name + "` was compiled for ABI " + std::to_string(kernel.abi_version) +
                                              ", this runtime has " + std::to_string(FLEX_ABI_VERSION));
     if (static_cast<int>(kernel.lanes) > lanes(host_level()))
         return Status(Code::Unsupported, "`" + desc.name + "` was compiled for vectors of " + std::to_string(kernel.lanes) +
                                              " lanes, this machine has " + std::to_string(lanes(host_level())));
+    return {};
+}
+
+}  // namespace
+
+Status launch_cpu(const KernelDesc& desc, const flex_cpu_kernel& kernel, const AttentionArrays& arrays, const std::vector<Argument>& args,
+                  const CpuOptions& options, CpuStats* stats) {
+    if (Status status = check_kernel(desc, kernel); !status.ok()) return status;
     try {
         BoundExtents extents;
         if (Status status = bind(desc, arrays, args, &extents); !status.ok()) return status;
@@ -30,6 +40,23 @@ Status launch_cpu(const KernelDesc& desc, const flex_cpu_kernel& kernel, const A
             stats->workspace_bytes += stats->mask_bytes;
         }
         return status;
+    } catch (const std::bad_alloc&) {
+        return Status(Code::OutOfMemory, "no memory");
+    }
+}
+
+Status launch_cpu_backward(const KernelDesc& desc, const flex_cpu_kernel& kernel, const AttentionArrays& arrays,
+                           const GradientArrays& gradients, const std::vector<Argument>& args, const CpuOptions& options, CpuStats* stats) {
+    if (Status status = check_kernel(desc, kernel); !status.ok()) return status;
+    if (!kernel.backward) return Status(Code::Unsupported, "`" + desc.name + "` was compiled without gradients");
+    try {
+        BoundExtents extents;
+        if (Status status = bind(desc, arrays, args, &extents); !status.ok()) return status;
+        if (Status status = bind_gradients(desc, arrays, gradients, extents); !status.ok()) return status;
+        PackedArgs packed;
+        if (Status status = pack(desc, extents, args, &packed); !status.ok()) return status;
+        if (Status status = prepare(kernel, options.threads, &packed); !status.ok()) return status;
+        return cpu::run_backward(desc, kernel, packed.c, arrays, gradients, options, stats);
     } catch (const std::bad_alloc&) {
         return Status(Code::OutOfMemory, "no memory");
     }

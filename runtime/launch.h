@@ -76,6 +76,26 @@ struct CpuStats {
 Status launch_cpu(const KernelDesc& desc, const flex_cpu_kernel& kernel, const AttentionArrays& arrays, const std::vector<Argument>& args,
                   const CpuOptions& options = {}, CpuStats* stats = nullptr);
 
+/// What a backward pass is given and gives. The loss's derivatives by o and lse come in; those by q, k and v, and by the `grad` parameters, go out.
+struct GradientArrays {
+    Tensor d_o;    // [B, H, Q, DV]  the type of q; last dimension contiguous
+    Tensor d_lse;  // [B, H, Q] f32; optional
+    Tensor dq;     // [B, H, Q, D], dk [B or 1, HKV, K, D], dv [B or 1, HKV, K, DV]: the type of q; written
+    Tensor dk;
+    Tensor dv;
+    std::vector<Argument>
+        d_params;  // by the name of a `grad` parameter: f32 of its shape, dense; written. Those that are absent are not computed
+};
+
+/// Checks gradients against arrays that have passed bind().
+Status bind_gradients(const KernelDesc& desc, const AttentionArrays& arrays, const GradientArrays& gradients, const BoundExtents& extents);
+
+/// The backward pass. `kernel` was compiled with gradients; arrays.o and arrays.lse hold the results of the forward pass. Deterministic: the result
+/// depends neither on the number of threads nor on chance. Rows without keys give zeros.
+Status launch_cpu_backward(const KernelDesc& desc, const flex_cpu_kernel& kernel, const AttentionArrays& arrays,
+                           const GradientArrays& gradients, const std::vector<Argument>& args, const CpuOptions& options = {},
+                           CpuStats* stats = nullptr);
+
 /// Vector levels of the CPU target, in rising order. `Generic` is 128-bit vectors without FMA.
 enum class CpuLevel : uint8_t { Generic, Avx2, Avx512, Avx512Bf16 };
 [[nodiscard]] const char* name(CpuLevel level);  // "generic", "avx2", "avx512", "avx512-bf16"

@@ -120,6 +120,7 @@ void lower_hooks(const ir::Attention& attention, const ir::TileState& tile_state
     const HookContext context{facts, target, arguments, module, slots};
     codegen::lower_score(context);
     codegen::lower_mask(context);
+    if (attention.gradient) lower_gradient(context);
     codegen::lower_row(context);
     codegen::lower_scale(context);
     codegen::lower_tile_state(context, tile_state);

@@ -190,8 +190,10 @@ private:
             const auto in_text = [&](auto* function) {
                 return reinterpret_cast<uint64_t>(function) - reinterpret_cast<uint64_t>(image_) < text_size_;
             };
-            if (!in_text(table->scale) || !in_text(table->tile_state) || !in_text(table->kv_range) || !in_text(table->q_range) || !in_text(table->softmax) ||
-                !in_text(table->mask_row) || !in_text(table->score_row) || !in_text(table->summary_flags) ||
+            const bool both = table->backward && table->scale_backward, neither = !table->backward && !table->scale_backward;
+            if (!neither && !(both && in_text(table->backward) && in_text(table->scale_backward))) break;
+            if (!in_text(table->scale) || !in_text(table->tile_state) || !in_text(table->kv_range) || !in_text(table->q_range) ||
+                !in_text(table->softmax) || !in_text(table->mask_row) || !in_text(table->score_row) || !in_text(table->summary_flags) ||
                 !in_text(table->summary_values))
                 break;
             return table;

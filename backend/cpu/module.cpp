@@ -101,10 +101,12 @@ Unit build_unit(const ir::Attention& attention_in, flex::CpuLevel level) {
     target.gather = level >= flex::CpuLevel::Avx512;
     target.half = level >= flex::CpuLevel::Avx2;
     lower_hooks(attention, tile_state, target, m);
+    llvm::GlobalVariable* table = m.getNamedGlobal(attention.gradient ? "flex_gradient_table" : "flex_cpu_table");
+    llvm::GlobalVariable* other = m.getNamedGlobal(attention.gradient ? "flex_cpu_table" : "flex_gradient_table");
+    FLEX_CHECK(table && other && other->use_empty(), "the skeleton has both tables");
+    other->eraseFromParent();
     keep_reachable(m);
 
-    llvm::GlobalVariable* table = m.getNamedGlobal("flex_cpu_table");
-    FLEX_CHECK(table, "the skeleton has the table");
     table->setName("flex_cpu_kernel_" + attention.name);
     const std::string host = tuned_for(level);
     for (llvm::Function& function : m) {

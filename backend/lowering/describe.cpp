@@ -31,6 +31,29 @@ flex::DimDesc dim(const ir::Dim& d) {
     return {d.multiplier, d.extent_id, d.offset};
 }
 
+/// The sum of kApartBy... that holds for all reads of a parameter whose gradients are wanted.
+uint8_t apart(const ir::Attention& attention, uint32_t param) {
+    const ir::Graph& graph = attention.graph;
+    uint8_t all = flex::kApartByBatch | flex::kApartByHead | flex::kApartByKey;
+    for (const auto* reads : {&attention.gradient->score_reads, &attention.gradient->scale_reads})
+        for (const ir::GradientRead& read : *reads) {
+            if (graph[read.load].payload != param) continue;
+            uint8_t mine = 0;
+            for (const ir::NodeId index : graph.operands(read.load)) {
+                if (graph[index].op != ir::Op::Index) continue;
+                switch (ir::IndexVar(graph[index].payload)) {
+                    case ir::IndexVar::B: mine |= flex::kApartByBatch; break;
+                    case ir::IndexVar::H:
+                    case ir::IndexVar::Hkv: mine |= flex::kApartByHead; break;
+                    case ir::IndexVar::K: mine |= flex::kApartByKey; break;
+                    default: break;
+                }
+            }
+            all &= mine;
+        }
+    return all;
+}
+
 }  // namespace
 
 flex::KernelDesc describe(const ir::Attention& attention) {
@@ -44,6 +67,7 @@ flex::KernelDesc describe(const ir::Attention& attention) {
         to.dtype = from.is_tensor ? dtype(from.elem) : dtype(from.type);
         for (const ir::Dim& d : from.dims) to.dims.push_back(dim(d));
         to.grad = from.grad;
+        if (attention.gradient) to.apart = apart(attention, uint32_t(desc.params.size() - 1));
         to.has_default = from.default_bits.has_value();
         to.default_bits = from.default_bits.value_or(0);
     }

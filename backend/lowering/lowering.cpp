@@ -125,6 +125,57 @@ void Lowering::emit(std::span<const NodeId> roots) {
     emit_scope(roots, 0);
 }
 
+void Lowering::in_branch(const std::function<void()>& body) {
+    const size_t mark = trail_.size();
+    body();
+    forget(mark);
+}
+
+void Lowering::emit_loops(std::span<const NodeId> loops, const std::function<void()>& body) {
+    if (loops.empty()) return body();
+    const NodeId variable = loops.front(), bounds[] = {graph_.operand(variable, 0), graph_.operand(variable, 1)};
+    emit_scope(bounds, open_loops_);
+    Value* lo = values_[bounds[0].value];
+    Value* hi = values_[bounds[1].value];
+    Value *lanes_lo = nullptr, *lanes_hi = nullptr;
+    if (is_vector(variable)) {
+        // All lanes take the steps of all; those whose own bounds a step lies outside of are not active in it.
+        lanes_lo = as_vector(lo);
+        lanes_hi = as_vector(hi);
+        Value* running = builder_.CreateAnd(active_, builder_.CreateICmpSLT(lanes_lo, lanes_hi));
+        lo = builder_.CreateIntMinReduce(builder_.CreateSelect(running, lanes_lo, integer_like(lanes_lo, INT32_MAX)), true);
+        hi = builder_.CreateIntMaxReduce(builder_.CreateSelect(running, lanes_hi, integer_like(lanes_hi, INT32_MIN)), true);
+    }
+    llvm::BasicBlock* before = builder_.GetInsertBlock();
+    llvm::BasicBlock* loop = llvm::BasicBlock::Create(builder_.getContext(), "scatter", function_);
+    llvm::BasicBlock* after = llvm::BasicBlock::Create(builder_.getContext(), "scattered", function_);
+    builder_.CreateCondBr(builder_.CreateICmpSLT(lo, hi), loop, after);
+    builder_.SetInsertPoint(loop);
+    llvm::PHINode* i = builder_.CreatePHI(lo->getType(), 2);
+    i->addIncoming(lo, before);
+    const size_t mark = trail_.size();
+    const uint32_t outer = open_loops_;
+    Value* const outer_active = active_;
+    Value* const outer_all_active = all_active_;
+    if (lanes_lo) {
+        Value* at = splat(i);
+        active_ =
+            builder_.CreateAnd(active_, builder_.CreateAnd(builder_.CreateICmpSLE(lanes_lo, at), builder_.CreateICmpSLT(at, lanes_hi)));
+        all_active_ = builder_.getFalse();
+    }
+    set(variable, lanes_lo ? splat(i) : i);
+    open_loops_ |= uint32_t{1} << graph_[variable].payload;
+    emit_loops(loops.subspan(1), body);
+    open_loops_ = outer;
+    active_ = outer_active;
+    all_active_ = outer_all_active;
+    forget(mark);
+    Value* next = builder_.CreateAdd(i, integer_like(i, 1));
+    i->addIncoming(next, builder_.GetInsertBlock());
+    builder_.CreateCondBr(builder_.CreateICmpSLT(next, hi), loop, after);
+    builder_.SetInsertPoint(after);
+}
+
 void Lowering::set(NodeId id, Value* v) {
     values_[id.value] = v;
     trail_.push_back(&values_[id.value]);
@@ -288,7 +339,8 @@ Value* Lowering::extent(uint32_t id) {
 
 Value* Lowering::default_scale() {
     Value* extent_d = extent(uint32_t(ir::ExtentVar::D));
-    if (llvm::Function* inverse_root = math("rsqrt")) return call_math(inverse_root, {builder_.CreateSIToFP(extent_d, builder_.getFloatTy())});
+    if (llvm::Function* inverse_root = math("rsqrt"))
+        return call_math(inverse_root, {builder_.CreateSIToFP(extent_d, builder_.getFloatTy())});
     Value* d = builder_.CreateSIToFP(extent_d, builder_.getDoubleTy());
     Value* root = unary(llvm::Intrinsic::sqrt, d);
     return builder_.CreateFPTrunc(builder_.CreateFDiv(llvm::ConstantFP::get(builder_.getDoubleTy(), 1.0), root), builder_.getFloatTy());

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -75,8 +76,20 @@ public:
 
     /// Values of roots: scalars, or vectors where they vary with the key.
     void emit(std::span<const ir::NodeId> roots);
+    /// A loop nest over loop variables, outermost first. `body` emits the innermost body and may ask for what has these variables free; active() then says
+    /// which keys take part in the step.
+    void emit_loops(std::span<const ir::NodeId> loops, const std::function<void()>& body);
+    /// Emits code that runs only on one side of a branch: what it computes is not remembered for the other side.
+    void in_branch(const std::function<void()>& body);
+    /// Values that have loop variables free, inside of emit_loops.
+    void emit_inside(std::span<const ir::NodeId> roots) { emit_scope(roots, open_loops_); }
     [[nodiscard]] llvm::Value* value(ir::NodeId id) const { return values_[id.value]; }
     [[nodiscard]] llvm::Value* vector(ir::NodeId id) { return as_vector(value(id)); }
+    [[nodiscard]] const Arguments::Tensor& tensor(uint32_t param);
+    [[nodiscard]] llvm::Value* active() const { return active_; }
+    [[nodiscard]] llvm::Value* all_active() const { return all_active_; }
+    /// Of a value that steps (Facts::step): at the first key, as a scalar.
+    [[nodiscard]] llvm::Value* first_lane(ir::NodeId id);
     [[nodiscard]] llvm::IRBuilder<>& builder() { return builder_; }
     /// One more of Inputs::bounds, computed in this function.
     void add_bound(llvm::Value* v) { inputs_.bounds.push_back(v); }
@@ -118,11 +131,9 @@ private:
     llvm::Value* emit_vector_load(ir::NodeId id);
     llvm::Value* gather(ir::ElemType elem, llvm::Value* base, llvm::Value* offsets, llvm::Value* mask);
     llvm::Value* widen(ir::ElemType elem, llvm::Value* raw);
-    llvm::Value* first_lane(ir::NodeId id);
     llvm::Type* raw_type(ir::ElemType elem);
     llvm::Constant* zero_bytes(unsigned address_space);
     bool needs_guard(ir::NodeId load, size_t dim) const;
-    const Arguments::Tensor& tensor(uint32_t param);
 
     // helpers of all
     [[nodiscard]] bool varying(ir::NodeId id) const { return inputs_.k && facts_.varies_with_key(id); }
@@ -151,6 +162,7 @@ private:
     llvm::Value* active_ = nullptr;           // <lanes x i1>: lanes that may read memory
     llvm::Value* all_active_ = nullptr;       // i1
     llvm::Value* hkv_ = nullptr;
+    uint32_t open_loops_ = 0;  // depths, of emit_loops
 };
 
 }  // namespace flexc::codegen

@@ -477,7 +477,7 @@ void Attention::visit(const Item& item, const SubTile& sub, const Workspace& w, 
     if (streams_) {
         micro_.stream_scores(q, depth_, rows, rows_of(arrays_.k, item.b, item.hkv, k0), keys, depth_, w.s, lds_);
     } else {
-        micro_.scores(q, rows, depth_, w.k + static_cast<int64_t>(k0 - t0) * depth_, keys, w.s, lds_, next.k);
+        micro_.scores(q, depth_, rows, depth_, w.k + static_cast<int64_t>(k0 - t0) * depth_, keys, w.s, lds_, next.k);
     }
 
     flex_block block{};

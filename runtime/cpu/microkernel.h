@@ -312,13 +312,13 @@ void product_panel(const float* a, int64_t lda, int rows, const float* b, int de
 }
 static_assert(kRows <= 14, "product_panel lists the heights of a block");
 
-void scores(const float* q, int rows, int depth, const float* panels, int keys, float* s, int64_t ld, Ahead& ahead) {
+void scores(const float* q, int64_t ldq, int rows, int depth, const float* panels, int keys, float* s, int64_t ld, Ahead& ahead) {
     for (int key = 0; key < keys; key += kWidth) {
         const float* panel = panels + static_cast<int64_t>(key) * depth;
         if (keys - key <= kLanes)  // a single vector reaches to the end
-            product_panel<1, kWidth, false>(q, depth, rows, panel, depth, s + key, ld, ahead);
+            product_panel<1, kWidth, false>(q, ldq, rows, panel, depth, s + key, ld, ahead);
         else
-            product_panel<kVectors, kWidth, false>(q, depth, rows, panel, depth, s + key, ld, ahead);
+            product_panel<kVectors, kWidth, false>(q, ldq, rows, panel, depth, s + key, ld, ahead);
     }
 }
 
@@ -352,6 +352,97 @@ void accumulate_exact(Weights p, int rows, int keys, ValuePanels v, int columns,
             }
         }
     });
+}
+
+// ---- products of transposed weights
+
+/// c[r][n] += sum over d of a[d][r] * b[d][n]: both operands are read a row a step.
+template <int R, int V>
+void transposed_block(const float* a, int64_t lda, const float* b, int64_t ldb, int depth, float* c, int64_t ldc) {
+    Vec acc[R][V];
+    FLEX_UNROLL
+    for (int r = 0; r < R; ++r)
+        for (int v = 0; v < V; ++v) acc[r][v] = load(c + r * ldc + v * kLanes);
+    for (int d = 0; d < depth; ++d) {
+        Vec x[V];
+        for (int v = 0; v < V; ++v) x[v] = load(b + v * kLanes);
+        FLEX_UNROLL
+        for (int r = 0; r < R; ++r)
+            for (int v = 0; v < V; ++v) acc[r][v] += a[r] * x[v];
+        a += lda;
+        b += ldb;
+    }
+    FLEX_UNROLL
+    for (int r = 0; r < R; ++r)
+        for (int v = 0; v < V; ++v) store(c + r * ldc + v * kLanes, acc[r][v]);
+}
+
+template <int V>
+void transposed_panel(Weights p, int rows, int keys, const float* b, int64_t ldb, float* c, int64_t ldc) {
+    const float* a = p.data;
+    for (int blocks = (keys + kRows - 1) / kRows; blocks > 0; --blocks) {
+        const int height = (keys + blocks - 1) / blocks;
+        switch (height) {
+#define FLEX_CASE(R)                                                                     \
+    case R:                                                                              \
+        if constexpr (R <= kRows) transposed_block<R, V>(a, p.ld, b, ldb, rows, c, ldc); \
+        break
+            FLEX_CASE(1);
+            FLEX_CASE(2);
+            FLEX_CASE(3);
+            FLEX_CASE(4);
+            FLEX_CASE(5);
+            FLEX_CASE(6);
+            FLEX_CASE(7);
+            FLEX_CASE(8);
+            FLEX_CASE(9);
+            FLEX_CASE(10);
+            FLEX_CASE(11);
+            FLEX_CASE(12);
+            FLEX_CASE(13);
+            FLEX_CASE(14);
+#undef FLEX_CASE
+            default: break;
+        }
+        a += height;
+        c += height * ldc;
+        keys -= height;
+    }
+}
+
+void accumulate_transposed(Weights p, int rows, int keys, const float* b, int64_t ldb, int columns, float* out, int64_t ldo) {
+    const int vectors = (columns + kLanes - 1) / kLanes;
+    int first = 0;
+    for (; first + kVectors <= vectors; first += kVectors)
+        transposed_panel<kVectors>(p, rows, keys, b + first * kLanes, ldb, out + first * kLanes, ldo);
+    for (; first < vectors; ++first) transposed_panel<1>(p, rows, keys, b + first * kLanes, ldb, out + first * kLanes, ldo);
+}
+
+void accumulate_transposed_exact(Weights p, int rows, int keys, const float* b, int64_t ldb, int columns, float* out, int64_t ldo) {
+    for (int key = 0; key < keys; ++key)
+        for (int r = 0; r < rows; ++r) {
+            const float weight = p.data[r * p.ld + key];
+            if (!attends(weight)) continue;
+            for (int c = 0; c < columns; c += kLanes)
+                store(out + key * ldo + c, load(out + key * ldo + c) + weight * load(b + r * ldb + c));
+        }
+}
+
+bool all_finite(const float* rows, int64_t ld, int count, int columns) {
+    IntVec bad{};
+    for (int r = 0; r < count; ++r)
+        for (int c = 0; c < columns; c += kLanes) bad |= not_finite(load(rows + r * ld + c));
+    return !any(bad);
+}
+
+float dot(const float* a, const float* b, int n) {
+    Vec sum{};
+    for (int i = 0; i < n; i += kLanes) sum += load(a + i) * load(b + i);
+    float lanes[kLanes];
+    store(lanes, sum);
+    float total = 0.0f;
+    for (const float lane : lanes) total += lane;
+    return total;
 }
 
 // ---- products that stream K and V
@@ -531,8 +622,24 @@ float fma_loop(int64_t steps, float x, float y) {
 
 }  // namespace
 
-const MicroKernels FLEX_MICRO_TABLE = {kLanes,         kVectors,         kRows,         load_row,          pack_keys, pack_values, scores,
-                                       accumulate,     accumulate_exact, stream_scores, stream_accumulate, scale_row, store_row,   fma_loop,
+const MicroKernels FLEX_MICRO_TABLE = {kLanes,
+                                       kVectors,
+                                       kRows,
+                                       load_row,
+                                       pack_keys,
+                                       pack_values,
+                                       scores,
+                                       accumulate,
+                                       accumulate_exact,
+                                       accumulate_transposed,
+                                       accumulate_transposed_exact,
+                                       all_finite,
+                                       dot,
+                                       stream_scores,
+                                       stream_accumulate,
+                                       scale_row,
+                                       store_row,
+                                       fma_loop,
                                        kChains* kLanes};
 
 }  // namespace flex::cpu

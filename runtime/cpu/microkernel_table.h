@@ -64,12 +64,20 @@ struct MicroKernels {
     /// of a single vector, panel_stride / vectors apart. Returns whether any value is infinite or NaN.
     bool (*pack_values)(Rows v, int keys, int columns, float* panels, int64_t panel_stride, int first_key);
 
-    /// s[r][n] = sum over d of q[r][d] * k[n][d], for n in [0, keys) and up to the end of the last panel, where s holds anything afterwards.
-    void (*scores)(const float* q, int rows, int depth, const float* panels, int keys, float* s, int64_t ld, Ahead& ahead);
+    /// s[r][n] = sum over d of q[r][d] * k[n][d], q with ldq floats a row, for n in [0, keys) and up to the end of the last panel, where s holds anything afterwards.
+    void (*scores)(const float* q, int64_t ldq, int rows, int depth, const float* panels, int keys, float* s, int64_t ld, Ahead& ahead);
     /// o[r][n] += sum over k in [0, keys) of p[r][k] * v[k][n], n in [0, columns rounded up to vectors).
     void (*accumulate)(Weights p, int rows, int keys, ValuePanels v, int columns, float* o, int64_t ldo, Ahead& ahead);
     /// The same, but a weight of -0.0 contributes nothing even where V is not finite.
     void (*accumulate_exact)(Weights p, int rows, int keys, ValuePanels v, int columns, float* o, int64_t ldo);
+
+    /// out[key][n] += sum over r in [0, rows) of p[r][key] * b[r][n], key in [0, keys), n in [0, columns rounded up to lanes).
+    void (*accumulate_transposed)(Weights p, int rows, int keys, const float* b, int64_t ldb, int columns, float* out, int64_t ldo);
+    /// The same, but a weight of -0.0 contributes nothing even where b is not finite.
+    void (*accumulate_transposed_exact)(Weights p, int rows, int keys, const float* b, int64_t ldb, int columns, float* out, int64_t ldo);
+    /// Rows and vectors padded to lanes.
+    bool (*all_finite)(const float* rows, int64_t ld, int count, int columns);
+    float (*dot)(const float* a, const float* b, int n);
 
     /// As `scores` and `accumulate_exact`, for few rows or few keys, reading K and V where they lie. q has ldq floats a row.
     void (*stream_scores)(const float* q, int64_t ldq, int rows, Rows k, int keys, int depth, float* s, int64_t ld);

@@ -13,6 +13,7 @@ constexpr int kRowSlots = 128;
 struct RowState {
     uint32_t slot[kRowSlots];
 };
+constexpr int kRowSums = 8;
 
 extern "C" {
 void flex_hook_row(const flex_args* args, int32_t b, int32_t h, int32_t q, RowState* row);
@@ -20,6 +21,20 @@ F flex_hook_score(const flex_args* args, const RowState* row, int32_t b, int32_t
 /// -1 or 0 a lane; of inactive lanes anything.
 I flex_hook_mask(const flex_args* args, const RowState* row, int32_t b, int32_t h, int32_t q, int32_t k, int32_t active);
 float flex_hook_scale(const flex_args* args, int32_t b, int32_t h, int32_t q);
+/// The derivative of the score clause by `score`.
+F flex_hook_score_gradient(const flex_args* args, const RowState* row, int32_t b, int32_t h, int32_t q, int32_t k, int32_t active, F score);
+/// Adds ds times the adjoints of the score clause's reads: to d_tensors or, for reads at one place for the whole row, to row_sums. Lanes that do not
+/// attend have keep = 0.
+void flex_hook_scatter(const flex_args* args, const RowState* row, int32_t b, int32_t h, int32_t q, int32_t k, int32_t active, F score,
+                       F ds, I keep, F* row_sums, float* const* d_tensors);
+/// Adds the row sums where they belong.
+void flex_hook_scatter_row(const flex_args* args, int32_t b, int32_t h, int32_t q, const F* row_sums, float* const* d_tensors);
+void flex_hook_scatter_scale(const flex_args* args, int32_t b, int32_t h, int32_t q, float d_scale, float* const* d_tensors);
+
+/// For these hooks: to[offset[i]] += value[i] in the lanes of `keep`, one after another; and to[offset] += the sum of the lanes.
+void flex_add_lanes(float* to, const int64_t* offset, F value, I keep);
+void flex_add_sum(float* to, int64_t offset, F value);
+
 /// Flags of a summary, or -1.
 int32_t flex_hook_summary_flags(int32_t index);
 I flex_hook_key_summary(const flex_args* args, int32_t index, int32_t b, int32_t h, int32_t k, int32_t active);

@@ -225,12 +225,32 @@ void flex_cpu_summary_values(const flex_args* args, int32_t index, int32_t b, in
     }
 }
 
+void flex_backward_block(const flex_grad_block* block);
+void flex_backward_scale(const flex_args* args, int32_t b, int32_t h, int32_t q, float d_scale, float* const* d_tensors);
+
 extern const flex_cpu_kernel flex_cpu_table;
+/// Kept only in a module that is compiled with gradients; flex_cpu_table then has it in place of itself.
+extern const flex_cpu_kernel flex_gradient_table;
 const flex_cpu_kernel flex_cpu_table = {
     FLEX_ABI_VERSION,        kLanes,           flex_cpu_scale,    flex_cpu_tile_state, flex_cpu_kv_range,
     flex_cpu_q_range,        flex_cpu_softmax, flex_cpu_mask_row, flex_cpu_score_row,  flex_cpu_summary_flags,
-    flex_cpu_summary_values,
+    flex_cpu_summary_values, nullptr,          nullptr,
 };
+const flex_cpu_kernel flex_gradient_table = {
+    FLEX_ABI_VERSION,        kLanes,
+    flex_cpu_scale,          flex_cpu_tile_state,
+    flex_cpu_kv_range,       flex_cpu_q_range,
+    flex_cpu_softmax,        flex_cpu_mask_row,
+    flex_cpu_score_row,      flex_cpu_summary_flags,
+    flex_cpu_summary_values, flex_backward_block,
+    flex_backward_scale,
+};
+
+}  // extern "C"
+
+#include "backend/skeletons/cpu/backward.h"
+
+extern "C" {
 
 // Mathematics for generated code, declared there by the op's name. The long ones are calls.
 #define FLEX_MATH_INLINE(name)                               \

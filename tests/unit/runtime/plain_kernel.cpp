@@ -126,7 +126,9 @@ constexpr flex_cpu_kernel kernel(bool tight) {
             mask_row,
             score_row,
             no_summary,
-            no_values};
+            no_values,
+            nullptr,
+            nullptr};
 }
 
 void* element(const Tensor& t, std::initializer_list<int64_t> index) {

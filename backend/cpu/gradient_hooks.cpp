@@ -1,0 +1,299 @@
+// The hooks of the backward step (backend/skeletons/cpu/hooks.h): the derivative of the score, and where the adjoints of captured tensors go.
+//
+// A read is scattered in one of three ways:
+//   at one place for the whole row     its adjoints are summed over the row in a vector, and added once; the first kRowSums such reads
+//   at one place for a vector of keys  a horizontal sum and one addition (reads in loops, and row reads beyond kRowSums)
+//   elsewhere                          a vector addition where the last index steps with the key and all lanes lie inside; else lane by lane
+// Indices out of range add nothing. All of it is in the order of keys and rows, so the result does not depend on the vector level's timing or threads.
+#include "backend/cpu/hooks.h"
+
+#include "diag/check.h"
+
+namespace flexc::cpu {
+
+using codegen::HookContext;
+using codegen::Lowering;
+using ir::GradientRead;
+using ir::NodeId;
+using llvm::Value;
+
+namespace {
+
+constexpr size_t kRowSums = 8;  // of backend/skeletons/cpu/hooks.h
+
+bool uniform(const HookContext& c, const GradientRead& read) {
+    for (const NodeId index : c.facts.attention.graph.operands(read.load))
+        if (c.facts.varies_with_key(index)) return false;
+    return true;
+}
+
+/// Which reads have a row sum, by position; -1: none.
+std::vector<int> row_sums(const HookContext& c) {
+    std::vector<int> sums;
+    int next = 0;
+    for (const GradientRead& read : c.facts.attention.gradient->score_reads) {
+        const bool has = read.loops.empty() && uniform(c, read) && size_t(next) < kRowSums;
+        sums.push_back(has ? next++ : -1);
+    }
+    return sums;
+}
+
+/// Emits what adds to the gradient of one read.
+class Scatter {
+public:
+    Scatter(const HookContext& c, Lowering& lowering, const GradientRead& read, Value* d_tensors)
+        : c_(c), lowering_(lowering), f_(lowering.builder()), read_(read), d_tensors_(d_tensors) {
+        const std::span<const NodeId> indices = c.facts.attention.graph.operands(read.load);
+        indices_.assign(indices.begin(), indices.end());
+        param_ = c.facts.attention.graph[read.load].payload;
+    }
+
+    /// Runs `body` where the gradient of this tensor is wanted.
+    template <typename Body>
+    void if_wanted(const Body& body) {
+        Value* slot = f_.CreateConstInBoundsGEP1_32(f_.getPtrTy(), d_tensors_, param_);
+        base_ = f_.CreateAlignedLoad(f_.getPtrTy(), slot, llvm::Align(8));
+        branch(f_.CreateIsNotNull(base_), body);
+    }
+
+    /// All indices are scalars.
+    void add_at_one_place(Value* sum_or_scalar) {
+        Value* inside = nullptr;
+        Value* offset = position(&inside);
+        branch(inside, [&] {
+            if (sum_or_scalar->getType()->isVectorTy()) {
+                f_.CreateCall(c_.module.getFunction("flex_add_sum"), {base_, offset, sum_or_scalar});
+                return;
+            }
+            Value* at = f_.CreateGEP(f_.getFloatTy(), base_, offset);
+            f_.CreateAlignedStore(f_.CreateFAdd(f_.CreateAlignedLoad(f_.getFloatTy(), at, llvm::Align(4)), sum_or_scalar), at,
+                                  llvm::Align(4));
+        });
+    }
+
+    void add_lanes(Value* value, Value* keep) {
+        Value* inside = nullptr;
+        Value* offsets = position(&inside);
+        const unsigned lanes = unsigned(c_.target.lanes);
+        const NodeId last = indices_.back();
+        bool steps = c_.facts.step[last.value] == 1 && c_.facts.varies_with_key(last) && read_.loops.empty();
+        for (size_t i = 0; i + 1 < indices_.size(); i++) steps = steps && !c_.facts.varies_with_key(indices_[i]);
+        const auto scattered = [&] {
+            Value* kept = f_.CreateAnd(inside, f_.CreateICmpNE(keep, llvm::Constant::getNullValue(keep->getType())));
+            if (!read_.loops.empty()) kept = f_.CreateAnd(kept, lowering_.active());
+            llvm::AllocaInst* memory = nullptr;
+            {
+                llvm::IRBuilder<>::InsertPointGuard guard(f_);
+                llvm::BasicBlock& entry = f_.GetInsertBlock()->getParent()->getEntryBlock();
+                f_.SetInsertPoint(&entry, entry.begin());
+                memory = f_.CreateAlloca(offsets->getType());
+            }
+            f_.CreateAlignedStore(offsets, memory, memory->getAlign());
+            f_.CreateCall(c_.module.getFunction("flex_add_lanes"), {base_, memory, value, f_.CreateSExt(kept, keep->getType())});
+        };
+        if (!steps) return scattered();
+        Value* all = f_.CreateAnd(f_.CreateAndReduce(inside), lowering_.all_active());
+        llvm::Function* function = f_.GetInsertBlock()->getParent();
+        auto* together = llvm::BasicBlock::Create(f_.getContext(), "together", function);
+        auto* apart = llvm::BasicBlock::Create(f_.getContext(), "apart", function);
+        auto* after = llvm::BasicBlock::Create(f_.getContext(), "added", function);
+        f_.CreateCondBr(all, together, apart);
+        f_.SetInsertPoint(together);
+        Value* at = f_.CreateGEP(f_.getFloatTy(), base_, f_.CreateExtractElement(offsets, uint64_t(0)));
+        llvm::Type* vector = llvm::FixedVectorType::get(f_.getFloatTy(), lanes);
+        f_.CreateAlignedStore(f_.CreateFAdd(f_.CreateAlignedLoad(vector, at, llvm::Align(4)), value), at, llvm::Align(4));
+        f_.CreateBr(after);
+        f_.SetInsertPoint(apart);
+        scattered();
+        f_.CreateBr(after);
+        f_.SetInsertPoint(after);
+    }
+
+private:
+    template <typename Body>
+    void branch(Value* condition, const Body& body) {
+        llvm::Function* function = f_.GetInsertBlock()->getParent();
+        auto* inside = llvm::BasicBlock::Create(f_.getContext(), "wanted", function);
+        auto* after = llvm::BasicBlock::Create(f_.getContext(), "done", function);
+        f_.CreateCondBr(condition, inside, after);
+        f_.SetInsertPoint(inside);
+        body();
+        f_.CreateBr(after);
+        f_.SetInsertPoint(after);
+    }
+
+    /// The offset in the dense gradient, and whether every index is in range; vectors if an index is one.
+    Value* position(Value** inside) {
+        const codegen::Arguments::Tensor& tensor = lowering_.tensor(param_);
+        bool vector = false;
+        for (const NodeId index : indices_) vector = vector || lowering_.value(index)->getType()->isVectorTy();
+        Value* offset = nullptr;
+        *inside = nullptr;
+        for (size_t i = 0; i < indices_.size(); i++) {
+            Value* index = vector ? lowering_.vector(indices_[i]) : lowering_.value(indices_[i]);
+            Value* extent = tensor.dim[i];
+            if (vector) extent = f_.CreateVectorSplat(unsigned(c_.target.lanes), extent);
+            Value* ok = f_.CreateICmpULT(index, extent);
+            *inside = *inside ? f_.CreateAnd(*inside, ok) : ok;
+            llvm::Type* wide = f_.getInt64Ty();
+            if (vector) wide = llvm::FixedVectorType::get(wide, unsigned(c_.target.lanes));
+            Value* term = f_.CreateSExt(index, wide);
+            offset = offset ? f_.CreateAdd(f_.CreateMul(offset, f_.CreateSExt(extent, wide)), term) : term;
+        }
+        return offset;
+    }
+
+    const HookContext& c_;
+    Lowering& lowering_;
+    llvm::IRBuilder<>& f_;
+    const GradientRead& read_;
+    Value* d_tensors_;
+    Value* base_ = nullptr;
+    uint32_t param_ = 0;
+    std::vector<NodeId> indices_;
+};
+
+void lower_score_gradient(const HookContext& c) {
+    llvm::Function* function = codegen::hook(c.module, "flex_hook_score_gradient");
+    FLEX_CHECK(function, "the skeleton has the hook");
+    Lowering::Inputs inputs;
+    inputs.args = function->getArg(0);
+    inputs.row = function->getArg(1);
+    inputs.b = function->getArg(2);
+    inputs.h = function->getArg(3);
+    inputs.q = function->getArg(4);
+    inputs.k = function->getArg(5);
+    inputs.active = function->getArg(6);
+    inputs.score = function->getArg(7);
+    Lowering lowering(c.facts, c.target, c.arguments, function, inputs, &c.slots);
+    const NodeId root = c.facts.attention.gradient->score;
+    lowering.emit({&root, 1});
+    lowering.builder().CreateRet(lowering.vector(root));
+    lowering.finish();
+}
+
+void lower_scatter(const HookContext& c) {
+    llvm::Function* function = codegen::hook(c.module, "flex_hook_scatter");
+    FLEX_CHECK(function, "the skeleton has the hook");
+    Lowering::Inputs inputs;
+    inputs.args = function->getArg(0);
+    inputs.row = function->getArg(1);
+    inputs.b = function->getArg(2);
+    inputs.h = function->getArg(3);
+    inputs.q = function->getArg(4);
+    inputs.k = function->getArg(5);
+    inputs.active = function->getArg(6);
+    inputs.score = function->getArg(7);
+    Value* ds = function->getArg(8);
+    Value* keep = function->getArg(9);
+    Value* sums = function->getArg(10);
+    Value* d_tensors = function->getArg(11);
+    Lowering lowering(c.facts, c.target, c.arguments, function, inputs, &c.slots);
+    llvm::IRBuilder<>& f = lowering.builder();
+    const std::vector<int> places = row_sums(c);
+    size_t number = 0;
+    for (const GradientRead& read : c.facts.attention.gradient->score_reads) {
+        const int place = places[number++];
+        const auto value = [&] {
+            Value* product = f.CreateFMul(ds, lowering.vector(read.adjoint));
+            Value* kept = f.CreateICmpNE(keep, llvm::Constant::getNullValue(keep->getType()));
+            if (!read.loops.empty()) kept = f.CreateAnd(kept, lowering.active());
+            return f.CreateSelect(kept, product, llvm::Constant::getNullValue(product->getType()));
+        };
+        if (place >= 0) {
+            lowering.emit({&read.adjoint, 1});
+            Value* at = f.CreateConstInBoundsGEP1_32(ds->getType(), sums, unsigned(place));
+            const llvm::Align align(4 * unsigned(c.target.lanes));
+            f.CreateAlignedStore(f.CreateFAdd(f.CreateAlignedLoad(ds->getType(), at, align), value()), at, align);
+            continue;
+        }
+        Scatter scatter(c, lowering, read, d_tensors);
+        scatter.if_wanted([&] {
+            lowering.in_branch([&] {
+                lowering.emit_loops(read.loops, [&] {
+                    std::vector<NodeId> roots(c.facts.attention.graph.operands(read.load).begin(),
+                                              c.facts.attention.graph.operands(read.load).end());
+                    roots.push_back(read.adjoint);
+                    lowering.emit_inside(roots);
+                    if (uniform(c, read))
+                        scatter.add_at_one_place(value());
+                    else
+                        scatter.add_lanes(value(), keep);
+                });
+            });
+        });
+    }
+    f.CreateRetVoid();
+    lowering.finish();
+}
+
+/// Reads whose indices are scalars, given one adjoint each.
+void lower_scatter_row(const HookContext& c) {
+    llvm::Function* function = codegen::hook(c.module, "flex_hook_scatter_row");
+    FLEX_CHECK(function, "the skeleton has the hook");
+    Lowering::Inputs inputs;
+    inputs.args = function->getArg(0);
+    inputs.b = function->getArg(1);
+    inputs.h = function->getArg(2);
+    inputs.q = function->getArg(3);
+    Lowering lowering(c.facts, c.target, c.arguments, function, inputs, nullptr);
+    llvm::IRBuilder<>& f = lowering.builder();
+    llvm::Type* vector = llvm::FixedVectorType::get(f.getFloatTy(), unsigned(c.target.lanes));
+    const std::vector<int> places = row_sums(c);
+    size_t number = 0;
+    for (const GradientRead& read : c.facts.attention.gradient->score_reads) {
+        const int place = places[number++];
+        if (place < 0) continue;
+        Scatter scatter(c, lowering, read, function->getArg(5));
+        scatter.if_wanted([&] {
+            lowering.in_branch([&] {
+                const std::vector<NodeId> roots(c.facts.attention.graph.operands(read.load).begin(),
+                                                c.facts.attention.graph.operands(read.load).end());
+                lowering.emit(roots);
+                Value* at = f.CreateConstInBoundsGEP1_32(vector, function->getArg(4), unsigned(place));
+                scatter.add_at_one_place(f.CreateAlignedLoad(vector, at, llvm::Align(4 * unsigned(c.target.lanes))));
+            });
+        });
+    }
+    f.CreateRetVoid();
+    lowering.finish();
+}
+
+void lower_scatter_scale(const HookContext& c) {
+    llvm::Function* function = codegen::hook(c.module, "flex_hook_scatter_scale");
+    FLEX_CHECK(function, "the skeleton has the hook");
+    Lowering::Inputs inputs;
+    inputs.args = function->getArg(0);
+    inputs.b = function->getArg(1);
+    inputs.h = function->getArg(2);
+    inputs.q = function->getArg(3);
+    Lowering lowering(c.facts, c.target, c.arguments, function, inputs, nullptr);
+    llvm::IRBuilder<>& f = lowering.builder();
+    for (const GradientRead& read : c.facts.attention.gradient->scale_reads) {
+        Scatter scatter(c, lowering, read, function->getArg(5));
+        scatter.if_wanted([&] {
+            lowering.in_branch([&] {
+                lowering.emit_loops(read.loops, [&] {
+                    std::vector<NodeId> roots(c.facts.attention.graph.operands(read.load).begin(),
+                                              c.facts.attention.graph.operands(read.load).end());
+                    roots.push_back(read.adjoint);
+                    lowering.emit_inside(roots);
+                    scatter.add_at_one_place(f.CreateFMul(function->getArg(4), lowering.value(read.adjoint)));
+                });
+            });
+        });
+    }
+    f.CreateRetVoid();
+    lowering.finish();
+}
+
+}  // namespace
+
+void lower_gradient(const HookContext& context) {
+    lower_score_gradient(context);
+    lower_scatter(context);
+    lower_scatter_row(context);
+    lower_scatter_scale(context);
+}
+
+}  // namespace flexc::cpu

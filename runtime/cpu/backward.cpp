@@ -1,0 +1,474 @@
+// The backward pass. With S = scale Q K^T, P = exp(score(S) - lse), dP = dO V^T and delta = rowsum(dO * O) - dlse:
+//
+//     dX = (P * (dP - delta)) * score'(S);   dV = P^T dO;   dK = dX^T (scale Q);   dQ = scale dX K
+//
+// A *work item* is one KV head of one batch and a run of its keys, a *chunk*. One thread walks it:
+//
+//     for each KV tile of kTile keys of the chunk
+//         pack K as panels for S and for dQ, V as panels for dP;  dK = dV = 0
+//         for each query head of the group, for each block of kRows queries that may see the tile (the transposed range)
+//             skip it, or:  S, dP;  (P, dX) = backward step;  dV += P^T dO;  dK += dX^T Q;  dQ += dX K
+//         store dK, dV
+//
+// Five products of packed tiles, each with the forward's micro-kernels or their transposes. Rows of Q and dO are converted into
+// a small block for each visit: two of 5 kTile FMAs an element.
+//
+// Determinism. dQ of a row is summed over the tiles of a chunk in order, and over chunks in order; gradients of captured tensors are summed
+// in *slots*: item i adds to slot i mod slots, items of one slot in order, and slots are summed in order. Chunks and slots follow from
+// the shape alone. A tensor of which different items touch different elements needs one slot only, whatever its size.
+//
+// Exactness. Where lse is large, f32 holds ln(sum) badly; such rows (kLargeLse) have their maximum and sum computed again. Elements that do not attend are
+// marked -0.0 by the step, and where K, Q or dO hold what is not finite, the products leave marked ones out.
+#include "runtime/cpu/backward.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <new>
+#include <vector>
+
+#include "runtime/cpu/microkernel_table.h"
+#include "runtime/cpu/pool.h"
+
+namespace flex::cpu {
+namespace {
+
+constexpr int kRows = 64;
+constexpr int kTile = 128;        // a multiple of every panel width
+constexpr int kWorkItems = 16;    // at least, if the keys allow
+constexpr int kChunkKeys = 1024;  // at least, in one chunk
+constexpr int kMostSlots = 16;
+constexpr int64_t kSlotBytes = 64 << 20;  // of all slots of one tensor beyond the first
+constexpr float kLargeLse = 64.0f;
+
+int round_up(int value, int unit) {
+    return (value + unit - 1) / unit * unit;
+}
+int divide_up(int value, int unit) {
+    return (value + unit - 1) / unit;
+}
+
+struct Free {
+    void operator()(float* p) const { ::operator delete[](p, std::align_val_t{64}); }
+};
+using Floats = std::unique_ptr<float[], Free>;
+
+Floats floats(int64_t count) {
+    return Floats(
+        static_cast<float*>(::operator new[](static_cast<size_t>(std::max<int64_t>(count, 1)) * sizeof(float), std::align_val_t{64})));
+}
+
+struct Scratch {
+    float *key_panels, *key_rows, *value_panels;  // K for S, K for dQ, V for dP
+    float *q, *d_o;                               // rows of a block, zero-padded
+    float *s, *dp;
+    float *dk, *dv;
+    float *m, *scale_l, *delta;
+};
+
+/// A gradient of a captured tensor.
+struct Captured {
+    size_t param;
+    float* out;
+    int64_t count;
+    int slots;
+    Floats more;  // slots beyond the first
+};
+
+class Backward {
+public:
+    Backward(const KernelDesc& desc, const flex_cpu_kernel& kernel, const flex_args& args, const AttentionArrays& arrays,
+             const GradientArrays& gradients)
+        : desc_(desc),
+          kernel_(kernel),
+          args_(args),
+          arrays_(arrays),
+          gradients_(gradients),
+          micro_(micro_kernels(static_cast<int>(kernel.lanes))) {
+        const int32_t* extents = args.extents;
+        batch_ = extents[0], heads_ = extents[1], kv_heads_ = extents[2], queries_ = extents[3], keys_ = extents[4], depth_ = extents[5],
+        columns_ = extents[6];
+        group_ = heads_ / std::max(kv_heads_, 1);
+        kv_batch_ = static_cast<int>(arrays.k.shape[0]);
+        v_batch_ = static_cast<int>(arrays.v.shape[0]);
+        // One set of items serves both: if either has one batch for all, an item walks all batches.
+        shared_ = batch_ > 1 && (kv_batch_ == 1 || v_batch_ == 1);
+        ldd_ = round_up(depth_, micro_.lanes) + micro_.lanes;  // not a power of two
+        ldv_ = round_up(columns_, micro_.lanes) + micro_.lanes;
+        lds_ = kTile + 16;
+        const int runs = (shared_ ? 1 : batch_) * kv_heads_;
+        const int wanted = divide_up(kWorkItems, std::max(runs, 1));
+        const int chunks = std::clamp(keys_ / kChunkKeys, 1, std::max(wanted, 1));
+        chunk_keys_ = round_up(divide_up(std::max(keys_, 1), chunks), kTile);
+        chunks_ = std::max(divide_up(keys_, chunk_keys_), 1);
+        items_ = runs * chunks_;
+    }
+
+    Status run(int threads, CpuStats* stats);
+
+private:
+    [[nodiscard]] int64_t rows() const { return static_cast<int64_t>(batch_) * heads_ * queries_; }
+    [[nodiscard]] int64_t row_index(int b, int h, int q) const { return (static_cast<int64_t>(b) * heads_ + h) * queries_ + q; }
+    [[nodiscard]] static const char* at(const Tensor& t, int b, int h, int row) {
+        const int64_t offset = (t.shape[0] == 1 ? 0 : b * t.stride[0]) + h * t.stride[1] + (t.rank > 2 ? row * t.stride[2] : 0);
+        return static_cast<const char*>(t.data) + offset * static_cast<int64_t>(size_of(t.dtype));
+    }
+    [[nodiscard]] static Rows rows_of(const Tensor& t, int b, int h, int row) { return {at(t, b, h, row), t.dtype, t.stride[2]}; }
+
+    void choose_slots();
+    [[nodiscard]] int64_t scratch_floats(float* base, Scratch* out) const;
+    void row_facts(int64_t index);
+    void again(int64_t index);
+    void run_slot(int64_t slot);
+    void run_item(int item, const Scratch& w, float* const* d_tensors);
+    void visit(const Scratch& w, int b, int h, int q0, int q1, int k0, int k1, bool full, bool finite_k, int chunk,
+               float* const* d_tensors);
+    void load_block(const Tensor& t, int b, int h, int q0, int q1, int n, bool scaled, float* out, int ld) const;
+    void finish_queries(int64_t index);
+    void scatter_scale();
+
+    const KernelDesc& desc_;
+    const flex_cpu_kernel& kernel_;
+    const flex_args& args_;
+    const AttentionArrays& arrays_;
+    const GradientArrays& gradients_;
+    const MicroKernels& micro_;
+    int batch_, heads_, kv_heads_, group_, queries_, keys_, depth_, columns_, kv_batch_, v_batch_;
+    bool shared_;
+    int ldd_, ldv_, lds_;
+    int chunk_keys_, chunks_, items_, slots_ = kMostSlots;
+    Floats dq_;                   // [chunk][row][ldd]
+    Floats m_, scale_l_, delta_;  // by row
+    Floats d_scale_;              // by row, if the scale has gradients
+    std::vector<Captured> captured_;
+    std::vector<float*> destinations_;  // [slot][parameter]
+    std::atomic<bool> no_memory_{false};
+    std::atomic<int64_t> visited_{0}, full_{0};
+};
+
+/// Whether items touch different elements of a parameter: decided from how the parameter may be indexed, which the compiler left in the description.
+void Backward::choose_slots() {
+    for (size_t i = 0; i < desc_.params.size(); ++i) {
+        for (const Argument& each : gradients_.d_params) {
+            if (each.name != desc_.params[i].name) continue;
+            Captured c{i, static_cast<float*>(each.value.data), 1, kMostSlots, nullptr};
+            for (int d = 0; d < each.value.rank; ++d) c.count *= each.value.shape[static_cast<size_t>(d)];
+            const uint8_t apart = desc_.params[i].apart;
+            const bool by_head = kv_heads_ == 1 || (apart & kApartByHead);
+            const bool by_batch = batch_ == 1 || shared_ || (apart & kApartByBatch);
+            const bool by_key = chunks_ == 1 || (apart & kApartByKey);
+            if (by_head && by_batch && by_key) {
+                c.slots = 0;
+            } else {
+                c.slots = static_cast<int>(std::clamp<int64_t>(1 + kSlotBytes / std::max<int64_t>(c.count * 4, 1), 1, kMostSlots));
+                slots_ = std::min(slots_, c.slots);
+            }
+            captured_.push_back(std::move(c));
+        }
+    }
+    slots_ = std::min(slots_, items_);
+    bool any = false;
+    for (Captured& c : captured_) {
+        std::fill_n(c.out, c.count, 0.0f);
+        if (c.slots == 0) continue;
+        any = true;
+        c.slots = slots_;
+        c.more = floats(c.count * (slots_ - 1));
+        std::fill_n(c.more.get(), c.count * (slots_ - 1), 0.0f);
+    }
+    if (!any) slots_ = items_;
+    destinations_.assign(static_cast<size_t>(slots_) * desc_.params.size(), nullptr);
+    for (int slot = 0; slot < slots_; ++slot)
+        for (const Captured& c : captured_)
+            destinations_[static_cast<size_t>(slot) * desc_.params.size() + c.param] =
+                slot == 0 || c.slots == 0 ? c.out : c.more.get() + (slot - 1) * c.count;
+}
+
+int64_t Backward::scratch_floats(float* base, Scratch* out) const {
+    int64_t used = 0;
+    const auto take = [&](int64_t count) {
+        float* piece = base ? base + used : nullptr;
+        used += (count + 15) / 16 * 16;
+        return piece;
+    };
+    out->key_panels = take(int64_t{kTile} * depth_);
+    out->key_rows = take(int64_t{kTile} * ldd_);
+    out->value_panels = take(int64_t{kTile} * columns_);
+    out->q = take(int64_t{kRows} * ldd_);
+    out->d_o = take(int64_t{kRows} * ldv_);
+    out->s = take(int64_t{kRows} * lds_);
+    out->dp = take(int64_t{kRows} * lds_);
+    out->dk = take(int64_t{kTile} * ldd_);
+    out->dv = take(int64_t{kTile} * ldv_);
+    out->m = take(kRows);
+    out->scale_l = take(kRows);
+    out->delta = take(kRows);
+    return used;
+}
+
+Status Backward::run(int threads, CpuStats* stats) {
+    choose_slots();
+    m_ = floats(rows());
+    scale_l_ = floats(rows());
+    delta_ = floats(rows());
+    dq_ = floats(static_cast<int64_t>(chunks_) * rows() * ldd_);
+    const int blocks = divide_up(queries_, kRows);
+    const int64_t row_blocks = static_cast<int64_t>(batch_) * heads_ * blocks;
+    auto facts = [&](int64_t index) {
+        try {
+            row_facts(index);
+        } catch (const std::bad_alloc&) {
+            no_memory_.store(true);
+        }
+    };
+    parallel_for(threads, row_blocks, facts);
+    auto slot = [&](int64_t index) { run_slot(index); };
+    if (!no_memory_.load()) parallel_for(threads, slots_, slot);
+    if (no_memory_.load()) return Status(Code::OutOfMemory, "no memory for the blocks of the backward pass");
+    auto finish = [&](int64_t index) { finish_queries(index); };
+    parallel_for(threads, row_blocks, finish);
+    for (Captured& c : captured_)
+        for (int s = 1; s < c.slots; ++s)
+            for (int64_t i = 0; i < c.count; ++i) c.out[i] += c.more[(s - 1) * c.count + i];
+    scatter_scale();
+    if (stats) {
+        Scratch none{};
+        stats->tiles_visited = visited_.load();
+        stats->tiles_full = full_.load();
+        int64_t count =
+            rows() * (3 + static_cast<int64_t>(chunks_) * ldd_) + std::min<int64_t>(threads, slots_) * scratch_floats(nullptr, &none);
+        for (const Captured& c : captured_) count += c.count * std::max(c.slots - 1, 0);
+        stats->workspace_bytes = count * 4;
+    }
+    return {};
+}
+
+/// delta, and what weights are relative to, of one block of rows.
+void Backward::row_facts(int64_t index) {
+    const int blocks = divide_up(queries_, kRows);
+    const int q0 = static_cast<int>(index % blocks) * kRows, q1 = std::min(q0 + kRows, queries_);
+    const int h = static_cast<int>(index / blocks % heads_), b = static_cast<int>(index / blocks / heads_);
+    std::vector<float> o(static_cast<size_t>(ldv_), 0.0f), d_o(static_cast<size_t>(ldv_), 0.0f);
+    bool large = false;
+    for (int q = q0; q < q1; ++q) {
+        const int64_t row = row_index(b, h, q);
+        micro_.load_row(at(arrays_.o, b, h, q), arrays_.o.dtype, columns_, 1.0f, o.data());
+        micro_.load_row(at(gradients_.d_o, b, h, q), gradients_.d_o.dtype, columns_, 1.0f, d_o.data());
+        const float lse = *reinterpret_cast<const float*>(at(arrays_.lse, b, h, q));
+        const float d_lse = gradients_.d_lse.data ? *reinterpret_cast<const float*>(at(gradients_.d_lse, b, h, q)) : 0.0f;
+        delta_[row] = micro_.dot(o.data(), d_o.data(), round_up(columns_, micro_.lanes)) - d_lse;
+        const bool none = lse == -std::numeric_limits<float>::infinity();
+        m_[row] = none ? 0.0f : lse;
+        scale_l_[row] = none ? 0.0f : 1.0f;
+        large = large || (!none && std::fabs(lse) > kLargeLse);
+    }
+    if (large) again(index);
+}
+
+/// Maximum and sum of the rows of one block, by a forward pass without V.
+void Backward::again(int64_t index) {
+    const int blocks = divide_up(queries_, kRows);
+    const int q0 = static_cast<int>(index % blocks) * kRows, q1 = std::min(q0 + kRows, queries_);
+    const int h = static_cast<int>(index / blocks % heads_), b = static_cast<int>(index / blocks / heads_);
+    const int count = q1 - q0;
+    const Floats panels = floats(int64_t{kTile} * depth_), q = floats(int64_t{kRows} * ldd_), s = floats(int64_t{kRows} * lds_);
+    const Floats m = floats(kRows), l = floats(kRows), alpha = floats(kRows);
+    std::fill_n(m.get(), kRows, -std::numeric_limits<float>::infinity());
+    std::fill_n(l.get(), kRows, 0.0f);
+    load_block(arrays_.q, b, h, q0, q1, depth_, true, q.get(), ldd_);
+    int32_t range[2] = {0, 0};
+    kernel_.kv_range(&args_, b, h, q0, q1, range);
+    for (int k0 = range[0] / kTile * kTile; k0 < range[1]; k0 += kTile) {
+        const int k1 = std::min(k0 + kTile, keys_);
+        const int state = kernel_.tile_state(&args_, b, h, q0, q1, k0, k1);
+        if (state == FLEX_TILE_SKIP) continue;
+        micro_.pack_keys(rows_of(arrays_.k, b, h / group_, k0), k1 - k0, depth_, panels.get());
+        Ahead ahead;
+        micro_.scores(q.get(), ldd_, count, depth_, panels.get(), k1 - k0, s.get(), lds_, ahead);
+        flex_block block{};
+        block.args = &args_, block.b = b, block.h = h, block.q = q0, block.nq = count, block.rows = count;
+        block.k = k0, block.cols = k1 - k0, block.full = state == FLEX_TILE_FULL;
+        block.s = s.get(), block.ld = lds_, block.m = m.get(), block.l = l.get(), block.alpha = alpha.get();
+        kernel_.softmax(&block);
+    }
+    for (int i = 0; i < count; ++i) {
+        const int64_t row = row_index(b, h, q0 + i);
+        m_[row] = l[i] == 0.0f ? 0.0f : m[i];
+        scale_l_[row] = l[i] == 0.0f ? 0.0f : 1.0f / l[i];
+    }
+}
+
+void Backward::load_block(const Tensor& t, int b, int h, int q0, int q1, int n, bool scaled, float* out, int ld) const {
+    const int padded = round_up(n, micro_.lanes);
+    for (int q = q0; q < q1; ++q, out += ld) {
+        micro_.load_row(at(t, b, h, q), t.dtype, n, scaled ? kernel_.scale(&args_, b, h, q) : 1.0f, out);
+        std::fill(out + n, out + padded, 0.0f);
+    }
+}
+
+void Backward::run_slot(int64_t slot) {
+    Scratch w{};
+    const int64_t count = scratch_floats(nullptr, &w);
+    auto* base = static_cast<float*>(thread_scratch(static_cast<size_t>(count) * sizeof(float)));
+    if (!base) {
+        no_memory_.store(true);
+        return;
+    }
+    static_cast<void>(scratch_floats(base, &w));
+    float* const* d_tensors = destinations_.data() + slot * static_cast<int64_t>(desc_.params.size());
+    for (int64_t item = slot; item < items_; item += slots_) run_item(static_cast<int>(item), w, d_tensors);
+}
+
+void Backward::run_item(int item, const Scratch& w, float* const* d_tensors) {
+    const int chunk = item % chunks_, hkv = item / chunks_ % kv_heads_, run = item / chunks_ / kv_heads_;
+    const int b0 = shared_ ? 0 : run, b1 = shared_ ? batch_ : run + 1;
+    for (int b = b0; b < b1; ++b)
+        for (int h = hkv * group_; h < (hkv + 1) * group_; ++h)
+            std::fill_n(dq_.get() + (chunk * rows() + row_index(b, h, 0)) * ldd_, static_cast<int64_t>(queries_) * ldd_, 0.0f);
+
+    int64_t visited = 0, full = 0;
+    const int end = std::min((chunk + 1) * chunk_keys_, keys_);
+    const int width = micro_.lanes * micro_.vectors;
+    for (int k0 = chunk * chunk_keys_; k0 < end; k0 += kTile) {
+        const int k1 = std::min(k0 + kTile, end), count = k1 - k0;
+        std::fill_n(w.dk, int64_t{kTile} * ldd_, 0.0f);
+        std::fill_n(w.dv, int64_t{kTile} * ldv_, 0.0f);
+        int packed_k = -1, packed_v = -1;
+        bool finite_k = true;
+        for (int b = b0; b < b1; ++b) {
+            for (int h = hkv * group_; h < (hkv + 1) * group_; ++h) {
+                int32_t range[2] = {0, 0};
+                kernel_.q_range(&args_, b, h, k0, k1, range);
+                for (int q0 = range[0] / kRows * kRows; q0 < range[1]; q0 += kRows) {
+                    const int q1 = std::min(q0 + kRows, queries_);
+                    const int state = kernel_.tile_state(&args_, b, h, q0, q1, k0, k1);
+                    if (state == FLEX_TILE_SKIP) continue;
+                    const int kb = kv_batch_ == 1 ? 0 : b, vb = v_batch_ == 1 ? 0 : b;
+                    if (packed_k != kb) {
+                        packed_k = kb;
+                        micro_.pack_keys(rows_of(arrays_.k, kb, hkv, k0), count, depth_, w.key_panels);
+                        finite_k =
+                            !micro_.pack_values(rows_of(arrays_.k, kb, hkv, k0), count, depth_, w.key_rows, int64_t{kTile} * width, 0);
+                    }
+                    if (packed_v != vb) {
+                        packed_v = vb;
+                        micro_.pack_keys(rows_of(arrays_.v, vb, hkv, k0), count, columns_, w.value_panels);
+                    }
+                    visit(w, b, h, q0, q1, k0, k1, state == FLEX_TILE_FULL, finite_k, chunk, d_tensors);
+                    ++visited;
+                    full += state == FLEX_TILE_FULL;
+                }
+            }
+            // Each batch has its own dK (dV), or this was the last that adds to the common one.
+            const auto store = [&](const Tensor& t, float* rows, int ld, int n, int batches) {
+                if (batches == 1 && b + 1 < b1) return;
+                for (int k = k0; k < k1; ++k)
+                    micro_.store_row(rows + static_cast<int64_t>(k - k0) * ld, n, 1.0f, t.dtype, const_cast<char*>(at(t, b, hkv, k)));
+                std::fill_n(rows, int64_t{kTile} * ld, 0.0f);
+            };
+            store(gradients_.dk, w.dk, ldd_, depth_, kv_batch_);
+            store(gradients_.dv, w.dv, ldv_, columns_, v_batch_);
+        }
+    }
+    visited_.fetch_add(visited, std::memory_order_relaxed);
+    full_.fetch_add(full, std::memory_order_relaxed);
+}
+
+void Backward::visit(const Scratch& w, int b, int h, int q0, int q1, int k0, int k1, bool full, bool finite_k, int chunk,
+                     float* const* d_tensors) {
+    const int rows = q1 - q0, keys = k1 - k0;
+    const int width = micro_.lanes * micro_.vectors;
+    load_block(arrays_.q, b, h, q0, q1, depth_, true, w.q, ldd_);
+    load_block(gradients_.d_o, b, h, q0, q1, columns_, false, w.d_o, ldv_);
+    Ahead ahead;
+    micro_.scores(w.q, ldd_, rows, depth_, w.key_panels, keys, w.s, lds_, ahead);
+    micro_.scores(w.d_o, ldv_, rows, columns_, w.value_panels, keys, w.dp, lds_, ahead);
+
+    const int64_t row = row_index(b, h, q0);
+    flex_grad_block block{};
+    block.args = &args_, block.b = b, block.h = h, block.q = q0, block.nq = rows, block.rows = rows;
+    block.k = k0, block.cols = keys, block.full = full;
+    block.s = w.s, block.dp = w.dp, block.ld = lds_;
+    block.m = m_.get() + row, block.scale_l = scale_l_.get() + row, block.delta = delta_.get() + row;
+    block.d_tensors = d_tensors;
+    kernel_.backward(&block);
+
+    const Weights p{w.s, lds_}, dx{w.dp, lds_};
+    const bool finite_q = micro_.all_finite(w.q, ldd_, rows, depth_), finite_do = micro_.all_finite(w.d_o, ldv_, rows, columns_);
+    (finite_do ? micro_.accumulate_transposed : micro_.accumulate_transposed_exact)(p, rows, keys, w.d_o, ldv_, columns_, w.dv, ldv_);
+    (finite_q ? micro_.accumulate_transposed : micro_.accumulate_transposed_exact)(dx, rows, keys, w.q, ldd_, depth_, w.dk, ldd_);
+    float* dq = dq_.get() + (chunk * this->rows() + row) * ldd_;
+    const ValuePanels k{w.key_rows, int64_t{kTile} * width, 0};
+    if (finite_k)
+        micro_.accumulate(dx, rows, keys, k, depth_, dq, ldd_, ahead);
+    else
+        micro_.accumulate_exact(dx, rows, keys, k, depth_, dq, ldd_);
+}
+
+/// Sums the chunks of one block of rows, in order; what the scale needs of them; dq.
+void Backward::finish_queries(int64_t index) {
+    const int blocks = divide_up(queries_, kRows);
+    const int q0 = static_cast<int>(index % blocks) * kRows, q1 = std::min(q0 + kRows, queries_);
+    const int h = static_cast<int>(index / blocks % heads_), b = static_cast<int>(index / blocks / heads_);
+    for (int q = q0; q < q1; ++q) {
+        const int64_t row = row_index(b, h, q);
+        float* total = dq_.get() + row * ldd_;
+        for (int chunk = 1; chunk < chunks_; ++chunk) {
+            const float* part = dq_.get() + (chunk * rows() + row) * ldd_;
+            for (int d = 0; d < depth_; ++d) total[d] += part[d];
+        }
+        const Tensor& t = gradients_.dq;
+        micro_.store_row(total, depth_, kernel_.scale(&args_, b, h, q), t.dtype, const_cast<char*>(at(t, b, h, q)));
+    }
+}
+
+/// The derivative by the scale of a row is sum over k of dX (q . k), which is q . (dX K).
+void Backward::scatter_scale() {
+    if (captured_.empty()) return;
+    std::vector<float*> d_tensors(desc_.params.size(), nullptr);
+    for (const Captured& c : captured_) d_tensors[c.param] = c.out;
+    std::vector<float> query(static_cast<size_t>(ldd_), 0.0f);
+    for (int b = 0; b < batch_; ++b)
+        for (int h = 0; h < heads_; ++h)
+            for (int q = 0; q < queries_; ++q) {
+                const int64_t row = row_index(b, h, q);
+                if (scale_l_[row] == 0.0f) continue;
+                micro_.load_row(at(arrays_.q, b, h, q), arrays_.q.dtype, depth_, 1.0f, query.data());
+                float d_scale = 0.0f;
+                for (int d = 0; d < depth_; ++d) d_scale += query[static_cast<size_t>(d)] * dq_[row * ldd_ + d];
+                kernel_.scale_backward(&args_, b, h, q, d_scale, d_tensors.data());
+            }
+}
+
+}  // namespace
+
+Status run_backward(const KernelDesc& desc, const flex_cpu_kernel& kernel, const flex_args& args, const AttentionArrays& arrays,
+                    const GradientArrays& gradients, const CpuOptions& options, CpuStats* stats) {
+    if (stats) *stats = {};
+    const auto clear = [](const Tensor& t) {
+        if (t.shape[0] == 0 || t.shape[1] == 0 || t.shape[2] == 0) return;
+        for (int64_t b = 0; b < t.shape[0]; ++b)
+            for (int64_t h = 0; h < t.shape[1]; ++h)
+                for (int64_t r = 0; r < t.shape[2]; ++r) {
+                    char* row = static_cast<char*>(t.data) +
+                                (b * t.stride[0] + h * t.stride[1] + r * t.stride[2]) * static_cast<int64_t>(size_of(t.dtype));
+                    std::fill_n(row, static_cast<size_t>(t.shape[3]) * size_of(t.dtype), 0);
+                }
+    };
+    const int32_t* e = args.extents;
+    if (e[0] == 0 || e[1] == 0 || e[3] == 0 || e[4] == 0) {
+        clear(gradients.dq), clear(gradients.dk), clear(gradients.dv);
+        for (const Argument& each : gradients.d_params) {
+            int64_t count = 1;
+            for (int d = 0; d < each.value.rank; ++d) count *= each.value.shape[static_cast<size_t>(d)];
+            std::fill_n(static_cast<float*>(each.value.data), count, 0.0f);
+        }
+        return {};
+    }
+    Backward backward(desc, kernel, args, arrays, gradients);
+    return backward.run(options.threads > 0 ? options.threads : available_threads(), stats);
+}
+
+}  // namespace flex::cpu
