@@ -8,7 +8,8 @@
 namespace flexemu::ptx {
 namespace {
 
-constexpr size_t kMostRegisters = size_t{1} << 20;
+// What a few bytes of text may ask for is limited: of a function, and of a module.
+constexpr size_t kMostRegisters = size_t{1} << 18, kMostRegistersOfModule = size_t{1} << 21;
 
 }  // namespace
 
@@ -19,7 +20,7 @@ void Parser::bind(std::string_view name, Meaning meaning, int32_t line) {
 }
 
 int32_t Parser::add_register(Function* function, std::string name, Type type) {
-    if (function->registers.size() >= kMostRegisters) fail("too many registers");
+    if (function->registers.size() >= kMostRegisters || ++registers_ > kMostRegistersOfModule) fail("too many registers");
     const auto number = static_cast<int32_t>(function->registers.size());
     function->registers.push_back({std::move(name), type});
     return number;

@@ -172,7 +172,8 @@ void Parser::initialiser(Variable* variable, Type type, std::vector<int64_t> dim
         variable->bytes = (given + inner - 1) / inner * inner;
         variable->elements = variable->bytes / element;
     }
-    if (variable->bytes > kMostInitialBytes) fail("too large for an initial value");
+    initial_bytes_ += variable->bytes;
+    if (initial_bytes_ > kMostInitialBytes) fail("too large for an initial value");
     variable->initial.resize(static_cast<size_t>(variable->bytes));
 }
 

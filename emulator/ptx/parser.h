@@ -175,6 +175,8 @@ private:
         std::string variable;
     };
     std::vector<PendingFixup> pending_fixups_;
+    size_t registers_ = 0;       // of all functions
+    int64_t initial_bytes_ = 0;  // of all variables
     std::vector<std::pair<std::string, Pending>> aliases_;
     std::unordered_map<std::string, int32_t> function_numbers_, variable_numbers_;
 };

@@ -332,6 +332,18 @@ TEST_CASE("messages name what was found") {
     CHECK(error_of("/* never closed") == "line 4: the comment `/*` is not closed");
 }
 
+TEST_CASE("a few bytes do not ask for all memory") {
+    std::string functions, variables;
+    for (int i = 0; i < 1000; ++i) {
+        functions += ".func f" + std::to_string(i) + "() { .reg .b32 %r<260000>; }\n";
+        variables += ".global .b8 v" + std::to_string(i) + "[134217000] = {1};\n";
+    }
+    CHECK(error_of(functions) == "line 12: too many registers");
+    CHECK(error_of(".func f() { .reg .b32 %r<99999999>; }").find("a number of registers of 99999999") != std::string::npos);
+    CHECK(error_of(".global .b8 v[300000000] = {1};") == "line 4: too large for an initial value");
+    CHECK(error_of(variables) == "line 6: too large for an initial value");
+}
+
 TEST_CASE("garbage neither crashes nor hangs") {
     const std::vector<std::string> all = texts();
     std::mt19937 random(20261121);
