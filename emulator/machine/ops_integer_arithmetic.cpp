@@ -175,6 +175,8 @@ bool integer_type(Decoding& decoding, Type type) {
 enum class Chain : uint32_t { Add, Sub, MadLow, MadHigh };
 constexpr uint32_t kCarryIn = 1, kCarryOut = 2;
 
+/// CC.CF is the carry of the adder, which subtracts as a + ~b + 1: set where nothing is borrowed. The ISA speaks of the borrow itself, and as long as
+/// subtractions follow subtractions there is no difference; but the CUDA library's division reads the carry of subc by addc.
 /// add.cc, addc, subc, mad.lo.cc, madc: sources a, b, of mad also c, then perhaps CC.CF; destinations d and perhaps CC.CF.
 template <typename T>
 void carry_chain(Warp& warp, const Op& op, LaneMask active) {
@@ -191,7 +193,7 @@ void carry_chain(Warp& warp, const Op& op, LaneMask active) {
         UInt128 sum = 0;
         switch (chain) {
             case Chain::Add: sum = static_cast<UInt128>(a) + b + in; break;
-            case Chain::Sub: sum = static_cast<UInt128>(a) - b - in; break;
+            case Chain::Sub: sum = static_cast<UInt128>(a) + static_cast<T>(~b) + ((op.flags & kCarryIn) != 0 ? in : 1); break;
             default: {
                 // The sign of the operands is seen by the high half alone.
                 T product = MulLow()(a, b);

@@ -182,6 +182,11 @@ TEST_CASE("carries") {
         const uint64_t first = v[0] - v[2], second = v[1] - v[2] - (first >> 63);
         return R{first, second, 0 - (second >> 63)};
     });
+    // An addition reads a subtraction's carry: set where nothing was borrowed. And the other way round.
+    check("sub.cc.u32 r4, r0, r1; addc.u32 r5, 0, 0;", {"r0", "r1"}, {"r4", "r5"},
+          [](V v) { return R{v[0] - v[1], v[0] < v[1] ? 0U : 1U}; });
+    check("add.cc.u32 r4, r0, r1; subc.u32 r5, 0, 0;", {"r0", "r1"}, {"r4", "r5"},
+          [](V v) { return R{v[0] + v[1], (v[0] + v[1]) >> 32 != 0 ? 0 : ~uint64_t{0}}; });
     check("mad.lo.cc.u32 r4, r0, r1, r2; madc.hi.cc.u32 r5, r0, r1, r3; addc.u32 r6, 0, 0;", {"r0", "r1", "r2", "r3"}, {"r4", "r5", "r6"},
           [](V v) {
               const uint64_t first = low(v[0] * v[1], 32) + v[2], second = (v[0] * v[1] >> 32) + v[3] + (first >> 32);
