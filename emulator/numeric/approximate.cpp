@@ -86,7 +86,12 @@ float lg2_approx(float a, bool ftz) {
 float rcp_approx(float a, bool ftz) {
     if (ftz) a = flush(a);
     if (a == 0 || std::isinf(a)) return 1.0f / a;
-    return within_ulps(1.0 / static_cast<double>(a), 1.0, noise(a, 5), ftz);
+    const double exact = 1.0 / static_cast<double>(a);
+    const float result = within_ulps(exact, 1.0, noise(a, 5), ftz);
+    // A reciprocal is a power of two only if it is one exactly: the CUDA library's division takes the mantissa alone and counts on it. Next to a power
+    // of two the nearest number is another one.
+    const bool is_power = (std::bit_cast<uint32_t>(result) & 0x7fffff) == 0 && result != 0 && std::isfinite(result);
+    return is_power ? static_cast<float>(exact) : result;
 }
 
 float rsqrt_approx(float a, bool ftz) {

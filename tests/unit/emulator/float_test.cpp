@@ -312,6 +312,8 @@ TEST_CASE("approximate functions keep to their bounds") {
     CHECK(one("ex2.approx.ftz.f32 r0, r1;", "r1", std::bit_cast<uint32_t>(-3.0F), "r0") == std::bit_cast<uint32_t>(0.125F));
     CHECK(one("lg2.approx.f32 r0, r1;", "r1", 0, "r0") == 0xff800000);
     CHECK(one("rcp.approx.ftz.f32 r0, r1;", "r1", 1, "r0") == 0x7f800000);
+    CHECK(one("rcp.approx.f32 r0, r1;", "r1", 0x3fffffff, "r0") == 0x3f000001);  // no power of two
+    CHECK(one("rcp.approx.f32 r0, r1;", "r1", 0x40800000, "r0") == 0x3e800000);
     CHECK(std::fabs(std::bit_cast<double>(one("rsqrt.approx.ftz.f64 d0, d1;", "d1", std::bit_cast<uint64_t>(0.25), "d0")) - 2) <
           0x1p-19 * 2);
     CHECK(std::fabs(std::bit_cast<double>(one("rcp.approx.ftz.f64 d0, d1;", "d1", std::bit_cast<uint64_t>(8.0), "d0")) - 0.125) <
