@@ -136,8 +136,8 @@ std::string args_struct(const flex::KernelDesc& desc) {
 
 std::string desc_function(const flex::KernelDesc& desc) {
     std::string out =
-        "/// What a launch takes, as the runtime checks it.\n[[nodiscard]] inline const flex::KernelDesc& desc() {\n    static const "
-        "flex::KernelDesc description = {\n";
+        "/// What a launch takes, as the runtime checks it.\n[[nodiscard]] inline const flex::KernelDesc& desc() {\n"
+        "    static const flex::KernelDesc& description = *new flex::KernelDesc{  // for the life of the process\n";
     out += fmt::format("        {},\n        {{", quoted(desc.name));
     for (const flex::ParamDesc& param : desc.params) {
         std::string dims;
