@@ -559,15 +559,9 @@ constexpr DecoderEntry kDecoders[] = {
     {"brev", decoder<decode_brev>},      {"bfind", decoder<decode_bfind>},      {"fns", decoder<decode_fns>},
     {"prmt", decoder<decode_prmt>},      {"dp4a", decoder<decode_dot_product>}, {"dp2a", decoder<decode_dot_product>},
     {"mul24", decoder<decode_mul24>},    {"mad24", decoder<decode_mul24>},      {"sad", decoder<decode_sad>},
-    {"vadd2", decoder<decode_video>},
-    {"vadd4", decoder<decode_video>},
-    {"vsub2", decoder<decode_video>},
-    {"vsub4", decoder<decode_video>},
-    {"vabsdiff2", decoder<decode_video>},
-    {"vabsdiff4", decoder<decode_video>},
-    {"vmin2", decoder<decode_video>},
-    {"vmin4", decoder<decode_video>},
-    {"vmax2", decoder<decode_video>},
+    {"vadd2", decoder<decode_video>},    {"vadd4", decoder<decode_video>},      {"vsub2", decoder<decode_video>},
+    {"vsub4", decoder<decode_video>},    {"vabsdiff2", decoder<decode_video>},  {"vabsdiff4", decoder<decode_video>},
+    {"vmin2", decoder<decode_video>},    {"vmin4", decoder<decode_video>},      {"vmax2", decoder<decode_video>},
     {"vmax4", decoder<decode_video>},
 };
 

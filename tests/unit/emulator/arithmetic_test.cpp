@@ -112,10 +112,10 @@ TEST_CASE("setp with all comparisons") {
                 const std::string flush = ftz ? ".ftz" : "";
                 const bool half = kind.sort == 'f' && kind.width == 16;
                 const std::string text = fmt::format(
-                    "setp.{0}{1}.{2} p0{6}, {3}, {4}; setp.{0}.and{1}.{2} p3, {3}, {4}, p2; setp.{0}.or{1}.{2} p4, {3}, {4}, !p2; "
+                    "setp.{0}{1}.{2} p0{5}, {3}, {4}; setp.{0}.and{1}.{2} p3, {3}, {4}, p2; setp.{0}.or{1}.{2} p4, {3}, {4}, !p2; "
                     "setp.{0}.xor{1}.{2} "
-                    "p5{7}, {3}, {4}, p2;",
-                    comparison, flush, kind.name, ra, rb, 0, half ? "" : "|p1", half ? "" : "|p6");
+                    "p5{6}, {3}, {4}, p2;",
+                    comparison, flush, kind.name, ra, rb, half ? "" : "|p1", half ? "" : "|p6");
                 std::vector<std::string> outputs = {"p0", "p3", "p4", "p5"};
                 if (!half) outputs.insert(outputs.end(), {"p1", "p6"});
                 const auto got = run(text, {{ra, a}, {rb, b}, {"p2", p2}}, outputs);
