@@ -62,7 +62,8 @@ int constant(llvm::Module& module, const char* name) {
 }
 
 /// Gives a kernel its name, its block size and the exact size of its parameter.
-void finish_kernel(llvm::Function& kernel, const std::string& name, int threads, size_t parameter_bytes) {
+/// `all_registers`: rather than what fits more blocks into a multiprocessor.
+void finish_kernel(llvm::Function& kernel, const std::string& name, int threads, size_t parameter_bytes, bool all_registers) {
     llvm::LLVMContext& context = kernel.getContext();
     kernel.setName(name);
     FLEX_CHECK(kernel.arg_size() == 1 && kernel.getArg(0)->hasByValAttr(), "a kernel takes one structure by value");
@@ -73,7 +74,9 @@ void finish_kernel(llvm::Function& kernel, const std::string& name, int threads,
     kernel.addParamAttr(0, llvm::Attribute::getWithAlignment(context, llvm::Align(8)));
     // "minctasm" 1 lets ptxas use all registers that a block of this size can have; without it, it may spill to fit more blocks, although
     // shared memory would not let them run.
-    for (const auto& [fact, value] : {std::pair{"maxntidx", threads}, std::pair{"minctasm", 1}}) {
+    llvm::SmallVector<std::pair<const char*, int>, 2> facts = {{"maxntidx", threads}};
+    if (all_registers) facts.emplace_back("minctasm", 1);
+    for (const auto& [fact, value] : facts) {
         auto* number = llvm::ConstantInt::get(llvm::Type::getInt32Ty(context), uint64_t(value));
         llvm::Metadata* const parts[] = {llvm::ValueAsMetadata::get(&kernel), llvm::MDString::get(context, fact),
                                          llvm::ValueAsMetadata::get(number)};
@@ -157,7 +160,10 @@ Unit build_unit(const ir::Attention& attention_in, const Instance& instance, Ima
         *kernel.symbol = attention.name + kernel.suffix;
     }
     keep_reachable(m, functions);
-    for (size_t i = 0; i < kernels.size(); i++) finish_kernel(*functions[i], *kernels[i].symbol, kernels[i].threads, layout.bytes);
+    // Three products a step give ptxas so much to overlap that it takes any number of registers, and then some.
+    const bool all_registers = instance.dtype != flex::DType::F32 || instance.tf32;
+    for (size_t i = 0; i < kernels.size(); i++)
+        finish_kernel(*functions[i], *kernels[i].symbol, kernels[i].threads, layout.bytes, all_registers);
     for (llvm::GlobalVariable& global : llvm::make_early_inc_range(m.globals()))
         if (global.use_empty()) global.eraseFromParent();
     for (llvm::Function& function : m)
