@@ -1,6 +1,6 @@
 /* What libflexemu_cuda.so offers beside the CUDA Driver API; look it up with dlsym where the driver may be another. Environment, read by cuInit:
  *
- *   FLEXEMU_DEVICE   sm_80, sm_86, sm_89, sm_90 (the default), sm_100 or sm_120: what the device reports and the newest PTX target it takes
+ *   FLEXEMU_DEVICE   sm_80, sm_86, sm_87, sm_89, sm_90 (the default), sm_100 or sm_120: what the device reports and the newest PTX target it takes
  *   FLEXEMU_SEED     seed of the schedules (0): the order in which warps run and asynchronous copies land. Each launch derives its own from it
  *   FLEXEMU_CHECKS   races,uninitialised (both by default), or none: checks that cost time; all others are always made
  *   FLEXEMU_TRACE    1: a line on stderr for each launch: name, grid, block, shared memory, warp instructions, seconds

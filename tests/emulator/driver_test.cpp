@@ -67,6 +67,11 @@ TEST_CASE("the environment chooses the device") {
 }
 
 TEST_CASE("functions are found by name and version") {
+    // Loaded, the library is libcuda.so.1 for who asks next.
+    static_cast<void>(api());
+    void* again = dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD);
+    REQUIRE(again != nullptr);
+    CHECK(dlsym(again, "cuInit") == reinterpret_cast<void*>(CU(cuInit)));
     void* function = nullptr;
     CUdriverProcAddressQueryResult status;
     CHECK(CU(cuGetProcAddress_v2)("cuMemAlloc", &function, 12000, 0, &status) == CUDA_SUCCESS);
