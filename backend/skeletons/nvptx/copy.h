@@ -1,6 +1,6 @@
 // Tiles from global to shared memory.
 //
-// The usual way is cp.async, 16 bytes a copy past the registers (PTX ISA 9.7.9.25): bytes beyond the source size are zeros, so rows beyond the end and
+// The usual way is cp.async, 16 bytes a copy past the registers (PTX ISA, cp.async): bytes beyond the source size are zeros, so rows beyond the end and
 // columns beyond D cost no branch. Where rows are not made of whole aligned 16-byte chunks, elements are loaded and stored one by one under the same
 // protocol, four at a time so that their latencies overlap.
 #pragma once

@@ -33,7 +33,8 @@
 // softmax.h), what is needed once a tile lies in shared memory: 32 KB Q + 3 * 16 KB ring + 32 bytes, so that two blocks fit into the 164 KB of sm_80 and one into the
 // 100 KB of sm_86 and sm_89. No instance takes more than 99 KB.
 //
-// PTX ISA (8.5): 9.7.14.5 mma.sync fragments, 9.7.14.5.15 ldmatrix, 9.7.9.25 cp.async and its groups, 9.7.13.1 bar, 9.7.13.9 vote, 9.7.9.6 shfl. sm_80 needs 7.0.
+// PTX ISA, in its sections on warp-level matrix instructions, data movement and synchronisation: "Matrix Fragments for mma.m16n8k16" and "mma.m16n8k8",
+// ldmatrix, "Non-bulk copy" (cp.async and its groups), bar and bar.red, vote.sync, shfl.sync, red. Version 7.0 is the first with all of sm_80.
 #include "backend/skeletons/nvptx/careful.h"
 #include "backend/skeletons/nvptx/clauses.h"
 #include "backend/skeletons/nvptx/combine.h"

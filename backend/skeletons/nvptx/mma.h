@@ -1,6 +1,6 @@
 // Fragments of the tensor cores: loads from shared memory, the instruction, conversions.
 //
-// With lane = 4 g + t, a 16 x 8 result c has c0, c1 in row g and c2, c3 in row g + 8, columns 2t and 2t + 1 (PTX ISA 9.7.14.5).
+// With lane = 4 g + t, a 16 x 8 result c has c0, c1 in row g and c2, c3 in row g + 8, columns 2t and 2t + 1 (PTX ISA, matrix fragments of mma).
 //
 //   halves   m16n8k16   a0 (g; k = 2t, 2t+1)  a1 (g+8; same)  a2 (g; 2t+8, +9)  a3 (g+8; same)     b0 (2t, 2t+1; n = g)  b1 (2t+8, +9; g)
 //   tf32     m16n8k8    a0 (g; t)             a1 (g+8; t)     a2 (g; t+4)       a3 (g+8; t+4)      b0 (t; g)             b1 (t+4; g)
