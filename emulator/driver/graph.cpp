@@ -276,6 +276,7 @@ CUresult cuGraphKernelNodeGetParams_v2(CUgraphNode handle, CUDA_KERNEL_NODE_PARA
     Node* node = driver.find_node(handle);
     auto* launch = node ? std::get_if<Launch>(&node->work) : nullptr;
     if (!launch || !out) return CUDA_ERROR_INVALID_VALUE;
+    if (!driver.find_function(handle_of<CUfunction>(launch->function), nullptr)) return CUDA_ERROR_INVALID_HANDLE;  // its module is gone
     *out = {};
     out->func = handle_of<CUfunction>(launch->function);
     out->gridDimX = launch->grid[0], out->gridDimY = launch->grid[1], out->gridDimZ = launch->grid[2];

@@ -39,6 +39,8 @@ CUresult result_of(Fault::Kind kind) {
 
 CUresult run(Call& call, const Launch& launch) {
     Driver& driver = call.driver();
+    // A graph may outlive the modules of its launches.
+    if (driver.find_function(handle_of<CUfunction>(launch.function), nullptr) != launch.function) return CUDA_ERROR_INVALID_HANDLE;
     LaunchOptions options;
     options.seed = next_seed(driver);
     options.check_races = driver.settings.check_races;
@@ -120,7 +122,8 @@ CUresult run(Call&, const FreeNode&) {
     return CUDA_SUCCESS;
 }
 
-CUresult run(Call&, const RecordEvent& record) {
+CUresult run(Call& call, const RecordEvent& record) {
+    if (!call.driver().events.find(handle_of<CUevent>(record.event))) return CUDA_ERROR_INVALID_HANDLE;
     record.event->recorded = true;
     record.event->captured = false;
     record.event->time = std::chrono::steady_clock::now();

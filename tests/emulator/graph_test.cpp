@@ -266,6 +266,29 @@ TEST_CASE("graphs node by node: edges, parameters, updates, cycles") {
     REQUIRE_CU(CU(cuGraphExecDestroy)(exec));
 }
 
+TEST_CASE("a graph outlives the module of its launches, but cannot run") {
+    Session session;
+    Streams streams;
+    CUmodule module = nullptr;
+    CUfunction function = nullptr;
+    CUdeviceptr values = session.allocate(4);
+    unsigned factor = 2, amount = 1, n = 1;
+    void* parameters[] = {&values, &factor, &amount, &n};
+    REQUIRE_CU(CU(cuModuleLoadData)(&module, kKernels));
+    REQUIRE_CU(CU(cuModuleGetFunction)(&function, module, "affine"));
+    REQUIRE_CU(CU(cuMemsetD32_v2)(values, 1, 1));
+    REQUIRE_CU(CU(cuStreamBeginCapture_v2)(streams.a, CU_STREAM_CAPTURE_MODE_GLOBAL));
+    REQUIRE_CU(CU(cuLaunchKernel)(function, 1, 1, 1, 1, 1, 1, 0, streams.a, parameters, nullptr));
+    CUgraph graph = end(streams.a);
+    CUgraphExec exec = nullptr;
+    REQUIRE_CU(CU(cuGraphInstantiateWithFlags)(&exec, graph, 0));
+    REQUIRE_CU(CU(cuModuleUnload)(module));
+    CHECK(CU(cuGraphLaunch)(exec, streams.a) == CUDA_ERROR_INVALID_HANDLE);
+    CHECK(session.read(values, 1)[0] == 1);
+    REQUIRE_CU(CU(cuGraphExecDestroy)(exec));
+    REQUIRE_CU(CU(cuGraphDestroy)(graph));
+}
+
 TEST_CASE("each thread has a default stream of its own") {
     Session session;
     CUdeviceptr values = session.allocate(4);
