@@ -106,8 +106,25 @@ std::string declared_shape(const flex::KernelDesc& desc, const flex::ParamDesc& 
     return fmt::format("{} [{}]", flex::name(param.dtype), text);
 }
 
+// The literals of a description take each structure apart by all its members: one that gains a member does not compile here until
+// the member is written, too.
+
 std::string dim_literal(const flex::DimDesc& dim) {
-    return fmt::format("{{{}, {}, {}}}", dim.multiplier, dim.extent, dim.offset);
+    const auto& [multiplier, extent, offset] = dim;
+    return fmt::format("{{{}, {}, {}}}", multiplier, extent, offset);
+}
+
+std::string param_literal(const flex::ParamDesc& param) {
+    const auto& [name, is_tensor, dtype, dims, grad, has_default, default_bits, apart] = param;
+    std::string list;
+    for (const flex::DimDesc& dim : dims) list += (list.empty() ? "" : ", ") + dim_literal(dim);
+    return fmt::format("{{{}, {}, flex::DType::{}, {{{}}}, {}, {}, {}u, {}}}", quoted(name), is_tensor, dtype_name(dtype), list, grad,
+                       has_default, default_bits, apart);
+}
+
+std::string rule_literal(const flex::ExtentRule& rule) {
+    const auto& [left, right, reason] = rule;
+    return fmt::format("{{{}, {}, {}}}", dim_literal(left), dim_literal(right), quoted(reason));
 }
 
 /// struct Args: the parameters in their order, tensors with their shapes.
@@ -138,19 +155,14 @@ std::string desc_function(const flex::KernelDesc& desc) {
     std::string out =
         "/// What a launch takes, as the runtime checks it.\n[[nodiscard]] inline const flex::KernelDesc& desc() {\n"
         "    static const flex::KernelDesc& description = *new flex::KernelDesc{  // for the life of the process\n";
-    out += fmt::format("        {},\n        {{", quoted(desc.name));
-    for (const flex::ParamDesc& param : desc.params) {
-        std::string dims;
-        for (const flex::DimDesc& dim : param.dims) dims += (dims.empty() ? "" : ", ") + dim_literal(dim);
-        out += fmt::format("\n            {{{}, {}, flex::DType::{}, {{{}}}, {}, {}, {}u}},", quoted(param.name), param.is_tensor,
-                           dtype_name(param.dtype), dims, param.grad, param.has_default, param.default_bits);
-    }
-    out += desc.params.empty() ? "},\n        {" : "\n        },\n        {";
-    for (size_t i = 0; i < desc.extents.size(); ++i) out += (i ? ", " : "") + quoted(desc.extents[i]);
+    const auto& [name, params, extents, rules] = desc;
+    out += fmt::format("        {},\n        {{", quoted(name));
+    for (const flex::ParamDesc& param : params) out += "\n            " + param_literal(param) + ",";
+    out += params.empty() ? "},\n        {" : "\n        },\n        {";
+    for (size_t i = 0; i < extents.size(); ++i) out += (i ? ", " : "") + quoted(extents[i]);
     out += "},\n        {";
-    for (const flex::ExtentRule& rule : desc.rules)
-        out += fmt::format("\n            {{{}, {}, {}}},", dim_literal(rule.left), dim_literal(rule.right), quoted(rule.reason));
-    out += desc.rules.empty() ? "},\n" : "\n        },\n";
+    for (const flex::ExtentRule& rule : rules) out += "\n            " + rule_literal(rule) + ",";
+    out += rules.empty() ? "},\n" : "\n        },\n";
     return out + "    };\n    return description;\n}\n";
 }
 

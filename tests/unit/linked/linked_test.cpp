@@ -39,6 +39,7 @@ void compare(const flex::KernelDesc& header, const std::string& path) {
         CHECK(a.grad == b.grad);
         CHECK(a.has_default == b.has_default);
         CHECK(a.default_bits == b.default_bits);
+        CHECK(a.apart == b.apart);
         REQUIRE(a.dims.size() == b.dims.size());
         for (size_t d = 0; d < a.dims.size(); ++d) CHECK(same(a.dims[d], b.dims[d]));
     }
