@@ -212,6 +212,23 @@ std::vector<Operand> elements_of(const Operand& operand) {
     return {operand};
 }
 
+/// Whether the value is what a compare-and-swap close by starts from: `old = *x; do old = atomicCAS(x, seen = old, ...) while (old != seen)`. The swap
+/// corrects a stale value, so compilers write the first read as an ordinary one; it counts as a relaxed one here.
+bool feeds_compare_and_swap(const Instruction& load, const ptx::Function& function) {
+    constexpr ptrdiff_t kReach = 64;
+    const auto& all = function.instructions;
+    if (all.empty() || &load < all.data() || &load >= all.data() + all.size()) return false;
+    const ptrdiff_t at = &load - all.data();
+    for (ptrdiff_t i = at + 1; i < std::min<ptrdiff_t>(at + kReach, static_cast<ptrdiff_t>(all.size())); ++i) {
+        const Instruction& swap = all[static_cast<size_t>(i)];
+        if (swap.opcode != "atom" || !swap.has("cas") || swap.operands.size() < 2) continue;
+        const Operand &a = load.operands[1], &b = swap.operands[1];
+        if (a.kind != Operand::Kind::Memory || b.kind != Operand::Kind::Memory || a.elements.empty() || b.elements.empty()) continue;
+        if (a.offset == b.offset && a.elements[0].kind == b.elements[0].kind && a.elements[0].number == b.elements[0].number) return true;
+    }
+    return false;
+}
+
 bool decode_load(const Instruction& instruction, DecodeContext& context, Op* out, std::string* error) {
     if (!decode_access(instruction, true, out, error)) return false;
     if (instruction.operands.size() < 2) {
@@ -241,6 +258,9 @@ bool decode_load(const Instruction& instruction, DecodeContext& context, Op* out
             widths->bits.push_back(64);
         }
     }
+    const bool shared_with_others = out->space == Space::Generic || out->space == Space::Global || out->space == Space::Shared;
+    if (shared_with_others && (out->flags & kAtomic) == 0 && feeds_compare_and_swap(instruction, context.function()))
+        out->flags |= kAtomic | static_cast<uint32_t>(AccessKind::Scope::Sys) << kScopeShift;
     out->extra = std::move(widths);
     out->sources.resize(1);
     out->run = run_load;

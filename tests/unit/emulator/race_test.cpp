@@ -102,6 +102,15 @@ TEST_CASE("atomics do not race with each other, but with plain accesses") {
     is_fine(zero + "atom.shared.add.u32 %r2, [s], 1; bar.sync 0; ld.shared.u32 %r3, [s];", {.threads = 128});
 }
 
+TEST_CASE("the read that a compare-and-swap corrects") {
+    // As the CUDA guide's atomicAdd for double, and as nvcc writes atomicAdd of bf16x2.
+    const std::string loop =
+        "L: add.u32 %r2, %r1, 1; atom.global.cas.b32 %r3, [%out], %r1, %r2; setp.ne.u32 %p1, %r3, %r1; mov.u32 %r1, %r3; @%p1 bra L;";
+    is_fine("ld.global.u32 %r1, [%out];\n" + loop, {.threads = 64});
+    races("ld.global.u32 %r1, [%out + 4]; mov.u32 %r1, 0;\n" + loop + "ld.global.u32 %r4, [%out]; st.global.u32 [%out + 4], %r4;",
+          "races with", {.threads = 64});
+}
+
 TEST_CASE("blocks and global memory") {
     const std::string own = kOut +
                             "mov.u32 %r1, %ctaid.x; mul.wide.u32 %rd2, %r1, 256; add.u64 %rd1, %rd1, %rd2; st.global.u32 [%rd1], %t; "
