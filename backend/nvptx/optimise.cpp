@@ -26,31 +26,53 @@ namespace flexc::nvptx {
 
 namespace {
 
-/// The parameter of a kernel never changes, so all that is read of it at fixed places is read once, at the entry. ptxas takes such values from the
-/// constant bank where they are used; in the middle of the code it finds an address in a register instead.
-void hoist_parameter_loads(llvm::Function& kernel) {
-    const llvm::DataLayout& layout = kernel.getParent()->getDataLayout();
-    llvm::Argument* const parameter = kernel.getArg(0);
-    std::map<std::pair<int64_t, llvm::Type*>, llvm::Value*> loaded;
-    llvm::IRBuilder<> entry(&kernel.getEntryBlock(), kernel.getEntryBlock().getFirstInsertionPt());
-    llvm::SmallVector<std::pair<llvm::Value*, int64_t>> pointers{{parameter, 0}};
+/// What is read of a kernel's parameter at fixed places.
+struct Field {
+    llvm::LoadInst* load;
+    int64_t offset;
+};
+std::vector<Field> parameter_fields(llvm::Function& kernel) {
+    std::vector<Field> fields;
+    std::vector<std::pair<llvm::Value*, int64_t>> pointers{{kernel.getArg(0), 0}};
     while (!pointers.empty()) {
-        const auto [pointer, offset] = pointers.pop_back_val();
-        for (llvm::User* user : llvm::make_early_inc_range(pointer->users())) {
+        const auto [pointer, offset] = pointers.back();
+        pointers.pop_back();
+        for (llvm::User* user : pointer->users()) {
+            llvm::APInt more(64, 0);
             if (auto* address = llvm::dyn_cast<llvm::GetElementPtrInst>(user)) {
-                llvm::APInt more(64, 0);
-                if (address->accumulateConstantOffset(layout, more)) pointers.push_back({address, offset + more.getSExtValue()});
+                if (address->accumulateConstantOffset(kernel.getDataLayout(), more))
+                    pointers.emplace_back(address, offset + more.getSExtValue());
             } else if (auto* load = llvm::dyn_cast<llvm::LoadInst>(user); load && load->isSimple()) {
-                llvm::Value*& value = loaded[{offset, load->getType()}];
-                if (!value)
-                    value = codegen::invariant_load(entry, load->getType(),
-                                                    entry.CreateConstInBoundsGEP1_64(entry.getInt8Ty(), parameter, uint64_t(offset)),
-                                                    unsigned(load->getAlign().value()));
-                if (load == value) continue;
-                load->replaceAllUsesWith(value);
-                load->eraseFromParent();
+                fields.push_back({load, offset});
             }
         }
+    }
+    return fields;
+}
+
+/// Reads the fields of the parameter in each block that uses them, just before the first use. ptxas takes them from the constant bank there; a value
+/// that is read once and kept would be a register for the whole kernel.
+void read_parameter_where_used(llvm::Function& kernel) {
+    for (const auto& [load, offset] : parameter_fields(kernel)) {
+        std::map<llvm::BasicBlock*, llvm::LoadInst*> copies;
+        for (llvm::Use& use : llvm::make_early_inc_range(load->uses())) {
+            auto* user = llvm::cast<llvm::Instruction>(use.getUser());
+            auto* phi = llvm::dyn_cast<llvm::PHINode>(user);
+            llvm::BasicBlock* block = phi ? phi->getIncomingBlock(use) : user->getParent();
+            llvm::Instruction* before = phi ? block->getTerminator() : user;
+            llvm::LoadInst*& copy = copies[block];
+            if (!copy) {
+                llvm::IRBuilder<> builder(before);
+                llvm::Value* address = builder.CreateConstInBoundsGEP1_64(builder.getInt8Ty(), kernel.getArg(0), uint64_t(offset));
+                copy = llvm::cast<llvm::LoadInst>(
+                    codegen::invariant_load(builder, load->getType(), address, unsigned(load->getAlign().value())));
+            } else if (before->comesBefore(copy)) {
+                llvm::cast<llvm::Instruction>(copy->getPointerOperand())->moveBefore(before);
+                copy->moveBefore(before);
+            }
+            use.set(copy);
+        }
+        load->eraseFromParent();
     }
 }
 
@@ -58,28 +80,22 @@ void hoist_parameter_loads(llvm::Function& kernel) {
 
 void optimise(Unit& unit) {
     codegen::Analyses analyses(*unit.machine);
-    llvm::FunctionPassManager first;
-    first.addPass(llvm::SROAPass(llvm::SROAOptions::ModifyCFG));
-    first.addPass(llvm::EarlyCSEPass());
+    llvm::FunctionPassManager function;
+    function.addPass(llvm::SROAPass(llvm::SROAOptions::ModifyCFG));
+    function.addPass(llvm::EarlyCSEPass(true));
+    function.addPass(llvm::SimplifyCFGPass());
+    function.addPass(llvm::InstCombinePass());
+    function.addPass(llvm::createFunctionToLoopPassAdaptor(llvm::LICMPass(llvm::LICMOptions()), /*UseMemorySSA=*/true));
+    function.addPass(llvm::SimplifyCFGPass());
+    function.addPass(llvm::ADCEPass());
+
     llvm::ModulePassManager module;
     module.addPass(llvm::AlwaysInlinerPass(/*InsertLifetime=*/false));
     module.addPass(llvm::GlobalDCEPass());
-    module.addPass(llvm::createModuleToFunctionPassAdaptor(std::move(first)));
+    module.addPass(llvm::createModuleToFunctionPassAdaptor(std::move(function)));
     module.run(*unit.module, analyses.modules);
-    for (llvm::Function& function : *unit.module)
-        if (function.arg_size() == 1 && function.getArg(0)->hasByValAttr()) hoist_parameter_loads(function);
-
-    llvm::FunctionPassManager second;
-    second.addPass(llvm::EarlyCSEPass(true));
-    second.addPass(llvm::SimplifyCFGPass());
-    second.addPass(llvm::InstCombinePass());
-    second.addPass(llvm::createFunctionToLoopPassAdaptor(llvm::LICMPass(llvm::LICMOptions()), /*UseMemorySSA=*/true));
-    second.addPass(llvm::SimplifyCFGPass());
-    second.addPass(llvm::ADCEPass());
-    codegen::Analyses again(*unit.machine);
-    llvm::ModulePassManager rest;
-    rest.addPass(llvm::createModuleToFunctionPassAdaptor(std::move(second)));
-    rest.run(*unit.module, again.modules);
+    for (llvm::Function& each : *unit.module)
+        if (each.arg_size() == 1 && each.getArg(0)->hasByValAttr()) read_parameter_where_used(each);
 }
 
 namespace {

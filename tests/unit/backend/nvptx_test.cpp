@@ -220,8 +220,12 @@ TEST_CASE("arguments are read where the layout puts them") {
     REQUIRE(attention);
     const nvptx::Image image = nvptx::compile(*attention, nvptx::Options(), nullptr);
     const flex::GpuLayout layout = flex::gpu_layout(codegen::describe(*attention), image.summary_flags.size());
+    const std::string kernel = kernel_of(image, image.forward_symbol);
     const auto reads = [&](size_t offset) {
-        return image.ptx.find("_forward_param_0+" + std::to_string(offset) + "]") != std::string::npos;
+        const std::string end = "+" + std::to_string(offset) + "];";
+        const auto lines = lines_of(kernel);
+        return std::any_of(lines.begin(), lines.end(),
+                           [&](const std::string& line) { return line.find("ld.param") != std::string::npos && line.ends_with(end); });
     };
     CHECK(reads(layout.extents + 4 * 3));
     CHECK(reads(layout.scalars));
