@@ -25,6 +25,7 @@ struct Case {
     bool may_align = true;
     float v_bad = 0;  // not finite: every 7th key from bad_from on has it in some columns of V
     int bad_from = 0;
+    bool padding = false;  // K and V are NaN from bad_from on
     int properties = 24;
     uint64_t seed = 1;
 };

@@ -64,6 +64,12 @@ Inputs make_inputs(const Instance& instance, const Case& c) {
         for (size_t row = 0; row < size_t(c.b) * c.hkv * c.k; row++)
             if (int(row % size_t(c.k)) >= c.bad_from && row % 7 == 0)
                 for (int i = 0; i < c.dv; i += 5) in.v[row * c.dv + i] = c.v_bad;
+    if (c.padding)
+        for (size_t row = 0; row < size_t(c.b) * c.hkv * c.k; row++) {
+            if (int(row % size_t(c.k)) < c.bad_from) continue;
+            for (int i = 0; i < c.d; i++) in.k[row * c.d + i] = std::nanf("");
+            for (int i = 0; i < c.dv; i++) in.v[row * c.dv + i] = std::nanf("");
+        }
     in.doc.resize(size_t(std::max({c.q, c.k, 1})));
     for (size_t i = 0; i < in.doc.size(); i++) in.doc[i] = int32_t(i / 37);
     return in;

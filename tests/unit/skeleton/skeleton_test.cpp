@@ -106,6 +106,22 @@ TEST_CASE("each instance: V that is not finite") {
     }
 }
 
+TEST_CASE("each instance: masked keys of a cache that nobody has written") {
+    for (const Instance& instance : instances()) {
+        Case c = sized(instance, 6, 3 * instance.tile_k);
+        c.h = 2;
+        c.hkv = 2;
+        c.mask = kMaskHeads;  // k < 17 in the first head, k < 34 in the second
+        c.amount = 17;
+        c.padding = true;
+        c.bad_from = 34;
+        expect(instance, c);
+        c.score = kScoreAlibi;
+        c.splits = 2;
+        expect(instance, c);
+    }
+}
+
 TEST_CASE("lengths from nothing on") {
     for (const Instance& instance : instances()) {
         if (instance.d != 128) continue;
