@@ -78,6 +78,7 @@ public:
 
     std::mutex mutex;
     MockContext primary{1000000, true};
+    std::vector<std::unique_ptr<MockModule>> modules;  // all there ever were
 
 private:
     int asked(const char* name) {
@@ -180,13 +181,14 @@ int cuModuleLoadDataEx(void** module, const void*, unsigned count, int* options,
     }
     if (failed) return failed;
     ++mock.modules_loaded;
-    *module = new MockModule{stack.back()};
+    const std::lock_guard lock(mock.mutex);
+    mock.modules.push_back(std::make_unique<MockModule>(MockModule{stack.back()}));
+    *module = mock.modules.back().get();
     return 0;
 }
 int cuModuleUnload(void* module) {
     auto* known = static_cast<MockModule*>(module);
     if (stack.empty() || stack.back() != known->context) return 1;
-    delete known;
     ++books().modules_unloaded;
     return books().note("cuModuleUnload");
 }
