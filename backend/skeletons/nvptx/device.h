@@ -18,9 +18,6 @@ constexpr float kLog2e = 1.44269504088896341f;
 constexpr float kLn2 = 0.693147180559945309f;
 constexpr uint32_t kAllLanes = 0xffffffffu;
 
-FLEX_DEVICE int32_t thread_index() {
-    return __nvvm_read_ptx_sreg_tid_x();
-}
 FLEX_DEVICE int32_t block_threads() {
     return __nvvm_read_ptx_sreg_ntid_x();
 }
@@ -68,6 +65,13 @@ FLEX_DEVICE int32_t opaque(int32_t x) {
 }
 FLEX_DEVICE float opaque(float x) {
     asm volatile("" : "+f"(x));
+    return x;
+}
+
+/// A new one each time: what follows from it is a few instructions, not registers kept from the kernel's first line to its last.
+FLEX_DEVICE int32_t thread_index() {
+    const int32_t x = opaque(int32_t(__nvvm_read_ptx_sreg_tid_x()));
+    __builtin_assume(x >= 0 && x < 1024);
     return x;
 }
 

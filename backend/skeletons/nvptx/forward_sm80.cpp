@@ -58,11 +58,12 @@ namespace {
 FLEX_DEVICE void load_q(const Block& block, uint32_t shared, int32_t d, bool aligned) {
     const flex_gpu_launch* launch = block.launch;
     // A packed tile has rows of several heads: one strided piece a head would be shorter, but rows are loaded once.
+    const Place place;
     FLEX_ROLLED
-    for (int32_t r = thread_index() / 32; r < kTileQ; r += kWarps) {
+    for (int32_t r = place.warp; r < kTileQ; r += kWarps) {
         const int32_t q = block.query(r);
         const Source source{row_address(launch->q, block.b, block.head(r), min(q, block.queries - 1), kBytes), 0, d};
-        const int32_t lane = thread_index() % 32;
+        const int32_t lane = place.lane;
         if (aligned) {
             FLEX_ROLLED
             for (int32_t chunk = lane; chunk < kQRowBytes / 16; chunk += 32)
@@ -173,7 +174,6 @@ FLEX_DEVICE void forward(const flex_gpu_launch* launch) {
 
     const Row own = own_row(block, Place());
     const bool folded = block.has(kPlainScore) && block.has(kDefaultScale);  // scores are the bare products
-    const float unit = folded ? own.scale : 1.0f;
 
     load_q(block, shared, d, aligned);
 
@@ -183,7 +183,7 @@ FLEX_DEVICE void forward(const flex_gpu_launch* launch) {
     Statistic statistic[kRows];
     for (;;) {
         clear(o);
-        Softmax softmax(unit * kLog2e);
+        Softmax softmax(folded ? own.scale * kLog2e : kLog2e);
         TileWalk walk(block);
         Ring ring(shared + kQBytes);
 
@@ -252,7 +252,7 @@ FLEX_DEVICE void forward(const flex_gpu_launch* launch) {
         }
 
         FLEX_UNROLL
-        for (int32_t i = 0; i < kRows; i++) statistic[i] = softmax.finish(i, unit, &normalise[i]);
+        for (int32_t i = 0; i < kRows; i++) statistic[i] = softmax.finish(i, folded ? softmax.c * kLn2 : 1.0f, &normalise[i]);
         copies_wait<0>();
         // The vote is also the barrier after which nobody reads the tiles in shared memory.
         if (!block_any(is_suspicious(o, statistic)) || careful) break;

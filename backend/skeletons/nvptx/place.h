@@ -24,7 +24,7 @@ FLEX_DEVICE void team_barrier() {
 /// is plenty of room beside the tensor cores, instead of registers, of which there is none.
 struct Place {
     int32_t thread, lane, warp, g, t;
-    FLEX_DEVICE Place() : thread(opaque(thread_index())) {
+    FLEX_DEVICE Place() : thread(thread_index()) {
         __builtin_assume(thread >= 0 && thread < kThreads);
         lane = thread % 32;
         warp = thread / 32;

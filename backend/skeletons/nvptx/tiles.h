@@ -23,7 +23,7 @@ struct Block {
     int32_t q_lo, q_hi;   // inclusive
     int32_t queries, keys;
 
-    FLEX_DEVICE Block(const flex_gpu_launch* l, int32_t x) : launch(l), properties(flex_hook_properties()), pack(l->pack) {
+    FLEX_DEVICE Block(const flex_gpu_launch* l, int32_t x) : launch(l), properties(flex_hook_properties()), pack(opaque(l->pack)) {
         queries = flex_hook_extent(launch, kExtentQ);
         keys = flex_hook_extent(launch, kExtentK);
         const int32_t groups = flex_hook_extent(launch, kExtentH) / pack, tiles = ceil_div(queries * pack, kTileQ);
