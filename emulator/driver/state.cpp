@@ -60,11 +60,23 @@ CUresult Driver::initialise() {
     settings.device.compute_capability = found->compute_capability;
     settings.device.max_shared_per_block = found->shared_opt_in * 1024;
     settings.device.name = "flexc emulated GPU (" + model + ")";
-    settings.seed = std::strtoull(variable("FLEXEMU_SEED").c_str(), nullptr, 0);
-    std::string checks = variable("FLEXEMU_CHECKS");
+    const std::string seed = variable("FLEXEMU_SEED");
+    char* end = nullptr;
+    settings.seed = std::strtoull(seed.c_str(), &end, 0);
+    if (*end != '\0') {
+        std::fprintf(stderr, "flexemu: FLEXEMU_SEED=%s is no number\n", seed.c_str());
+        return CUDA_ERROR_NO_DEVICE;
+    }
+    const std::string checks = variable("FLEXEMU_CHECKS");
     if (!checks.empty()) {
-        settings.check_races = checks.find("races") != std::string::npos;
-        settings.check_uninitialised = checks.find("uninitialised") != std::string::npos;
+        settings.check_races = checks == "races" || checks == "races,uninitialised" || checks == "uninitialised,races";
+        settings.check_uninitialised = checks == "uninitialised" || (settings.check_races && checks != "races");
+        // A misspelt word must not turn checks off.
+        if (!settings.check_races && !settings.check_uninitialised && checks != "none") {
+            std::fprintf(stderr, "flexemu: FLEXEMU_CHECKS=%s is not known; there are races, uninitialised, both with a comma, and none\n",
+                         checks.c_str());
+            return CUDA_ERROR_NO_DEVICE;
+        }
     }
     settings.trace = variable("FLEXEMU_TRACE") == "1";
     settings.dump = variable("FLEXEMU_DUMP");

@@ -45,6 +45,12 @@ CUresult run(Call& call, const Launch& launch) {
     options.seed = next_seed(driver);
     options.check_races = driver.settings.check_races;
     options.check_uninitialised = driver.settings.check_uninitialised;
+    constexpr size_t kWorkspaceBytes = 256;  // cooperative groups use the first eight: a size and the count of those that have arrived
+    if (launch.cooperative) {
+        options.grid_workspace = driver.device->allocate(kWorkspaceBytes);
+        if (options.grid_workspace == 0) return CUDA_ERROR_OUT_OF_MEMORY;
+        driver.device->fill(options.grid_workspace, 0, 1, kWorkspaceBytes);
+    }
     LaunchStats stats;
     LoadedModule& module = *launch.function->module->loaded;
     const std::string& name = launch.function->ptx().name;
@@ -55,6 +61,7 @@ CUresult run(Call& call, const Launch& launch) {
                                                               launch.shared_bytes, launch.parameters, options, &stats)
                              : driver.device->launch(module, launch.function->index, launch.grid, launch.block, launch.shared_bytes,
                                                      launch.parameters, options, &stats);
+    if (options.grid_workspace != 0) driver.device->free(options.grid_workspace);
     g_warp_instructions += stats.warp_instructions;
     if (driver.settings.trace)
         std::fprintf(stderr, "flexemu: %s grid %u,%u,%u block %u,%u,%u shared %u: %llu warp instructions, %.3f s%s\n", name.c_str(),

@@ -212,6 +212,22 @@ std::vector<Operand> elements_of(const Operand& operand) {
     return {operand};
 }
 
+/// Whether two operands are the same address: the same register and offset, or a register that has just been made by adding the difference.
+bool is_same_address(const Operand& load, const Operand& swap, const Instruction* from, const Instruction* to) {
+    if (load.kind != Operand::Kind::Memory || swap.kind != Operand::Kind::Memory || load.elements.empty() || swap.elements.empty())
+        return false;
+    const Operand &a = load.elements[0], &b = swap.elements[0];
+    if (a.kind != b.kind) return false;
+    if (a.number == b.number) return load.offset == swap.offset;
+    for (const Instruction* each = to; each-- != from;) {
+        if (each->operands.empty() || each->operands[0].kind != b.kind || each->operands[0].number != b.number) continue;
+        return each->opcode == "add" && each->guard < 0 && each->operands.size() == 3 && each->operands[1].kind == a.kind &&
+               each->operands[1].number == a.number && each->operands[2].kind == Operand::Kind::Immediate &&
+               static_cast<int64_t>(each->operands[2].bits) + swap.offset == load.offset;
+    }
+    return false;
+}
+
 /// Whether the value is what a compare-and-swap close by starts from: `old = *x; do old = atomicCAS(x, seen = old, ...) while (old != seen)`. The swap
 /// corrects a stale value, so compilers write the first read as an ordinary one; it counts as a relaxed one here.
 bool feeds_compare_and_swap(const Instruction& load, const ptx::Function& function) {
@@ -222,9 +238,7 @@ bool feeds_compare_and_swap(const Instruction& load, const ptx::Function& functi
     for (ptrdiff_t i = at + 1; i < std::min<ptrdiff_t>(at + kReach, static_cast<ptrdiff_t>(all.size())); ++i) {
         const Instruction& swap = all[static_cast<size_t>(i)];
         if (swap.opcode != "atom" || !swap.has("cas") || swap.operands.size() < 2) continue;
-        const Operand &a = load.operands[1], &b = swap.operands[1];
-        if (a.kind != Operand::Kind::Memory || b.kind != Operand::Kind::Memory || a.elements.empty() || b.elements.empty()) continue;
-        if (a.offset == b.offset && a.elements[0].kind == b.elements[0].kind && a.elements[0].number == b.elements[0].number) return true;
+        if (is_same_address(load.operands[1], swap.operands[1], &load + 1, &swap)) return true;
     }
     return false;
 }

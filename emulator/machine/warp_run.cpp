@@ -135,7 +135,14 @@ bool WarpState::may_run_aligned(const Op& op, LaneMask active) {
         if ((each->lanes >> missing & 1) == 0) continue;
         where = each.get() == &path ? "where its guard is false" : fmt::format("which is at line {}", op_of(*each).line);
     }
-    if (where.empty()) where = "which waits where the paths meet again";
+    for (const Join& join : joins_) {
+        if (!where.empty() || !join.in_use || (join.arrived >> missing & 1) == 0) continue;
+        const std::vector<Op>& ops = launch_.program.codes[static_cast<size_t>(join.at.code)].ops;
+        const auto pc = static_cast<size_t>(join.pc);
+        const bool leaves = join.callers.empty() && (pc >= ops.size() || ops[pc].text->opcode == "ret");
+        where = leaves ? "which has gone to the end of the kernel"
+                       : fmt::format("which waits where the paths meet again, at line {}", ops[std::min(pc, ops.size() - 1)].line);
+    }
     fault(Fault::Kind::Divergence, op, std::countr_zero(active),
           fmt::format("all threads of the warp must execute it together, but {} {:#010x} of {:#010x} do not: {}, {}",
                       std::popcount(others) == 1 ? "lane" : "lanes", others, alive_, thread_text(missing), where));
@@ -277,6 +284,8 @@ uint64_t WarpState::special(ptx::Special which, int component, int lane) {
         case ptx::Special::IsExplicitCluster: return launch_.is_explicit_cluster ? 1 : 0;
         case ptx::Special::WarpSize: return kLanes;
         case ptx::Special::EnvReg:
+            if (component == 1) return launch_.options.grid_workspace >> 32;
+            return component == 2 ? launch_.options.grid_workspace & 0xffffffff : 0;
         case ptx::Special::Pm: return 0;
     }
     return 0;

@@ -49,6 +49,21 @@ TEST_CASE("nothing works before cuInit and without a context") {
           }) == 0);
 }
 
+TEST_CASE("what the environment says of checks and seeds is understood or refused") {
+    const auto init = [](const char* name, const char* value) {
+        return in_fresh_process([&] {
+            setenv(name, value, 1);
+            return CU(cuInit)(0) == CUDA_SUCCESS ? 0 : 1;
+        });
+    };
+    for (const char* right : {"", "races", "uninitialised", "races,uninitialised", "uninitialised,races", "none"})
+        CHECK(init("FLEXEMU_CHECKS", right) == 0);
+    for (const char* wrong : {"race", "none,races", "races,", "0"}) CHECK(init("FLEXEMU_CHECKS", wrong) == 1);
+    CHECK(init("FLEXEMU_SEED", "") == 0);
+    CHECK(init("FLEXEMU_SEED", "0x1f") == 0);
+    CHECK(init("FLEXEMU_SEED", "seven") == 1);
+}
+
 TEST_CASE("the environment chooses the device") {
     auto capability = [](const char* name, int right) {
         return in_fresh_process([&] {
@@ -310,6 +325,46 @@ TEST_CASE("launches: shapes, shared memory, packed parameters") {
     int blocks = 0;
     REQUIRE_CU(CU(cuOccupancyMaxActiveBlocksPerMultiprocessor)(&blocks, shared, 256, 100000));
     CHECK(blocks == 2);
+}
+
+TEST_CASE("blocks of a cooperative launch have memory for their barriers, as cooperative groups expect it") {
+    const std::string text = R"(.version 7.0
+.target sm_80
+.address_size 64
+.visible .entry meet(.param .u64 to) {
+    .reg .b32 %r<4>; .reg .b64 %rd<4>; .reg .pred %p;
+    ld.param.u64 %rd1, [to];
+    mov.u32 %r1, %envreg2;
+    mov.u32 %r2, %envreg1;
+    mov.b64 %rd2, {%r1, %r2};
+    setp.eq.u64 %p, %rd2, 0;
+    @%p trap;
+    atom.add.acq_rel.gpu.u32 %r3, [%rd2 + 4], 1;
+WAIT:
+    ld.acquire.gpu.u32 %r3, [%rd2 + 4];
+    setp.ne.u32 %p, %r3, 3;
+    @%p bra WAIT;
+    mov.u32 %r1, %ctaid.x;
+    mul.wide.u32 %rd3, %r1, 4;
+    add.s64 %rd1, %rd1, %rd3;
+    st.global.u32 [%rd1], %r3;
+    ret;
+}
+)";
+    Session session;
+    CUmodule module = nullptr;
+    CUfunction meet = nullptr;
+    REQUIRE_CU(CU(cuModuleLoadData)(&module, text.c_str()));
+    REQUIRE_CU(CU(cuModuleGetFunction)(&meet, module, "meet"));
+    CUdeviceptr out = session.allocate(12);
+    void* parameters[] = {&out};
+    for (int i = 0; i < 2; ++i) {  // the count starts anew
+        REQUIRE_CU(CU(cuLaunchCooperativeKernel)(meet, 3, 1, 1, 1, 1, 1, 0, nullptr, parameters));
+        REQUIRE_CU(CU(cuCtxSynchronize)());
+        for (size_t block = 0; block < 3; ++block) CHECK(session.read(out, 3)[block] == 3);
+    }
+    CHECK(CU(cuLaunchKernel)(meet, 3, 1, 1, 1, 1, 1, 0, nullptr, parameters, nullptr) == CUDA_SUCCESS);
+    CHECK(CU(cuCtxSynchronize)() == CUDA_ERROR_LAUNCH_FAILED);
 }
 
 TEST_CASE("a fault is told once, sticks to the context, and to no other") {

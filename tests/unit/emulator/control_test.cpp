@@ -103,6 +103,7 @@ TEST_CASE("some lanes exit early, in the middle and under a guard") {
         const Run run = run_ptx(body, {}, 64, {.threads = 64, .seed = seed});
         // Lanes 29 to 31 have gone to the end while lanes 3 to 28 are at the barrier: on the first warp, that is no barrier for all.
         CHECK(run.fault.kind == Fault::Kind::Divergence);
+        CHECK(run.fault.text.find("thread (29,0,0) of block (0,0,0), which has gone to the end of the kernel") != std::string::npos);
     }
     const std::string good = kOut + R"(
         setp.lt.u32 %p1, %t, 3;

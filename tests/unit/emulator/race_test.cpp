@@ -107,6 +107,13 @@ TEST_CASE("the read that a compare-and-swap corrects") {
     const std::string loop =
         "L: add.u32 %r2, %r1, 1; atom.global.cas.b32 %r3, [%out], %r1, %r2; setp.ne.u32 %p1, %r3, %r1; mov.u32 %r1, %r3; @%p1 bra L;";
     is_fine("ld.global.u32 %r1, [%out];\n" + loop, {.threads = 64});
+    // An element of an array: its address is made in the loop.
+    const auto element = [](int added) {
+        return "L: add.s64 %rd1, %out, " + std::to_string(added) +
+               "; add.u32 %r2, %r1, 1; atom.global.cas.b32 %r3, [%rd1], %r1, %r2; setp.ne.u32 %p1, %r3, %r1; mov.u32 %r1, %r3; @%p1 bra L;";
+    };
+    is_fine("ld.global.u32 %r1, [%out + 8];\n" + element(8), {.threads = 64});
+    races("mov.u32 %r1, 0;\n" + element(8) + "ld.global.u32 %r4, [%out + 8];", "races with", {.threads = 64});
     races("ld.global.u32 %r1, [%out + 4]; mov.u32 %r1, 0;\n" + loop + "ld.global.u32 %r4, [%out]; st.global.u32 [%out + 4], %r4;",
           "races with", {.threads = 64});
 }
