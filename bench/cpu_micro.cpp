@@ -56,6 +56,8 @@ void measure(const Case& c, flex::CpuLevel level, int threads, double peak) {
                                  nullptr,
                                  nullptr,
                                  [](int32_t) { return -1; },
+                                 nullptr,
+                                 nullptr,
                                  nullptr};
     const auto make = [&](std::vector<char>& bytes, int heads, int rows) {
         bytes.resize(static_cast<size_t>(c.batch) * static_cast<size_t>(heads) * static_cast<size_t>(rows) * static_cast<size_t>(c.dim) *

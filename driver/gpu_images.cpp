@@ -103,7 +103,8 @@ bool can_compile(Session& session, const ir::Attention& attention, const nvptx::
     if (const auto unsupported = nvptx::unsupported_clauses(attention); !unsupported.empty()) {
         std::string list;
         for (const std::string& clause : unsupported) list += (list.empty() ? "`" : ", `") + clause + "`";
-        session.sink.report(diag::Kind::unsupported_clause, {}, list, attention.name, target);
+        session.sink.report(diag::Kind::unsupported_clause, {}, list, attention.name, target)
+            .help("the interpreter has every clause: `flexc run --device interp`");
         return false;
     }
     if (const size_t bytes = nvptx::parameter_bytes(attention); bytes > flex::kGpuParameterLimit) {

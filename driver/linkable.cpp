@@ -20,7 +20,8 @@ bool compile_cpu_levels(Session& session, const ir::Attention& attention, std::v
     if (!unsupported.empty()) {
         std::string list;
         for (const std::string& clause : unsupported) list += (list.empty() ? "`" : ", `") + clause + "`";
-        session.sink.report(diag::Kind::unsupported_clause, {}, list, attention.name, std::string("cpu"));
+        session.sink.report(diag::Kind::unsupported_clause, {}, list, attention.name, std::string("cpu"))
+            .help("the interpreter has every clause: `flexc run --device interp`");
         return false;
     }
     for (const flex::CpuLevel level : kLevels) {
