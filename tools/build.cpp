@@ -245,6 +245,9 @@ Command add_build(CLI::App& root) {
         "  flexc build alibi.flex --emit=asm --level avx2 -o alibi.s\n"
         "  flexc build alibi.flex --emit=ptx --head-dim 64 --dtype f16 -o alibi.ptx\n"
         "  flexc build alibi.flex --emit=header --target cpu,sm_80 -o include/");
+    app->parse_complete_callback([options] {
+        if (options->dtypes.size() > 1 && options->emit != "header") throw CLI::ValidationError("--dtype", "only a header takes several");
+    });
     return {app, [options, target] {
                 if (target->count() == 0 && (options->emit == "ptx" || options->emit == "cubin")) options->targets = {"sm_80"};
                 return build(*options);

@@ -80,6 +80,7 @@ class Commands(FlexcTest):
         self.flexc("build", source, "--target", "cpu", "--head-dim", "64", "--v-head-dim", "32", "--dtype", "bf16", "-o", self.path("x.o"))
         self.assertTrue((self.folder / "x.o").read_bytes().startswith(b"\x7fELF"))
         self.flexc("build", source, "--head-dim", "0", code=2)
+        self.assertIn("only a header takes several", self.flexc("build", source, "--emit=ptx", "--dtype", "bf16,f16", code=2).stderr)
 
     def test_build_for_gpus(self):
         source = self.source(CAUSAL)
