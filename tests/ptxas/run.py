@@ -1,0 +1,117 @@
+#!/usr/bin/env python3
+"""Assembles flexc's PTX with ptxas, where there is one, and holds registers, spills and shared memory against budget.txt.
+
+    run.py --flexc BIN            exit 1 and one line a fault if a kernel fails to assemble or exceeds its budget; 77 without ptxas 12.4 or later
+    run.py --flexc BIN --update   writes what ptxas says now as the budget: read the diff
+
+A line of the budget is  VARIANT DTYPE HEAD_DIM ROWS ARCH REGISTERS SPILLED_BYTES SHARED_BYTES  of the forward kernel; ROWS is long or short. The gallery is assembled for
+sm_80 with bf16 and 128; causal with every type and head dimension class for every architecture: so each instance is seen on each, and each variant once.
+"""
+import argparse
+import concurrent.futures
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+BUDGET = pathlib.Path(__file__).with_name("budget.txt")
+ARCHS = ("sm_80", "sm_89", "sm_90", "sm_100", "sm_120")
+SLACK = 8  # registers: versions of ptxas differ by some
+
+
+def find_ptxas():
+    folders = [os.environ.get(name, "") + "/bin" for name in ("CUDA_HOME", "CUDA_PATH")] + ["/usr/local/cuda/bin"]
+    found = shutil.which("ptxas") or next((f"{f}/ptxas" for f in folders if os.access(f"{f}/ptxas", os.X_OK)), None)
+    if not found:
+        return None, "there is no ptxas here"
+    text = subprocess.run([found, "--version"], capture_output=True, text=True).stdout
+    version = re.search(r"release (\d+)\.(\d+)", text)
+    if not version or (int(version[1]), int(version[2])) < (12, 4):
+        return None, f"{found} is older than 12.4"
+    return found, f"ptxas {version[1]}.{version[2]}"
+
+
+def kernels():
+    """(variant, dtype, head dim, rows, architectures)"""
+    for path in sorted((ROOT / "examples" / "gallery").glob("*.flex")):
+        yield path.stem, "bf16", 128, "long", ("sm_80",)
+    for dtype in ("bf16", "f16", "f32"):
+        for dim in (64, 128, 256):
+            for rows in ("long", "short"):
+                archs = ARCHS if (dtype, dim, rows) != ("bf16", 128, "long") else ARCHS[1:]
+                yield "causal", dtype, dim, rows, archs
+    for dim in (32, 96, 192):
+        yield "causal", "bf16", dim, "long", ARCHS
+
+
+def measure(flexc, ptxas, kernel, folder):
+    """Lines of the budget for one kernel, or a fault."""
+    variant, dtype, dim, rows, archs = kernel
+    stem = folder / f"{variant}_{dtype}_{dim}_{rows}"
+    command = [flexc, "build", str(ROOT / "examples" / "gallery" / f"{variant}.flex"), "--emit=ptx", "--target", "sm_80", "--dtype", dtype,
+               "--head-dim", str(dim), "-o", f"{stem}.ptx"] + (["--short-queries"] if rows == "short" else [])
+    built = subprocess.run(command, capture_output=True, text=True)
+    if built.returncode != 0:
+        return [], f"{' '.join(command)}: {built.stderr.strip()}"
+    lines = []
+    for arch in archs:
+        assembled = subprocess.run([ptxas, f"-arch={arch}", "-v", f"{stem}.ptx", "-o", f"{stem}.cubin"], capture_output=True, text=True)
+        if assembled.returncode != 0:
+            return [], f"{variant} {dtype} {dim} {rows} for {arch}: {assembled.stderr.strip()[:300]}"
+        entry = re.search(r"Compiling entry function '\w+_forward'.*?Used (\d+) registers[^\n]*", assembled.stderr, re.S)
+        if not entry:
+            return [], f"{variant} for {arch}: ptxas says nothing of the forward kernel"
+        spilled = re.search(r"(\d+) bytes spill stores", entry[0])
+        shared = re.search(r"(\d+) bytes smem", entry[0])
+        lines.append((variant, dtype, str(dim), rows, arch, int(entry[1]), int(spilled[1]) if spilled else 0, int(shared[1]) if shared else 0))
+    return lines, None
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--flexc", required=True)
+    parser.add_argument("--update", action="store_true")
+    options = parser.parse_args()
+    ptxas, words = find_ptxas()
+    if not ptxas:
+        print(f"skipped: {words}")
+        return 77
+    budget = {}
+    for line in BUDGET.read_text().splitlines() if BUDGET.exists() else []:
+        if line and not line.startswith("#"):
+            *key, registers, spilled, shared = line.split()
+            budget[tuple(key)] = (int(registers), int(spilled), int(shared))
+    faults, lines = [], []
+    with tempfile.TemporaryDirectory() as folder, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for got, fault in pool.map(lambda kernel: measure(options.flexc, ptxas, kernel, pathlib.Path(folder)), kernels()):
+            lines += got
+            if fault:
+                faults.append(fault)
+    if options.update and not faults:
+        head = f"# Of {words}. VARIANT DTYPE HEAD_DIM ROWS ARCH REGISTERS SPILLED_BYTES SHARED_BYTES; written by run.py --update.\n"
+        BUDGET.write_text(head + "".join(" ".join(map(str, line)) + "\n" for line in lines))
+        print(f"{len(lines)} kernels written to {BUDGET.name}")
+        return 0
+    for *key, registers, spilled, shared in lines:
+        allowed = budget.get(tuple(key))
+        name = " ".join(key)
+        if not allowed:
+            faults.append(f"{name}: no budget; run with --update and read the diff")
+            continue
+        if registers > allowed[0] + SLACK:
+            faults.append(f"{name}: {registers} registers, {allowed[0]} allowed")
+        if spilled > allowed[1] + (0 if allowed[1] == 0 and registers < 255 else 64):
+            faults.append(f"{name}: {spilled} bytes spilled, {allowed[1]} allowed")
+        if shared > allowed[2]:
+            faults.append(f"{name}: {shared} bytes of static shared memory, {allowed[2]} allowed")
+    print("\n".join(faults))
+    print(f"{words}: {len(lines)} kernels, {sum(line[6] > 0 for line in lines)} of them spill, {len(faults)} faults")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
