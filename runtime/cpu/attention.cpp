@@ -172,6 +172,7 @@ public:
 private:
     [[nodiscard]] SubTile sub_tile(int b, int hkv, int index) const;
     Workspace carve(void* base, size_t* bytes) const;
+    [[nodiscard]] int useful_threads(int threads) const;
     [[nodiscard]] int item_height(int threads) const;
     [[nodiscard]] std::vector<Item> deal(int threads);
     void run_item(const Item& item);
@@ -296,7 +297,16 @@ std::vector<Item> Attention::deal(int threads) {
     return items;
 }
 
+/// Waking a thread takes some 10 microseconds, and as long to find it done: a launch that one thread finishes in a few times that is left to it.
+int Attention::useful_threads(int threads) const {
+    constexpr double kAlone = 60e-6, kMultiplyAdds = 10e9, kRows = 30e6;  // seconds; of one thread, a second, where work is short
+    const double rows = static_cast<double>(row_count());
+    const double seconds = rows * keys_ * (depth_ + columns_) / kMultiplyAdds + rows / kRows;
+    return seconds < kAlone ? 1 : threads;
+}
+
 Status Attention::run(int threads, CpuStats* stats) {
+    threads = useful_threads(threads);
     const std::vector<Item> items = deal(threads);
     carve(nullptr, &scratch_bytes_);
     size_t partial_bytes = 0;
