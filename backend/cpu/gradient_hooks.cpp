@@ -56,6 +56,8 @@ public:
         branch(f_.CreateIsNotNull(base_), body);
     }
 
+    [[nodiscard]] const std::vector<NodeId>& indices() const { return indices_; }
+
     /// All indices are scalars.
     void add_at_one_place(Value* sum_or_scalar) {
         Value* inside = nullptr;
@@ -156,14 +158,7 @@ private:
 void lower_score_gradient(const HookContext& c) {
     llvm::Function* function = codegen::hook(c.module, "flex_hook_score_gradient");
     FLEX_CHECK(function, "the skeleton has the hook");
-    Lowering::Inputs inputs;
-    inputs.args = function->getArg(0);
-    inputs.row = function->getArg(1);
-    inputs.b = function->getArg(2);
-    inputs.h = function->getArg(3);
-    inputs.q = function->getArg(4);
-    inputs.k = function->getArg(5);
-    inputs.active = function->getArg(6);
+    Lowering::Inputs inputs = codegen::key_inputs(function, c.target);
     inputs.score = function->getArg(7);
     Lowering lowering(c.facts, c.target, c.arguments, function, inputs, &c.slots);
     const NodeId root = c.facts.attention.gradient->score;
@@ -175,14 +170,7 @@ void lower_score_gradient(const HookContext& c) {
 void lower_scatter(const HookContext& c) {
     llvm::Function* function = codegen::hook(c.module, "flex_hook_scatter");
     FLEX_CHECK(function, "the skeleton has the hook");
-    Lowering::Inputs inputs;
-    inputs.args = function->getArg(0);
-    inputs.row = function->getArg(1);
-    inputs.b = function->getArg(2);
-    inputs.h = function->getArg(3);
-    inputs.q = function->getArg(4);
-    inputs.k = function->getArg(5);
-    inputs.active = function->getArg(6);
+    Lowering::Inputs inputs = codegen::key_inputs(function, c.target);
     inputs.score = function->getArg(7);
     Value* ds = function->getArg(8);
     Value* keep = function->getArg(9);
@@ -211,8 +199,7 @@ void lower_scatter(const HookContext& c) {
         scatter.if_wanted([&] {
             lowering.in_branch([&] {
                 lowering.emit_loops(read.loops, [&] {
-                    std::vector<NodeId> roots(c.facts.attention.graph.operands(read.load).begin(),
-                                              c.facts.attention.graph.operands(read.load).end());
+                    std::vector<NodeId> roots = scatter.indices();
                     roots.push_back(read.adjoint);
                     lowering.emit_inside(roots);
                     if (uniform(c, read))
@@ -231,12 +218,7 @@ void lower_scatter(const HookContext& c) {
 void lower_scatter_row(const HookContext& c) {
     llvm::Function* function = codegen::hook(c.module, "flex_hook_scatter_row");
     FLEX_CHECK(function, "the skeleton has the hook");
-    Lowering::Inputs inputs;
-    inputs.args = function->getArg(0);
-    inputs.b = function->getArg(1);
-    inputs.h = function->getArg(2);
-    inputs.q = function->getArg(3);
-    Lowering lowering(c.facts, c.target, c.arguments, function, inputs, nullptr);
+    Lowering lowering(c.facts, c.target, c.arguments, function, codegen::row_inputs(function), nullptr);
     llvm::IRBuilder<>& f = lowering.builder();
     llvm::Type* vector = llvm::FixedVectorType::get(f.getFloatTy(), unsigned(c.target.lanes));
     const std::vector<int> places = row_sums(c);
@@ -247,9 +229,7 @@ void lower_scatter_row(const HookContext& c) {
         Scatter scatter(c, lowering, read, function->getArg(5));
         scatter.if_wanted([&] {
             lowering.in_branch([&] {
-                const std::vector<NodeId> roots(c.facts.attention.graph.operands(read.load).begin(),
-                                                c.facts.attention.graph.operands(read.load).end());
-                lowering.emit(roots);
+                lowering.emit(scatter.indices());
                 Value* at = f.CreateConstInBoundsGEP1_32(vector, function->getArg(4), unsigned(place));
                 scatter.add_at_one_place(f.CreateAlignedLoad(vector, at, llvm::Align(4 * unsigned(c.target.lanes))));
             });
@@ -262,20 +242,14 @@ void lower_scatter_row(const HookContext& c) {
 void lower_scatter_scale(const HookContext& c) {
     llvm::Function* function = codegen::hook(c.module, "flex_hook_scatter_scale");
     FLEX_CHECK(function, "the skeleton has the hook");
-    Lowering::Inputs inputs;
-    inputs.args = function->getArg(0);
-    inputs.b = function->getArg(1);
-    inputs.h = function->getArg(2);
-    inputs.q = function->getArg(3);
-    Lowering lowering(c.facts, c.target, c.arguments, function, inputs, nullptr);
+    Lowering lowering(c.facts, c.target, c.arguments, function, codegen::row_inputs(function), nullptr);
     llvm::IRBuilder<>& f = lowering.builder();
     for (const GradientRead& read : c.facts.attention.gradient->scale_reads) {
         Scatter scatter(c, lowering, read, function->getArg(5));
         scatter.if_wanted([&] {
             lowering.in_branch([&] {
                 lowering.emit_loops(read.loops, [&] {
-                    std::vector<NodeId> roots(c.facts.attention.graph.operands(read.load).begin(),
-                                              c.facts.attention.graph.operands(read.load).end());
+                    std::vector<NodeId> roots = scatter.indices();
                     roots.push_back(read.adjoint);
                     lowering.emit_inside(roots);
                     scatter.add_at_one_place(f.CreateFMul(function->getArg(4), lowering.value(read.adjoint)));

@@ -8,8 +8,6 @@ namespace flexc::codegen {
 using ir::NodeId;
 using llvm::Value;
 
-namespace {
-
 Lowering::Inputs common_inputs(llvm::Function* function, unsigned b) {
     Lowering::Inputs inputs;
     inputs.args = function->getArg(0);
@@ -18,7 +16,12 @@ Lowering::Inputs common_inputs(llvm::Function* function, unsigned b) {
     return inputs;
 }
 
-/// Fills in the arguments of a hook about keys: (args, row, b, h, q, k, [active]).
+Lowering::Inputs row_inputs(llvm::Function* function) {
+    Lowering::Inputs inputs = common_inputs(function, 1);
+    inputs.q = function->getArg(3);
+    return inputs;
+}
+
 Lowering::Inputs key_inputs(llvm::Function* function, const Target& target) {
     Lowering::Inputs inputs = common_inputs(function, 2);
     inputs.row = function->getArg(1);
@@ -27,8 +30,6 @@ Lowering::Inputs key_inputs(llvm::Function* function, const Target& target) {
     if (target.lanes > 1) inputs.active = function->getArg(6);
     return inputs;
 }
-
-}  // namespace
 
 llvm::Function* hook(llvm::Module& module, const char* name) {
     llvm::Function* function = module.getFunction(name);
@@ -75,8 +76,7 @@ void lower_mask(const HookContext& c) {
 void lower_row(const HookContext& c) {
     llvm::Function* function = hook(c.module, "flex_hook_row");
     if (!function) return;
-    Lowering::Inputs inputs = common_inputs(function, 1);
-    inputs.q = function->getArg(3);
+    const Lowering::Inputs inputs = row_inputs(function);
     Lowering lowering(c.facts, c.target, c.arguments, function, inputs, nullptr);
     lowering.emit(c.slots.nodes());
     llvm::IRBuilder<>& builder = lowering.builder();
@@ -91,8 +91,7 @@ void lower_row(const HookContext& c) {
 void lower_scale(const HookContext& c) {
     llvm::Function* function = hook(c.module, "flex_hook_scale");
     if (!function) return;
-    Lowering::Inputs inputs = common_inputs(function, 1);
-    inputs.q = function->getArg(3);
+    const Lowering::Inputs inputs = row_inputs(function);
     Lowering lowering(c.facts, c.target, c.arguments, function, inputs, nullptr);
     const NodeId root = c.facts.attention.scale;
     Value* result = nullptr;

@@ -18,6 +18,13 @@ struct HookContext {
 /// The declaration of a hook in the skeleton, made internal and always inlined, to be given a body. Null if the skeleton does not call it.
 [[nodiscard]] llvm::Function* hook(llvm::Module& module, const char* name);
 
+/// What a hook's arguments are: args first, b and h from position `b` on.
+[[nodiscard]] Lowering::Inputs common_inputs(llvm::Function* function, unsigned b);
+/// Of a hook about a row: (args, b, h, q, ...).
+[[nodiscard]] Lowering::Inputs row_inputs(llvm::Function* function);
+/// Of a hook about keys: (args, row, b, h, q, k, [active], ...).
+[[nodiscard]] Lowering::Inputs key_inputs(llvm::Function* function, const Target& target);
+
 // The hooks about keys say what they want of a row, so lower_row is the last of these three.
 void lower_score(const HookContext& context);
 void lower_mask(const HookContext& context);
