@@ -11,6 +11,8 @@
 
 #include "diag/check.h"
 #include "driver/cache.h"
+#include "ir/gradient.h"
+#include "ir/interpret_gradient.h"
 #include "ir/passes.h"
 
 namespace flexc {
@@ -131,6 +133,17 @@ std::optional<ir::Attention> Session::lower(const std::string& attention, const 
     auto lowered = frontend::lower(program(), attention, consts, sink);
     if (lowered) ir::optimise(*lowered);
     return lowered;
+}
+
+bool Session::differentiate(ir::Attention* attention) {
+    if (const auto clauses = ir::no_gradient(*attention); !clauses.empty()) {
+        sink.report(diag::Kind::no_gradients, {}, joined(clauses), attention->name).help("its forward pass can be computed");
+        return false;
+    }
+    PhaseTimer timer(phases.lower);
+    ir::differentiate(*attention);
+    ir::optimise(*attention);
+    return true;
 }
 
 std::unique_ptr<CpuKernel> Session::compile_cpu(const ir::Attention& attention, const KernelOptions& options) {

@@ -54,6 +54,8 @@ public:
     [[nodiscard]] std::optional<std::string> choose(const std::string& name);
     /// Lowered and optimised IR.
     [[nodiscard]] std::optional<ir::Attention> lower(const std::string& attention, const frontend::ConstValues& consts);
+    /// Adds the derivatives (ir/gradient.h), optimised: then backward passes can be compiled. False after a report of a clause that has none (E4020).
+    bool differentiate(ir::Attention* attention);
     /// IR -> loaded native code, through the cache.
     [[nodiscard]] std::unique_ptr<CpuKernel> compile_cpu(const ir::Attention& attention, const KernelOptions& options);
 

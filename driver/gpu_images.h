@@ -16,6 +16,7 @@ struct ImageOptions {
     std::vector<flex::DType> dtypes = {flex::DType::BF16};
     int head_dim = 128, v_head_dim = 128;  // the largest D and DV wanted
     bool allow_tf32 = false;
+    bool atomic = false;  // of backward images
     bool use_cache = true;
     std::filesystem::path cache_dir;  // empty: as for KernelOptions
 };
@@ -33,5 +34,9 @@ struct ImageOptions {
 /// For each type an image for long queries and, where the target has one, another for short queries. Nothing after a report.
 [[nodiscard]] std::optional<std::vector<nvptx::Image>> compile_images(Session& session, const ir::Attention& attention,
                                                                       const ImageOptions& options);
+
+/// For each type an image of the backward pass; `attention.gradient` must be set. Nothing after a report.
+[[nodiscard]] std::optional<std::vector<nvptx::BackwardImage>> compile_backward_images(Session& session, const ir::Attention& attention,
+                                                                                       const ImageOptions& options);
 
 }  // namespace flexc

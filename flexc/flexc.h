@@ -77,6 +77,8 @@ struct CompileOptions {
     int v_head_dim = 0;  // the largest DV; 0: as head_dim
     std::vector<flex::DType> dtypes = {flex::DType::BF16};
     bool allow_tf32 = false;             // f32 products may be tf32
+    bool gradients = false;              // Kernel::backward too
+    bool atomic = false;                 // backward passes for GPUs sum by atomics: not the same bits in each launch
     std::string file_name = "<source>";  // for diagnostics; imports are looked for in its folder
     bool use_cache = true;
     std::string cache_dir;  // empty: $FLEXC_CACHE_DIR, else $XDG_CACHE_HOME/flexc, else ~/.cache/flexc

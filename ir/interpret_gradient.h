@@ -18,7 +18,8 @@ namespace flexc::ir {
 
 struct GradientInput {
     std::vector<double> d_o;    // [B, H, Q, DV]
-    std::vector<double> d_lse;  // [B, H, Q], or empty: zero
+    std::vector<double> d_lse;        // [B, H, Q], or empty: zero
+    std::vector<double> d_max_score;  // [B, H, Q], or empty: zero. Keys that attain the maximum have equal shares of it
 };
 
 struct GradientOutput {

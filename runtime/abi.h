@@ -8,7 +8,7 @@
 extern "C" {
 #endif
 
-#define FLEX_ABI_VERSION 4
+#define FLEX_ABI_VERSION 5
 #define FLEX_MAX_RANK 8
 
 /* A captured tensor. Strides count elements. */
@@ -59,7 +59,8 @@ struct flex_block {
 
 /* One block of the backward pass; rows and columns as in flex_block. The weight of an element is exp(s - m) * scale_l: with m = lse and scale_l = 1, or with
  * the row's maximum and one over its sum, which stays exact where lse is large. With ds = weight * (dp - delta), the derivative of the loss by the score clause's value,
- * on exit s[r][c] holds the weight and dp[r][c] the derivative by scale * dot; both are -0.0f, and nothing else is, where the pair does not attend. */
+ * on exit s[r][c] holds the weight and dp[r][c] the derivative by scale * dot; both are -0.0f, and nothing else is, where the pair does not attend.
+ * If the loss depends on max_score, ds of each element whose score equals peak[r] has d_peak[r] added. */
 struct flex_grad_block {
     const struct flex_args* args;
     int32_t b, h, q, nq, rows;
@@ -71,6 +72,8 @@ struct flex_grad_block {
     const float* m;          /* [rows] */
     const float* scale_l;    /* [rows] */
     const float* delta;      /* [rows] do . o - dlse */
+    const float* peak;       /* [rows] greatest score; null: the loss does not depend on it */
+    const float* d_peak;     /* [rows] derivative by max_score, divided by the number of elements that attain it */
     float* const* d_tensors; /* one a parameter: dense f32 of its shape, added to; null: not wanted */
 };
 

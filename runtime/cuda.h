@@ -46,11 +46,18 @@ struct CudaPlan {
     size_t workspace_bytes = 0;
 };
 
+struct CudaBackwardPlan {
+    const flex_gpu_backward_image* image = nullptr;
+    int64_t query_blocks = 0, key_blocks = 0;  // 0: nothing to launch
+    size_t workspace_bytes = 0;
+};
+
 /// Kernels of one attention, for any number of devices and threads.
 class CudaKernel {
 public:
     /// `images` point to constant data that outlives this; `desc` is copied.
-    CudaKernel(KernelDesc desc, const flex_gpu_image* const* images, size_t image_count);
+    CudaKernel(KernelDesc desc, const flex_gpu_image* const* images, size_t image_count,
+               const flex_gpu_backward_image* const* backward_images = nullptr, size_t backward_image_count = 0);
     ~CudaKernel();
     CudaKernel(const CudaKernel&) = delete;
     CudaKernel& operator=(const CudaKernel&) = delete;
@@ -67,6 +74,16 @@ public:
     /// memory, read before the call returns. InvalidArgument: what does not fit; Unsupported: no image serves this dtype, head
     /// dimension or device; OutOfMemory: the workspace is too small; DeviceError: what the driver said, with the name of its call.
     Status launch(const AttentionArrays& arrays, const std::vector<Argument>& args, const CudaOptions& options = {}) const;
+
+    /// The same of the backward pass. `arrays` are those of the forward pass, with the o and lse that it left; `gradients` as in launch_cpu_backward, in
+    /// device memory; gradients of captured tensors are f32, dense, and overwritten. Of the options, splits and pack mean nothing. Bit-identical
+    /// from launch to launch, unless the only image that fits is an atomic one.
+    Status plan_backward(const AttentionArrays& arrays, const GradientArrays& gradients, const std::vector<Argument>& args,
+                         const CudaOptions& options, CudaBackwardPlan* out) const;
+    Status backward_workspace(const AttentionArrays& arrays, const GradientArrays& gradients, const std::vector<Argument>& args,
+                              const CudaOptions& options, size_t* bytes) const;
+    Status launch_backward(const AttentionArrays& arrays, const GradientArrays& gradients, const std::vector<Argument>& args,
+                           const CudaOptions& options = {}) const;
 
 private:
     struct State;

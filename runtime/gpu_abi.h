@@ -15,7 +15,7 @@
 extern "C" {
 #endif
 
-#define FLEX_GPU_ABI_VERSION 1
+#define FLEX_GPU_ABI_VERSION 2
 
 /* A [B, heads, rows, columns] array with contiguous columns; strides count elements. b_stride is 0 where a batch of 1 serves all. */
 struct flex_gpu_view {
@@ -80,6 +80,70 @@ struct flex_gpu_image {
     struct flex_gpu_kernel forward, combine, summarise;
     const char* code;    /* PTX text, zero-terminated, or a cubin */
     uint64_t code_bytes; /* without the terminating zero */
+};
+
+/* The backward pass is a PTX module of its own, launched in this order on one stream. Rows, keys and grids as in the forward pass, but neither packed nor split.
+ *
+ *   NAME_backward_summarise  as NAME_summarise                                                                only if the mask needs it
+ *   NAME_backward_rows       what the others want of each row (flex_gpu_row_plane)                           x = ceil(Q / tile_q) * H * B
+ *   NAME_backward_queries    dq; d_scale; the bounds of the captured tensors' gradients                       x = ceil(Q / tile_q) * H * B
+ *   NAME_backward_keys       dk and dv; adds to the captured tensors' gradients                                x = ceil(K / tile_k) * HKV * (shared ? 1 : B)
+ *   NAME_backward_scale      adds what the scale clause reads to the gradients; one thread a row             x = ceil(B * H * Q / threads)
+ *   NAME_backward_finish     fixed point to f32; of an atomic image also dq_sums to dq                       x = ceil(largest / threads), y = gradients + 1
+ *
+ * In an atomic image there is no NAME_backward_queries: NAME_backward_keys adds to dq_sums, in an order that differs from launch to launch.
+ *
+ * All take one parameter by value: a flex_gpu_backward, then the captured arguments as behind a flex_gpu_launch, then one flex_gpu_gradient for each
+ * `grad` parameter, in order (runtime/gpu_layout.h).
+ *
+ * Determinism. Gradients of captured tensors are sums in no particular order of integers: each contribution x is rounded to x * 2^e, where e follows from the
+ * greatest sum of |x| over one row (`bound`, which NAME_backward_queries finds by an atomic maximum) and the number of rows, such that no sum leaves 63
+ * bits. What is not finite is added to `data` as a float, where the order does not matter either. */
+struct flex_gpu_gradient {
+    uint64_t data;  /* dense f32 of the parameter's shape, zero at first; 0: not wanted */
+    uint64_t sums;  /* int64 of the same count, zero at first; 0: of an atomic image, which adds floats to `data` */
+    uint64_t bound; /* u32, zero at first: the bits of the greatest sum, an f32 */
+    int64_t count;
+};
+
+/* f32 [B, H, Q] each, one after the other at flex_gpu_backward.rows. The weight of an element is exp(score - M) * WEIGHT: with M = lse and WEIGHT = 1, or where
+ * lse is large (f32 holds ln(sum) badly then) with the maximum and one over the sum; rows without keys have WEIGHT = 0. PEAK is the
+ * greatest score, NaN where nothing depends on it; D_PEAK the derivative by max_score over the number of keys that attain it. */
+enum flex_gpu_row_plane {
+    FLEX_GPU_ROW_M,
+    FLEX_GPU_ROW_WEIGHT,
+    FLEX_GPU_ROW_DELTA,
+    FLEX_GPU_ROW_PEAK,
+    FLEX_GPU_ROW_D_PEAK,
+    FLEX_GPU_ROW_PLANES
+};
+
+struct flex_gpu_backward {
+    struct flex_gpu_launch launch;           /* q, k, v, o and lse as the forward pass had and left them; `aligned` speaks of d_o too */
+    struct flex_gpu_view d_o;                /* of the type of q */
+    struct flex_gpu_view d_lse, d_max_score; /* f32 [B, H, Q]; data = 0: zero */
+    struct flex_gpu_view dq, dk, dv;         /* written */
+    uint64_t rows;                           /* f32 [FLEX_GPU_ROW_PLANES, B, H, Q] */
+    uint64_t d_scale;                        /* f32 [B, H, Q]: the derivative by the scale of a row; 0: nothing wants it */
+    uint64_t dq_sums;                        /* atomic images: f32 [B, H, Q, D], zero at first */
+    int32_t k_shared, v_shared;              /* nonzero: one batch of k (v) serves all, and dk (dv) is the sum over them */
+};
+
+/* One image of a backward pass, as tools embed it. Kernels that are not there have a null symbol. */
+struct flex_gpu_backward_image {
+    uint32_t abi_version;
+    const char* target;
+    int32_t dtype; /* of q, k, v, o and their gradients: a flex_gpu_dtype */
+    int32_t tf32;
+    int32_t head_dim, v_head_dim; /* the largest D and DV it takes */
+    int32_t tile_q;               /* rows of a block of NAME_backward_rows and NAME_backward_queries */
+    int32_t tile_k;               /* keys of a block of NAME_backward_keys */
+    int32_t atomic;
+    int32_t summary_count;
+    const int32_t* summary_flags;
+    struct flex_gpu_kernel summarise, rows, queries, keys, scale, finish;
+    const char* code;
+    uint64_t code_bytes;
 };
 
 #ifdef __cplusplus

@@ -3,6 +3,8 @@
 //
 //   flex_gpu_launch | i32 extents[7 + free] | u32 scalars[params] | 8-byte aligned: tensors, in order | flex_gpu_summary[summaries]
 //
+// A backward pass has a flex_gpu_backward in the first place, and at the end flex_gpu_gradient[`grad` parameters].
+//
 // Scalars have a slot a parameter (f32 bits, i32, bool 0 or 1), tensors' slots unused, as in flex_args.
 #pragma once
 
@@ -19,13 +21,14 @@ struct GpuLayout {
     size_t extents = 0, scalars = 0;
     std::vector<size_t> tensors;  // by parameter; unused for scalars. Strides follow at + 8, dims at + 8 + 8 * rank
     size_t summaries = 0;
-    size_t bytes = 0;  // of the whole parameter
+    std::vector<size_t> gradients;  // by parameter; unused for those that are not `grad`. Empty in a forward pass
+    size_t bytes = 0;               // of the whole parameter
 };
 
 inline constexpr size_t kGpuParameterLimit = 4096;  // what every driver and architecture takes
-inline GpuLayout gpu_layout(const KernelDesc& desc, size_t summary_count) {
+inline GpuLayout gpu_layout(const KernelDesc& desc, size_t summary_count, bool backward = false) {
     GpuLayout at;
-    at.extents = sizeof(flex_gpu_launch);
+    at.extents = backward ? sizeof(flex_gpu_backward) : sizeof(flex_gpu_launch);
     at.scalars = at.extents + 4 * (7 + desc.extents.size());
     size_t next = (at.scalars + 4 * desc.params.size() + 7) / 8 * 8;
     for (const ParamDesc& param : desc.params) {
@@ -34,6 +37,11 @@ inline GpuLayout gpu_layout(const KernelDesc& desc, size_t summary_count) {
     }
     at.summaries = next;
     at.bytes = next + summary_count * sizeof(flex_gpu_summary);
+    if (!backward) return at;
+    for (const ParamDesc& param : desc.params) {
+        at.gradients.push_back(at.bytes);
+        if (param.grad) at.bytes += sizeof(flex_gpu_gradient);
+    }
     return at;
 }
 

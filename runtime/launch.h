@@ -78,9 +78,10 @@ Status launch_cpu(const KernelDesc& desc, const flex_cpu_kernel& kernel, const A
 
 /// What a backward pass is given and gives. The loss's derivatives by o and lse come in; those by q, k and v, and by the `grad` parameters, go out.
 struct GradientArrays {
-    Tensor d_o;    // [B, H, Q, DV]  the type of q; last dimension contiguous
-    Tensor d_lse;  // [B, H, Q] f32; optional
-    Tensor dq;     // [B, H, Q, D], dk [B or 1, HKV, K, D], dv [B or 1, HKV, K, DV]: the type of q; written
+    Tensor d_o;          // [B, H, Q, DV]  the type of q; last dimension contiguous
+    Tensor d_lse;        // [B, H, Q] f32; optional
+    Tensor d_max_score;  // [B, H, Q] f32; optional. Keys that attain the maximum have equal shares of it
+    Tensor dq;           // [B, H, Q, D], dk [B or 1, HKV, K, D], dv [B or 1, HKV, K, DV]: the type of q; written
     Tensor dk;
     Tensor dv;
     std::vector<Argument>

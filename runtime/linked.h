@@ -9,7 +9,7 @@
 extern "C" {
 #endif
 
-#define FLEX_LINKED_VERSION 1
+#define FLEX_LINKED_VERSION 2
 #define FLEX_LINKED_LEVELS 3
 
 struct flex_linked {
@@ -18,6 +18,9 @@ struct flex_linked {
     uint64_t fingerprint;                                  /* the header made with the object has the same number */
     const struct flex_cpu_kernel* cpu[FLEX_LINKED_LEVELS]; /* generic, avx2, avx512; null: the object has none */
     const struct flex_gpu_image* const* images;
+    const struct flex_gpu_backward_image* const* backward_images;
+    uint32_t backward_image_count;
+    uint32_t reserved;
 };
 
 #ifdef __cplusplus

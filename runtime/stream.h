@@ -68,6 +68,16 @@ public:
     Status workspace(const Stream& stream, const AttentionArrays& arrays, const std::vector<Argument>& args, size_t* bytes) const noexcept;
     Status workspace(const Stream& stream, const AttentionArrays& arrays, const Tensor* values, size_t count, size_t* bytes) const noexcept;
 
+    /// The backward pass: arrays.o and arrays.lse hold what `forward` wrote; gradients as flex::GradientArrays says, in memory of the stream's device. On the
+    /// CPU, gradients.d_params may leave parameters out. Unsupported: compiled without gradients (`flexc build --grad`, CompileOptions::gradients).
+    Status backward(const Stream& stream, const AttentionArrays& arrays, const GradientArrays& gradients,
+                    const std::vector<Argument>& args) const noexcept;
+    /// Values and the gradients of `grad` parameters by their order among the parameters; gradients of the others, and those not wanted, have data = null.
+    Status backward(const Stream& stream, const AttentionArrays& arrays, const GradientArrays& gradients, const Tensor* values,
+                    const Tensor* d_values, size_t count) const noexcept;
+    Status backward_workspace(const Stream& stream, const AttentionArrays& arrays, const GradientArrays& gradients,
+                              const std::vector<Argument>& args, size_t* bytes) const noexcept;
+
     /// What a launch takes. Null for a kernel that holds no attention.
     [[nodiscard]] const KernelDesc* desc() const noexcept;
 

@@ -136,7 +136,7 @@ int bench(const Options& options) {
         return fail(session, json);
     }
     if (options.backward) {
-        session.sink.report(diag::Kind::no_gradients, {}, options.execute.device).help("without `--backward` the forward pass is timed");
+        session.sink.report(diag::Kind::no_gradients, {}, "score", options.execute.device).help("without `--backward` the forward pass is timed");
         return fail(session, json);
     }
     if (!prepare(options.input, options.execute, &prepared)) return fail(session, json);

@@ -244,7 +244,7 @@ bool Inputs::check_names(const flex::KernelDesc& desc, const std::string& device
         ok = false;
     }
     if (from_file_.contains("do") && !known("do")) {
-        session_.sink.report(Kind::no_gradients, {}, device)
+        session_.sink.report(Kind::no_gradients, {}, "score", device)
             .note("`" + options_.in.string() + "` holds `do`, which asks for gradients")
             .help("leave `do` out for the forward pass alone");
         ok = false;

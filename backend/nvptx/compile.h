@@ -24,6 +24,7 @@ struct Options {
     int head_dim = 128, v_head_dim = 128;   // the largest D and DV wanted; 1 to 256
     bool allow_tf32 = false;                // F32 only: one tf32 product in place of three
     bool short_queries = false;             // an instance for few query rows (decode): smaller tiles of rows
+    bool atomic = false;                    // backward only: sums by floating-point atomics, in an order that differs from launch to launch
 };
 
 /// One compiled skeleton. The build makes the list (backend/skeletons/nvptx/instances.def); options choose by the smallest class that fits.
@@ -63,10 +64,42 @@ struct Image {
     [[nodiscard]] flex_gpu_image view() const;
 };
 
+/// One backward pass (backend/skeletons/nvptx/backward_instances.def).
+struct BackwardInstance {
+    std::string_view name;  // "sm80_bf16_128_backward"
+    Arch arch;
+    flex::DType dtype;
+    bool tf32;
+    int head_dim, v_head_dim;
+    int tile_q, tile_k, query_warps, key_warps;
+    int query_shared_bytes, key_shared_bytes;
+    std::string_view bitcode;
+};
+[[nodiscard]] const std::vector<BackwardInstance>& backward_instances();
+/// Null if no instance is large enough. Of the options, short_queries means nothing.
+[[nodiscard]] const BackwardInstance* choose_backward(const Options& options);
+
+/// One PTX module of a backward pass. A kernel that is not there has an empty symbol.
+struct BackwardImage {
+    struct Kernel {
+        std::string symbol;
+        int threads = 0, shared_bytes = 0;
+    };
+    std::string target;
+    flex::DType dtype = flex::DType::BF16;
+    bool tf32 = false, atomic = false;
+    int head_dim = 0, v_head_dim = 0, tile_q = 0, tile_k = 0;
+    std::vector<int32_t> summary_flags;
+    Kernel summarise, rows, queries, keys, scale, finish;
+    std::string ptx;
+    /// A view in the form that the runtime takes; valid while this lives and does not move.
+    [[nodiscard]] flex_gpu_backward_image view() const;
+};
+
 using codegen::unsupported_clauses;
 
 /// The size of the kernels' parameter; more than flex::kGpuParameterLimit cannot be compiled.
-[[nodiscard]] size_t parameter_bytes(const ir::Attention& attention);
+[[nodiscard]] size_t parameter_bytes(const ir::Attention& attention, bool backward = false);
 
 /// Names all that decides the code besides the IR. Part of the cache key. An instance must exist.
 [[nodiscard]] std::string target_identity(const Options& options);
@@ -75,6 +108,11 @@ using codegen::unsupported_clauses;
 [[nodiscard]] Image compile(const ir::Attention& attention, const Options& options, Timings* timings);
 /// The same with an instance of one's own: any bitcode that keeps to backend/skeletons/nvptx/hooks.h.
 [[nodiscard]] Image compile(const ir::Attention& attention, const Instance& instance, Timings* timings);
+/// The backward pass; `attention.gradient` must be set (FLEX_CHECK), and so on as above.
+[[nodiscard]] BackwardImage compile_backward(const ir::Attention& attention, const Options& options, Timings* timings);
+[[nodiscard]] BackwardImage compile_backward(const ir::Attention& attention, const BackwardInstance& instance, bool atomic,
+                                             Timings* timings);
+
 /// For `--emit=llvm`: optimised, skeleton inlined.
 [[nodiscard]] std::string emit_llvm(const ir::Attention& attention, const Options& options);
 

@@ -93,10 +93,10 @@ std::string_view name(Arch arch) {
     return "";
 }
 
-size_t parameter_bytes(const ir::Attention& attention_in) {
+size_t parameter_bytes(const ir::Attention& attention_in, bool backward) {
     ir::Attention attention = attention_in;
     const size_t summaries = ir::tile_state(attention).summaries.size();
-    return flex::gpu_layout(codegen::describe(attention), summaries).bytes;
+    return flex::gpu_layout(codegen::describe(attention), summaries, backward).bytes;
 }
 
 std::string target_identity(const Options& options) {

@@ -23,6 +23,7 @@ Status no_memory() {
 struct CudaKernel::State {
     KernelDesc desc;
     std::vector<const flex_gpu_image*> images;
+    std::vector<const flex_gpu_backward_image*> backward_images;
     cuda::Modules modules;
 
     Status prepare(const AttentionArrays& arrays, const std::vector<Argument>& args, const CudaOptions& options,
@@ -85,9 +86,12 @@ Status CudaKernel::State::enqueue(const cuda::Driver& driver, const cuda::Proble
     return {};
 }
 
-CudaKernel::CudaKernel(KernelDesc desc, const flex_gpu_image* const* images, size_t image_count) : state_(new State) {
+CudaKernel::CudaKernel(KernelDesc desc, const flex_gpu_image* const* images, size_t image_count,
+                       const flex_gpu_backward_image* const* backward_images, size_t backward_image_count)
+    : state_(new State) {
     state_->desc = std::move(desc);
     state_->images.assign(images, images + image_count);
+    state_->backward_images.assign(backward_images, backward_images + backward_image_count);
 }
 
 CudaKernel::~CudaKernel() = default;

@@ -35,7 +35,7 @@ struct Gpu {
     void* context = driver.create_context();
     flex_gpu_image image = image_of({.tile_q = 16, .tile_k = 64, .summaries = {FLEX_SUMMARY_OF_KEYS}});
     const flex_gpu_image* list[1] = {&image};
-    flex_linked code{FLEX_LINKED_VERSION, 1, 0, {}, list};
+    flex_linked code{FLEX_LINKED_VERSION, 1, 0, {}, list, nullptr, 0, 0};
     Kernel kernel{plain_gpu_desc(), code};
 
     ~Gpu() {
