@@ -189,7 +189,7 @@ void check(const std::string& label, const Attention& attention, Problem p, uint
             if (const auto status = flex::bind(kernel->desc, arrays.views(), arguments.list, &extents); !status.ok())
                 return fail(place + ": " + status.text());
             const auto bindings = bindings_of(attention, q, extents);
-            const auto want = flexc::ir::interpret_gradient(attention, bindings, {q.in.q, q.in.k, q.in.v, s.kvb}, {q.d_o, q.d_lse});
+            const auto want = flexc::ir::interpret_gradient(attention, bindings, {q.in.q, q.in.k, q.in.v, s.kvb}, {q.d_o, q.d_lse, {}});
             const Gradients got = run(*kernel, type, q, 1);
             if (!got.error.empty()) return fail(place + ": " + got.error);
             const double unit = type == DType::F32 ? 2e-5 : 4 * (type == DType::F16 ? 0x1p-11 : 0x1p-8);
