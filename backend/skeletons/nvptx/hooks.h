@@ -10,6 +10,9 @@
 // A skeleton's module defines the kernels flex_gpu_forward, flex_gpu_combine and flex_gpu_summarise, each void with one flex_gpu_launch by value
 // (`__attribute__((nvptx_kernel)) void flex_gpu_forward(flex_gpu_launch launch)`, hooks get &launch), and the constants at the end of this page. The compiler
 // names the kernels after the attention and lengthens their parameter to what the layout asks for. They must only load from it.
+//
+// A backward skeleton's module defines flex_gpu_backward_summarise, _rows, _queries, _keys, _keys_atomic, _scale and _finish (runtime/gpu_abi.h), each
+// with one flex_gpu_backward by value; hooks get the address of its first member. An image has _keys or _keys_atomic.
 #pragma once
 
 #include <stdint.h>
@@ -46,6 +49,34 @@ float flex_hook_scale(const flex_gpu_launch* launch, int32_t b, int32_t h, int32
 /// A flex_tile_state_value for inclusive bounds, 0 <= q_lo <= q_hi < Q and so for k. Lanes of a warp may ask for different tiles.
 int32_t flex_hook_tile_state(const flex_gpu_launch* launch, int32_t b, int32_t h, int32_t q_lo, int32_t q_hi, int32_t k_lo, int32_t k_hi);
 
+// Of a backward pass. `score` is scale * dot, ds the derivative of the loss by the score clause's value: 0 where the pair does not attend, and then
+// nothing may be added. Gradients are numbered in the order of the `grad` parameters. The reads of the score clause whose place does not depend on both the
+// query and the key, and that stand in no loop, are *summed*: the skeleton adds up ds * adjoint over the keys (the rows) of a tile and has the sum added once. There are
+// at most kSummedReads; the others are added element by element.
+
+/// The derivative of the score clause by `score`.
+float flex_hook_score_gradient(const flex_gpu_launch* launch, const RowState* row, int32_t b, int32_t h, int32_t q, int32_t k, float score);
+int32_t flex_hook_gradient_count();
+const flex_gpu_gradient* flex_hook_gradient(const flex_gpu_launch* launch, int32_t gradient);
+int32_t flex_hook_summed_count();
+/// A SummedRead.
+int32_t flex_hook_summed_kind(int32_t read);
+float flex_hook_summed_adjoint(const flex_gpu_launch* launch, const RowState* row, int32_t b, int32_t h, int32_t q, int32_t k, float score,
+                               int32_t read);
+/// Adds `value` to the gradient at the place of a summed read, by flex_add; of q and k, any that belong to it.
+void flex_hook_add_summed(const flex_gpu_launch* launch, int32_t b, int32_t h, int32_t q, int32_t k, int32_t read, float value);
+/// Whether any read is added element by element, and then: adds ds * adjoint of each of these, by flex_add.
+bool flex_hook_has_scatter();
+void flex_hook_scatter(const flex_gpu_launch* launch, const RowState* row, int32_t b, int32_t h, int32_t q, int32_t k, float score,
+                       float ds);
+/// bounds[gradient] += |ds * adjoint| for each read of the score clause, those in loops once an iteration.
+void flex_hook_bounds(const flex_gpu_launch* launch, const RowState* row, int32_t b, int32_t h, int32_t q, int32_t k, float score, float ds,
+                      float* bounds);
+/// Whether the scale clause reads `grad` tensors, and then: the same two for it. d_scale is the derivative of the loss by the scale of a row.
+bool flex_hook_has_scale_gradient();
+void flex_hook_scatter_scale(const flex_gpu_launch* launch, int32_t b, int32_t h, int32_t q, float d_scale);
+void flex_hook_bounds_scale(const flex_gpu_launch* launch, int32_t b, int32_t h, int32_t q, float d_scale, float* bounds);
+
 int32_t flex_hook_summary_count();
 int32_t flex_hook_summary_flags(int32_t index);
 /// The value of a summary at position p of its axis.
@@ -56,7 +87,16 @@ const flex_gpu_summary* flex_hook_summary(const flex_gpu_launch* launch, int32_t
 /// Provided by the skeleton (backend/skeletons/nvptx/summaries.h), called by the tile state: over positions [lo, hi] of a summary the least value in the
 /// low half, the greatest in the high half; possibly of a larger range.
 int64_t flex_summary_range(const flex_gpu_launch* launch, int32_t index, int32_t b, int32_t h, int32_t lo, int32_t hi);
+/// Provided by the skeleton of a backward pass: adds to one element of a gradient, `offset` in its dense shape. Nothing if it is not wanted.
+void flex_add(const flex_gpu_launch* launch, int32_t gradient, int64_t offset, float value);
 }
+
+constexpr int kSummedReads = 4, kMostGradients = 8;
+enum SummedRead {
+    kSummedByRow = 1,   // one place for all keys of a row
+    kSummedByKey = 2,   // one place for all rows of a (b, h) that meet a key
+    kSummedByHead = 3,  // one place for a (b, h), or fewer
+};
 
 /// Read from the bitcode by the compiler: blocks of the two small kernels (the forward kernel's is of the instance), and the most heads that share a tile.
 extern "C" {
