@@ -169,6 +169,38 @@ Status check_rules(const Solver& solver) {
     return {};
 }
 
+Status check_captured_gradient(const KernelDesc& desc, const std::vector<Argument>& d_params, size_t index, const BoundExtents& extents) {
+    const Argument& given = d_params[index];
+    const std::string label = "`d_" + given.name + "`";
+    for (size_t i = 0; i < index; ++i)
+        if (d_params[i].name == given.name) return invalid(label + " is given twice");
+    const ParamDesc* param = nullptr;
+    std::string names;
+    for (const ParamDesc& candidate : desc.params) {
+        if (candidate.name == given.name) param = &candidate;
+        if (candidate.grad) names += (names.empty() ? "`d_" : ", `d_") + candidate.name + "`";
+    }
+    if (!param || !param->grad)
+        return invalid("there is no " + label + ": `" + desc.name + "` " +
+                       (param ? "does not mark its parameter `" + given.name + "` with `grad`" : "has no parameter `" + given.name + "`") +
+                       (names.empty() ? std::string() : "; it gives " + names));
+    const Tensor& t = given.value;
+    if (Status status = check_view(label, t); !status.ok()) return status;
+    bool fits = t.dtype == DType::F32 && t.rank == static_cast<int>(param->dims.size());
+    int64_t dense = 1;
+    for (size_t i = param->dims.size(); fits && i-- > 0;) {
+        const DimDesc& dim = param->dims[i];
+        const int64_t extent =
+            dim.extent < 0 ? dim.offset : int64_t{dim.multiplier} * extents.values[static_cast<size_t>(dim.extent)] + dim.offset;
+        fits = t.shape[i] == extent && (extent <= 1 || is_empty(t) || t.stride[i] == dense);
+        dense *= extent;
+    }
+    if (fits) return {};
+    std::string shape;
+    for (const DimDesc& dim : param->dims) shape += (shape.empty() ? "[" : ", ") + desc.dim_text(dim);
+    return invalid(label + " must be dense f32" + shape + "] like `" + given.name + "`, got " + text_of(t));
+}
+
 }  // namespace
 
 std::string KernelDesc::dim_text(const DimDesc& dim) const {
@@ -270,15 +302,16 @@ Status bind_gradients(const KernelDesc& desc, const AttentionArrays& arrays, con
     const struct {
         const char* name;
         const Tensor& tensor;
+        const char* shape;
         const char* like;
         const Tensor& model;
         bool written;
-    } all[] = {{"do", gradients.d_o, "o", arrays.o, false},
-               {"dq", gradients.dq, "q", arrays.q, true},
-               {"dk", gradients.dk, "k", arrays.k, true},
-               {"dv", gradients.dv, "v", arrays.v, true}};
-    for (const auto& [what, t, like, model, written] : all) {
-        if (Status status = check_array(what, t, 4, "[B, heads, rows, columns]", model.dtype); !status.ok()) return status;
+    } all[] = {{"do", gradients.d_o, "[B, H, Q, DV]", "o", arrays.o, false},
+               {"dq", gradients.dq, "[B, H, Q, D]", "q", arrays.q, true},
+               {"dk", gradients.dk, "[B, HKV, K, D]", "k", arrays.k, true},
+               {"dv", gradients.dv, "[B, HKV, K, DV]", "v", arrays.v, true}};
+    for (const auto& [what, t, shape, like, model, written] : all) {
+        if (Status status = check_array(what, t, 4, shape, model.dtype); !status.ok()) return status;
         if (Status status = check_contiguous(what, t); !status.ok()) return status;
         for (size_t i = 0; i < 4; ++i)
             if (t.shape[i] != model.shape[i])
@@ -287,41 +320,21 @@ Status bind_gradients(const KernelDesc& desc, const AttentionArrays& arrays, con
         if (!written) continue;
         if (Status status = check_written(what, t); !status.ok()) return status;
     }
+    if (!arrays.lse.data && !is_empty(arrays.o)) return invalid("the backward pass needs `lse`, as the forward pass gave it");
     const struct {
         const char* name;
         const Tensor& tensor;
-        bool required;
-    } rows[] = {{"lse", arrays.lse, true}, {"dlse", gradients.d_lse, false}};
-    for (const auto& [what, t, required] : rows) {
-        if (!t.data && !required) continue;
-        if (!t.data && !is_empty(arrays.o))
-            return invalid("the backward pass needs `" + std::string(what) + "`, as the forward pass gave it");
+    } rows[] = {{"dlse", gradients.d_lse}, {"dmax_score", gradients.d_max_score}};
+    for (const auto& [what, t] : rows) {
         if (!t.data) continue;
         if (Status status = check_array(what, t, 3, "[B, H, Q]", DType::F32); !status.ok()) return status;
-        for (size_t i = 0; i < 3; ++i)
-            if (t.shape[i] != arrays.q.shape[i])
-                return invalid("`" + std::string(what) + "` is " + text_of(t) + ", not [B, H, Q] of `q`, " + text_of(arrays.q));
+        for (const Status& status :
+             {check_extent(what, t, 0, "B", arrays.q.shape[0], "q"), check_extent(what, t, 1, "H", arrays.q.shape[1], "q"),
+              check_extent(what, t, 2, "Q", arrays.q.shape[2], "q")})
+            if (!status.ok()) return status;
     }
-    for (const Argument& each : gradients.d_params) {
-        const ParamDesc* param = nullptr;
-        for (const ParamDesc& candidate : desc.params)
-            if (candidate.name == each.name && candidate.grad) param = &candidate;
-        if (!param) return invalid("`" + desc.name + "` has no parameter `" + each.name + "` that is marked `grad`");
-        const Tensor& t = each.value;
-        const std::string label = "the gradient of `" + each.name + "`";
-        if (Status status = check_view(label, t); !status.ok()) return status;
-        bool fits = t.dtype == DType::F32 && t.rank == static_cast<int>(param->dims.size());
-        int64_t dense = 1;
-        for (size_t i = param->dims.size(); fits && i-- > 0;) {
-            const DimDesc& dim = param->dims[i];
-            const int64_t extent =
-                dim.extent < 0 ? dim.offset : int64_t{dim.multiplier} * extents.values[static_cast<size_t>(dim.extent)] + dim.offset;
-            fits = t.shape[i] == extent && (extent <= 1 || t.stride[i] == dense);
-            dense *= extent;
-        }
-        if (!fits)
-            return invalid(label + " must be dense f32 of the shape of the parameter, " + declared(desc, *param) + ", got " + text_of(t));
-    }
+    for (size_t i = 0; i < gradients.d_params.size(); ++i)
+        if (Status status = check_captured_gradient(desc, gradients.d_params, i, extents); !status.ok()) return status;
     return {};
 }
 

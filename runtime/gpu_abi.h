@@ -124,7 +124,7 @@ struct flex_gpu_backward {
     struct flex_gpu_view d_lse, d_max_score; /* f32 [B, H, Q]; data = 0: zero */
     struct flex_gpu_view dq, dk, dv;         /* written */
     uint64_t rows;                           /* f32 [FLEX_GPU_ROW_PLANES, B, H, Q] */
-    uint64_t d_scale;                        /* f32 [B, H, Q]: the derivative by the scale of a row; 0: nothing wants it */
+    uint64_t d_scale;                        /* f32 [B, H, Q], zero at first: the derivative by the scale of a row; 0: nothing wants it */
     uint64_t dq_sums;                        /* atomic images: f32 [B, H, Q, D], zero at first */
     int32_t k_shared, v_shared;              /* nonzero: one batch of k (v) serves all, and dk (dv) is the sum over them */
 };

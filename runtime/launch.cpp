@@ -48,7 +48,9 @@ Status launch_cpu(const KernelDesc& desc, const flex_cpu_kernel& kernel, const A
 Status launch_cpu_backward(const KernelDesc& desc, const flex_cpu_kernel& kernel, const AttentionArrays& arrays,
                            const GradientArrays& gradients, const std::vector<Argument>& args, const CpuOptions& options, CpuStats* stats) {
     if (Status status = check_kernel(desc, kernel); !status.ok()) return status;
-    if (!kernel.backward) return Status(Code::Unsupported, "`" + desc.name + "` was compiled without gradients");
+    if (!kernel.backward)
+        return Status(Code::Unsupported,
+                      "`" + desc.name + "` was compiled without gradients for the CPU (`flexc build --grad`, CompileOptions::gradients)");
     try {
         BoundExtents extents;
         if (Status status = bind(desc, arrays, args, &extents); !status.ok()) return status;

@@ -36,6 +36,12 @@ Status by_name(const KernelDesc& desc, const Tensor* values, size_t count, std::
     return {};
 }
 
+/// Of the gradients of captured tensors, those that are wanted.
+void add_wanted(const KernelDesc& desc, const Tensor* d_values, size_t count, std::vector<Argument>* d_params) {
+    for (size_t i = 0; i < count; ++i)
+        if (d_values[i].data) d_params->push_back({desc.params[i].name, d_values[i]});
+}
+
 }  // namespace
 
 /// Device memory that only grows. Launches of a graph that was captured go on using what they were given, so memory that a capture has
@@ -170,7 +176,9 @@ Kernel::Kernel(const KernelDesc& desc, const flex_linked& code, std::shared_ptr<
         state->desc = desc;
         state->code = &code;
         state->owner = std::move(owner);
-        if (code.image_count > 0) state->cuda = std::make_unique<CudaKernel>(desc, code.images, code.image_count);
+        if (code.image_count + code.backward_image_count > 0)
+            state->cuda =
+                std::make_unique<CudaKernel>(desc, code.images, code.image_count, code.backward_images, code.backward_image_count);
         state_ = std::move(state);
     } catch (...) {
         fault_ = Code::OutOfMemory;
@@ -194,28 +202,32 @@ const KernelDesc* Kernel::desc() const noexcept {
     return state_ ? &state_->desc : nullptr;
 }
 
-Status Kernel::forward_cpu(const Stream& stream, const AttentionArrays& arrays, const std::vector<Argument>& args) const {
+Status Kernel::choose_level(const Stream& stream, const flex_cpu_kernel** out) const {
     const auto& cpu = state_->code->cpu;
     const int highest = std::min(static_cast<int>(std::min(host_level(), stream.at_most_)), FLEX_LINKED_LEVELS - 1);
     for (int level = highest; level >= 0; --level)
-        if (cpu[level]) return launch_cpu(state_->desc, *cpu[level], arrays, args, {stream.threads_});
+        if (cpu[level]) {
+            *out = cpu[level];
+            return {};
+        }
     for (const flex_cpu_kernel* kernel : cpu)
         if (kernel)
             return Status(Code::Unsupported, "`" + state_->desc.name + "` was built for a higher vector level than may be used here");
     return lacks("the CPU");
 }
 
-Status Kernel::forward_gpu(const Stream& stream, const AttentionArrays& arrays, const std::vector<Argument>& args) const {
-    const CudaKernel* cuda_kernel = state_->cuda.get();
-    if (!cuda_kernel) return lacks("GPUs");
-    if (!stream.owns_workspace_) return cuda_kernel->launch(arrays, args, stream.cuda_);
+/// `measure(options, &bytes)` tells the workspace that `launch(options)` needs.
+template <class Measure, class Launch>
+Status Kernel::launch_gpu(const Stream& stream, Measure measure, Launch launch) const {
+    if (!state_->cuda) return lacks("GPUs");
+    if (!stream.owns_workspace_) return launch(stream.cuda_);
     if (!stream.workspace_) return no_memory();
     Stream::Workspace& workspace = *stream.workspace_;
     CudaOptions options = stream.cuda_;
     // Held until the launch is enqueued: after that the order of the stream keeps launches apart.
     const std::lock_guard<std::mutex> lock(workspace.mutex);
     size_t bytes = 0;
-    if (Status status = cuda_kernel->workspace(arrays, args, options, &bytes); !status.ok()) return status;
+    if (Status status = measure(options, &bytes); !status.ok()) return status;
     if (Status status = workspace.grow(bytes); !status.ok()) return status;
     options.workspace = reinterpret_cast<void*>(static_cast<uintptr_t>(workspace.memory));
     options.workspace_bytes = workspace.bytes;
@@ -227,13 +239,21 @@ Status Kernel::forward_gpu(const Stream& stream, const AttentionArrays& arrays, 
         if (status = workspace.is_capturing(*driver, &capturing); !status.ok()) return status;
         workspace.was_captured = workspace.was_captured || capturing;
     }
-    return cuda_kernel->launch(arrays, args, options);
+    return launch(options);
 }
 
 Status Kernel::forward(const Stream& stream, const AttentionArrays& arrays, const std::vector<Argument>& args) const noexcept {
     return guarded([&]() -> Status {
         if (!state_) return missing();
-        return stream.on_gpu_ ? forward_gpu(stream, arrays, args) : forward_cpu(stream, arrays, args);
+        if (stream.on_gpu_) {
+            const CudaKernel* kernel = state_->cuda.get();
+            return launch_gpu(
+                stream, [&](const CudaOptions& options, size_t* bytes) { return kernel->workspace(arrays, args, options, bytes); },
+                [&](const CudaOptions& options) { return kernel->launch(arrays, args, options); });
+        }
+        const flex_cpu_kernel* kernel = nullptr;
+        if (Status status = choose_level(stream, &kernel); !status.ok()) return status;
+        return launch_cpu(state_->desc, *kernel, arrays, args, {stream.threads_});
     });
 }
 
@@ -265,6 +285,63 @@ Status Kernel::workspace(const Stream& stream, const AttentionArrays& arrays, co
         std::vector<Argument> args;
         if (Status status = by_name(state_->desc, values, count, &args); !status.ok()) return status;
         return workspace(stream, arrays, args, bytes);
+    });
+}
+
+Status Kernel::backward(const Stream& stream, const AttentionArrays& arrays, const GradientArrays& gradients,
+                        const std::vector<Argument>& args) const noexcept {
+    return guarded([&]() -> Status {
+        if (!state_) return missing();
+        if (stream.on_gpu_) {
+            const CudaKernel* kernel = state_->cuda.get();
+            return launch_gpu(
+                stream,
+                [&](const CudaOptions& options, size_t* bytes) {
+                    return kernel->backward_workspace(arrays, gradients, args, options, bytes);
+                },
+                [&](const CudaOptions& options) { return kernel->launch_backward(arrays, gradients, args, options); });
+        }
+        const flex_cpu_kernel* kernel = nullptr;
+        if (Status status = choose_level(stream, &kernel); !status.ok()) return status;
+        return launch_cpu_backward(state_->desc, *kernel, arrays, gradients, args, {stream.threads_});
+    });
+}
+
+Status Kernel::backward(const Stream& stream, const AttentionArrays& arrays, const GradientArrays& gradients, const Tensor* values,
+                        const Tensor* d_values, size_t count) const noexcept {
+    return guarded([&]() -> Status {
+        if (!state_) return missing();
+        std::vector<Argument> args;
+        GradientArrays all = gradients;
+        if (Status status = by_name(state_->desc, values, count, &args); !status.ok()) return status;
+        add_wanted(state_->desc, d_values, count, &all.d_params);
+        return backward(stream, arrays, all, args);
+    });
+}
+
+Status Kernel::backward_workspace(const Stream& stream, const AttentionArrays& arrays, const GradientArrays& gradients,
+                                  const std::vector<Argument>& args, size_t* bytes) const noexcept {
+    return guarded([&]() -> Status {
+        *bytes = 0;
+        if (!state_) return missing();
+        if (stream.on_gpu_)
+            return state_->cuda ? state_->cuda->backward_workspace(arrays, gradients, args, stream.cuda_, bytes) : lacks("GPUs");
+        BoundExtents extents;
+        if (Status status = bind(state_->desc, arrays, args, &extents); !status.ok()) return status;
+        return bind_gradients(state_->desc, arrays, gradients, extents);
+    });
+}
+
+Status Kernel::backward_workspace(const Stream& stream, const AttentionArrays& arrays, const GradientArrays& gradients,
+                                  const Tensor* values, const Tensor* d_values, size_t count, size_t* bytes) const noexcept {
+    return guarded([&]() -> Status {
+        *bytes = 0;
+        if (!state_) return missing();
+        std::vector<Argument> args;
+        GradientArrays all = gradients;
+        if (Status status = by_name(state_->desc, values, count, &args); !status.ok()) return status;
+        add_wanted(state_->desc, d_values, count, &all.d_params);
+        return backward_workspace(stream, arrays, all, args, bytes);
     });
 }
 

@@ -75,8 +75,11 @@ public:
     /// Values and the gradients of `grad` parameters by their order among the parameters; gradients of the others, and those not wanted, have data = null.
     Status backward(const Stream& stream, const AttentionArrays& arrays, const GradientArrays& gradients, const Tensor* values,
                     const Tensor* d_values, size_t count) const noexcept;
+    /// Bytes of device memory that `backward` needs; on the CPU 0.
     Status backward_workspace(const Stream& stream, const AttentionArrays& arrays, const GradientArrays& gradients,
                               const std::vector<Argument>& args, size_t* bytes) const noexcept;
+    Status backward_workspace(const Stream& stream, const AttentionArrays& arrays, const GradientArrays& gradients, const Tensor* values,
+                              const Tensor* d_values, size_t count, size_t* bytes) const noexcept;
 
     /// What a launch takes. Null for a kernel that holds no attention.
     [[nodiscard]] const KernelDesc* desc() const noexcept;
@@ -85,8 +88,9 @@ private:
     struct State;
     [[nodiscard]] Status missing() const;
     [[nodiscard]] Status lacks(const char* what) const;
-    Status forward_cpu(const Stream& stream, const AttentionArrays& arrays, const std::vector<Argument>& args) const;
-    Status forward_gpu(const Stream& stream, const AttentionArrays& arrays, const std::vector<Argument>& args) const;
+    Status choose_level(const Stream& stream, const flex_cpu_kernel** out) const;
+    template <class Measure, class Launch>
+    Status launch_gpu(const Stream& stream, Measure measure, Launch launch) const;
 
     std::shared_ptr<const State> state_;
     Code fault_ = Code::InvalidArgument;  // why state_ is null

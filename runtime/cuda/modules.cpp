@@ -23,10 +23,6 @@ private:
     int mode_ = kCaptureRelaxed;
 };
 
-bool is_given(const flex_gpu_kernel& kernel) {
-    return kernel.symbol && *kernel.symbol;
-}
-
 Status find_function(const Driver& driver, Module module, const flex_gpu_kernel& kernel, Function* out) {
     constexpr int kWithoutOptIn = 48 << 10;
     if (!is_given(kernel)) return {};
@@ -37,11 +33,11 @@ Status find_function(const Driver& driver, Module module, const flex_gpu_kernel&
 }
 
 /// The module of an image, or what the driver's compiler said.
-Status load_module(const Driver& driver, const flex_gpu_image& image, Module* out) {
+Status load_module(const Driver& driver, const char* code, Module* out) {
     std::array<char, 4096> log{};
     int options[] = {kJitErrorLogBuffer, kJitErrorLogBytes};
     void* values[] = {log.data(), reinterpret_cast<void*>(log.size() - 1)};
-    const Status status = driver.check(driver.module_load(out, image.code, 2, options, values), "cuModuleLoadDataEx");
+    const Status status = driver.check(driver.module_load(out, code, 2, options, values), "cuModuleLoadDataEx");
     if (status.ok() || !log[0]) return status;
     return Status(status.code(), status.text() + "\n" + log.data());
 }
@@ -116,23 +112,22 @@ Status Modules::device(const Driver& driver, DeviceFacts* out) {
     return {};
 }
 
-Status Modules::load(const Driver& driver, const flex_gpu_image& image, const LoadedImage** out) {
+Status Modules::load(const Driver& driver, const ModuleSource& source, const LoadedImage** out) {
     const std::lock_guard<std::mutex> lock(mutex_);
     PerContext* entry = nullptr;
     if (Status status = current(driver, &entry); !status.ok()) return status;
     for (const auto& loaded : entry->images) {
-        if (loaded->image != &image) continue;
+        if (loaded->image != source.image) continue;
         *out = loaded.get();
         return {};
     }
     const RelaxedCapture relaxed(driver);
     auto loaded = std::make_unique<LoadedImage>();
-    loaded->image = &image;
+    loaded->image = source.image;
     entry->images.reserve(entry->images.size() + 1);
-    if (Status status = load_module(driver, image, &loaded->module); !status.ok()) return status;
-    for (const auto& [kernel, function] : {std::pair{&image.forward, &loaded->forward}, std::pair{&image.combine, &loaded->combine},
-                                           std::pair{&image.summarise, &loaded->summarise}})
-        if (Status status = find_function(driver, loaded->module, *kernel, function); !status.ok()) {
+    if (Status status = load_module(driver, source.code, &loaded->module); !status.ok()) return status;
+    for (size_t i = 0; i < source.kernels.size() && source.kernels[i]; ++i)
+        if (Status status = find_function(driver, loaded->module, *source.kernels[i], &loaded->functions[i]); !status.ok()) {
             driver.module_unload(loaded->module);
             return status;
         }

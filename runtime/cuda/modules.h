@@ -4,6 +4,8 @@
 // first is forgotten, as it went with it. Drivers before CUDA 12 give no id; with those a kernel must not outlive a context it was launched in.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -14,10 +16,24 @@
 
 namespace flex::cuda {
 
+/// An image as far as loading it goes: its address, by which it is known again, and its kernels in any order.
+struct ModuleSource {
+    static constexpr size_t kMostKernels = 6;
+    const void* image = nullptr;
+    const char* code = nullptr;
+    std::array<const flex_gpu_kernel*, kMostKernels> kernels{};  // null: no more
+};
+[[nodiscard]] inline ModuleSource source_of(const flex_gpu_image& image) {
+    return {&image, image.code, {&image.summarise, &image.forward, &image.combine}};
+}
+[[nodiscard]] inline ModuleSource source_of(const flex_gpu_backward_image& image) {
+    return {&image, image.code, {&image.summarise, &image.rows, &image.queries, &image.keys, &image.scale, &image.finish}};
+}
+
 struct LoadedImage {
-    const flex_gpu_image* image = nullptr;
+    const void* image = nullptr;
     Module module = nullptr;
-    Function summarise = nullptr, forward = nullptr, combine = nullptr;  // null where the image has none
+    std::array<Function, ModuleSource::kMostKernels> functions{};  // of the source's kernels; null where the image has none
 };
 
 class Modules {
@@ -31,7 +47,7 @@ public:
     /// Properties of the current context's device.
     Status device(const Driver& driver, DeviceFacts* out);
     /// The image's functions in the current context. `out` stays valid while this and the context live.
-    Status load(const Driver& driver, const flex_gpu_image& image, const LoadedImage** out);
+    Status load(const Driver& driver, const ModuleSource& source, const LoadedImage** out);
 
 private:
     struct PerContext {

@@ -40,17 +40,28 @@ struct Problem {
     [[nodiscard]] bool is_empty() const { return batch() == 0 || heads() == 0 || queries() == 0; }
 };
 
+/// Images leave out kernels that they do not need.
+[[nodiscard]] inline bool is_given(const flex_gpu_kernel& kernel) {
+    return kernel.symbol && *kernel.symbol;
+}
+
 struct Grid {
     unsigned x = 0, y = 1, z = 1;  // x = 0: not launched
+};
+
+/// Least and greatest values for the mask's tile states: they begin the workspace.
+struct SummaryPlan {
+    std::vector<flex_gpu_summary> list;  // data: offsets into the workspace
+    size_t words = 0;                    // 32-bit words to fill before NAME_summarise
+    Grid grid;
 };
 
 struct Plan {
     const flex_gpu_image* image = nullptr;
     int64_t pack = 1, splits = 1, split_keys = 0;
-    Grid summarise, forward, combine;
-    std::vector<flex_gpu_summary> summaries;  // data: offsets into the workspace
-    size_t summary_words = 0;                 // 32-bit words to fill before NAME_summarise; they begin the workspace
-    size_t partial = 0;                       // offset of the partial results
+    Grid forward, combine;
+    SummaryPlan summaries;
+    size_t partial = 0;  // offset of the partial results
     size_t workspace_bytes = 0;
 };
 

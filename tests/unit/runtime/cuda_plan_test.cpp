@@ -199,9 +199,9 @@ TEST_CASE("splits cover the keys, none is empty, and the workspace holds them") 
 
         // Summaries lie one behind the other from the start, partial results behind them.
         size_t at = 0;
-        CHECK(plan.summaries.size() == (shape.k > 0 ? flags.size() : 0));
-        for (size_t s = 0; s < plan.summaries.size(); ++s) {
-            const flex_gpu_summary& summary = plan.summaries[s];
+        CHECK(plan.summaries.list.size() == (shape.k > 0 ? flags.size() : 0));
+        for (size_t s = 0; s < plan.summaries.list.size(); ++s) {
+            const flex_gpu_summary& summary = plan.summaries.list[s];
             const int64_t length = flags[s] & FLEX_SUMMARY_OF_KEYS ? shape.k : shape.q;
             CHECK(summary.data == at);
             CHECK(summary.blocks == (length + 31) / 32);
@@ -213,12 +213,12 @@ TEST_CASE("splits cover the keys, none is empty, and the workspace holds them") 
             if (flags[s] & FLEX_SUMMARY_BY_B) records *= shape.b;
             at += static_cast<size_t>(records * (summary.blocks + summary.wide)) * 8;
             const unsigned warps = 4;
-            CHECK(plan.summarise.x * warps >= static_cast<unsigned>(summary.blocks));
-            CHECK(plan.summarise.y >= (flags[s] & FLEX_SUMMARY_BY_H ? shape.h : 1));
-            CHECK(plan.summarise.z == shape.b * static_cast<int64_t>(flags.size()));
+            CHECK(plan.summaries.grid.x * warps >= static_cast<unsigned>(summary.blocks));
+            CHECK(plan.summaries.grid.y >= (flags[s] & FLEX_SUMMARY_BY_H ? shape.h : 1));
+            CHECK(plan.summaries.grid.z == shape.b * static_cast<int64_t>(flags.size()));
         }
-        CHECK(plan.summary_words * 4 == at);
-        CHECK((plan.summarise.x > 0) == (at > 0));
+        CHECK(plan.summaries.words * 4 == at);
+        CHECK((plan.summaries.grid.x > 0) == (at > 0));
         if (plan.splits == 1) {
             CHECK(plan.combine.x == 0);
             CHECK(plan.workspace_bytes == at);
@@ -243,7 +243,7 @@ TEST_CASE("empty problems launch nothing; none without keys") {
     }
     const cuda::Plan plan = plan_of(Bound({.h = 3, .hkv = 3, .q = 5, .k = 0}), image);
     CHECK(plan.forward.x == 3);
-    CHECK(plan.summarise.x == 0);
+    CHECK(plan.summaries.grid.x == 0);
     CHECK(plan.workspace_bytes == 0);
 }
 

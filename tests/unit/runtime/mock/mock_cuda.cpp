@@ -237,6 +237,10 @@ int cuMemsetD32Async(uint64_t to, unsigned pattern, size_t words, void* stream) 
     books().fills.push_back({to, pattern, words, stream});
     return books().note("cuMemsetD32Async");
 }
+int cuMemsetD2D16Async(uint64_t to, size_t pitch, unsigned short pattern, size_t width, size_t height, void* stream) {
+    books().fills.push_back({to, pattern, 0, stream, pitch, width, height});
+    return books().note("cuMemsetD2D16Async");
+}
 int cuMemAlloc_v2(uint64_t* address, size_t bytes) {
     if (const int failed = books().note("cuMemAlloc")) return failed;
     if (bytes == 0) return 1;

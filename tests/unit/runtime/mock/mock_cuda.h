@@ -19,6 +19,7 @@ struct MockFill {
     unsigned pattern;
     size_t words;
     void* stream;
+    size_t pitch = 0, width = 0, height = 0;  // of cuMemsetD2D16Async, which has no words
 };
 
 struct Mock {
