@@ -36,6 +36,24 @@ std::vector<Variance> variance(const Graph& graph) {
     return result;
 }
 
+std::vector<int8_t> key_steps(const Graph& graph, const std::vector<Variance>& variance) {
+    std::vector<int8_t> step(graph.size(), 0);
+    const auto uniform = [&](NodeId id) { return !(variance[id.value] & (kVariesK | kVariesScore)); };
+    for (uint32_t i = 0; i < graph.size(); ++i) {
+        const NodeId id{i};
+        const Node& node = graph[id];
+        if (node.type != Type::I32) continue;
+        if (node.op == Op::Index && IndexVar(node.payload) == IndexVar::K) step[i] = 1;
+        if (node.op == Op::Neg) step[i] = static_cast<int8_t>(-step[graph.operand(id, 0).value]);
+        if (node.op != Op::Add && node.op != Op::Sub) continue;
+        const NodeId a = graph.operand(id, 0), b = graph.operand(id, 1);
+        const int sign = node.op == Op::Sub ? -1 : 1;
+        if (uniform(b)) step[i] = step[a.value];
+        if (uniform(a)) step[i] = static_cast<int8_t>(sign * step[b.value]);
+    }
+    return step;
+}
+
 std::string variance_text(Variance v) {
     static constexpr std::string_view kNames[] = {"b", "h", "q", "k", "d", "score"};
     std::string text;

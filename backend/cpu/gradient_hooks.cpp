@@ -1,41 +1,32 @@
 // The hooks of the backward step (backend/skeletons/cpu/hooks.h): the derivative of the score, and where the adjoints of captured tensors go.
 //
-// A read is scattered in one of three ways:
-//   at one place for the whole row     its adjoints are summed over the row in a vector, and added once; the first kRowSums such reads
-//   at one place for a vector of keys  a horizontal sum and one addition (reads in loops, and row reads beyond kRowSums)
+// A read is scattered in one of three ways, which ir::cpu_gradient_sums chooses:
+//   at one place for the whole row     its adjoints are summed over the row in a vector, and added once; the first kCpuRowSums such reads
+//   at one place for a vector of keys  a horizontal sum and one addition (reads in loops, and row reads beyond these)
 //   elsewhere                          a vector addition where the last index steps with the key and all lanes lie inside; else lane by lane
 // Indices out of range add nothing. All of it is in the order of keys and rows, so the result does not depend on the vector level's timing or threads.
 #include "backend/cpu/hooks.h"
 
 #include "diag/check.h"
+#include "ir/gradient_sums.h"
 
 namespace flexc::cpu {
 
 using codegen::HookContext;
 using codegen::Lowering;
 using ir::GradientRead;
+using ir::GradientSum;
 using ir::NodeId;
 using llvm::Value;
 
 namespace {
 
-constexpr size_t kRowSums = 8;  // of backend/skeletons/cpu/hooks.h
-
-bool uniform(const HookContext& c, const GradientRead& read) {
-    for (const NodeId index : c.facts.attention.graph.operands(read.load))
-        if (c.facts.varies_with_key(index)) return false;
-    return true;
-}
-
-/// Which reads have a row sum, by position; -1: none.
-std::vector<int> row_sums(const HookContext& c) {
-    std::vector<int> sums;
+/// The place of each read among the row sums; -1: it has none.
+std::vector<int> row_sums(const ir::GradientSums& sums) {
+    std::vector<int> places;
     int next = 0;
-    for (const GradientRead& read : c.facts.attention.gradient->score_reads) {
-        const bool has = read.loops.empty() && uniform(c, read) && size_t(next) < kRowSums;
-        sums.push_back(has ? next++ : -1);
-    }
-    return sums;
+    for (const GradientSum sum : sums.score_reads) places.push_back(sum == GradientSum::Row ? next++ : -1);
+    return places;
 }
 
 /// Emits what adds to the gradient of one read.
@@ -73,13 +64,11 @@ public:
         });
     }
 
-    void add_lanes(Value* value, Value* keep) {
+    /// `neighbours`: the lanes lie side by side.
+    void add_lanes(Value* value, Value* keep, bool neighbours) {
         Value* inside = nullptr;
         Value* offsets = position(&inside);
         const unsigned lanes = unsigned(c_.target.lanes);
-        const NodeId last = indices_.back();
-        bool steps = c_.facts.step[last.value] == 1 && c_.facts.varies_with_key(last) && read_.loops.empty();
-        for (size_t i = 0; i + 1 < indices_.size(); i++) steps = steps && !c_.facts.varies_with_key(indices_[i]);
         const auto scattered = [&] {
             Value* kept = f_.CreateAnd(inside, f_.CreateICmpNE(keep, llvm::Constant::getNullValue(keep->getType())));
             if (!read_.loops.empty()) kept = f_.CreateAnd(kept, lowering_.active());
@@ -93,7 +82,7 @@ public:
             f_.CreateAlignedStore(offsets, memory, memory->getAlign());
             f_.CreateCall(c_.module.getFunction("flex_add_lanes"), {base_, memory, value, f_.CreateSExt(kept, keep->getType())});
         };
-        if (!steps) return scattered();
+        if (!neighbours) return scattered();
         Value* all = f_.CreateAnd(f_.CreateAndReduce(inside), lowering_.all_active());
         llvm::Function* function = f_.GetInsertBlock()->getParent();
         auto* together = llvm::BasicBlock::Create(f_.getContext(), "together", function);
@@ -178,9 +167,11 @@ void lower_scatter(const HookContext& c) {
     Value* d_tensors = function->getArg(11);
     Lowering lowering(c.facts, c.target, c.arguments, function, inputs, &c.slots);
     llvm::IRBuilder<>& f = lowering.builder();
-    const std::vector<int> places = row_sums(c);
+    const ir::GradientSums ways = ir::cpu_gradient_sums(c.facts.attention);
+    const std::vector<int> places = row_sums(ways);
     size_t number = 0;
     for (const GradientRead& read : c.facts.attention.gradient->score_reads) {
+        const GradientSum way = ways.score_reads[number];
         const int place = places[number++];
         const auto value = [&] {
             Value* product = f.CreateFMul(ds, lowering.vector(read.adjoint));
@@ -202,10 +193,10 @@ void lower_scatter(const HookContext& c) {
                     std::vector<NodeId> roots = scatter.indices();
                     roots.push_back(read.adjoint);
                     lowering.emit_inside(roots);
-                    if (uniform(c, read))
+                    if (way == GradientSum::Vector)
                         scatter.add_at_one_place(value());
                     else
-                        scatter.add_lanes(value(), keep);
+                        scatter.add_lanes(value(), keep, way == GradientSum::Neighbours);
                 });
             });
         });
@@ -221,7 +212,7 @@ void lower_scatter_row(const HookContext& c) {
     Lowering lowering(c.facts, c.target, c.arguments, function, codegen::row_inputs(function), nullptr);
     llvm::IRBuilder<>& f = lowering.builder();
     llvm::Type* vector = llvm::FixedVectorType::get(f.getFloatTy(), unsigned(c.target.lanes));
-    const std::vector<int> places = row_sums(c);
+    const std::vector<int> places = row_sums(ir::cpu_gradient_sums(c.facts.attention));
     size_t number = 0;
     for (const GradientRead& read : c.facts.attention.gradient->score_reads) {
         const int place = places[number++];

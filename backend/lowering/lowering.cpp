@@ -16,25 +16,6 @@ using llvm::Value;
 
 namespace {
 
-/// The constant difference between neighbouring keys, for values in which k has the coefficient 1 or -1.
-std::vector<int8_t> key_steps(const ir::Graph& graph, const std::vector<ir::Variance>& variance) {
-    std::vector<int8_t> step(graph.size(), 0);
-    const auto uniform = [&](NodeId id) { return !(variance[id.value] & (ir::kVariesK | ir::kVariesScore)); };
-    for (uint32_t i = 0; i < graph.size(); i++) {
-        const NodeId id{i};
-        const ir::Node& node = graph[id];
-        if (node.type != ir::Type::I32) continue;
-        if (node.op == Op::Index && ir::IndexVar(node.payload) == ir::IndexVar::K) step[i] = 1;
-        if (node.op == Op::Neg) step[i] = int8_t(-step[graph.operand(id, 0).value]);
-        if (node.op != Op::Add && node.op != Op::Sub) continue;
-        const NodeId a = graph.operand(id, 0), b = graph.operand(id, 1);
-        const int sign = node.op == Op::Sub ? -1 : 1;
-        if (uniform(b)) step[i] = step[a.value];
-        if (uniform(a)) step[i] = int8_t(sign * step[b.value]);
-    }
-    return step;
-}
-
 /// Instructions of one operation, roughly; where the operation has a loop or a branch, many.
 uint32_t own_cost(const ir::Node& node, const Target& target) {
     constexpr uint32_t kDivision = 16, kMath = 8, kLoad = 8, kLoop = 64;
@@ -78,7 +59,7 @@ Facts::Facts(const ir::Attention& attention_in, const Target& target)
     : attention(attention_in),
       variance(ir::variance(attention_in.graph)),
       proven(ir::proven_dims(attention_in)),
-      step(key_steps(attention_in.graph, variance)),
+      step(ir::key_steps(attention_in.graph, variance)),
       cost(costs(attention_in.graph, target)) {}
 
 int RowSlots::find_or_add(NodeId id) {

@@ -36,8 +36,7 @@ struct Facts {
     const ir::Attention& attention;
     std::vector<ir::Variance> variance;
     std::vector<uint8_t> proven;  // ir::proven_dims
-    /// For i32 values: the difference from one key to the next, where that is the constant 1 or -1 (mod 2^32); else 0.
-    std::vector<int8_t> step;
+    std::vector<int8_t> step;     // ir::key_steps
     std::vector<uint32_t> cost;  // of computing the value, in simple instructions; saturates
 
     [[nodiscard]] bool varies_with_key(ir::NodeId id) const { return variance[id.value] & (ir::kVariesK | ir::kVariesScore); }
