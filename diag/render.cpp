@@ -91,8 +91,10 @@ public:
     Writer(const SourceManager& sources, bool colour) : sources_(sources), colours_(colour ? kAnsi : kPlain) {}
 
     void location(Span span) {
-        const LineColumn at = sources_.file(span.file).position(span.begin);
-        out_ += fmt::format("{}{}:{}:{}: {}", colours_.bold, sources_.file(span.file).name(), at.line, at.column, colours_.off);
+        const SourceFile& file = sources_.file(span.file);
+        const LineColumn at = file.position(span.begin);
+        const auto [name, line] = file.shown(at.line);
+        out_ += fmt::format("{}{}:{}:{}: {}", colours_.bold, name, line, at.column, colours_.off);
     }
 
     void snippet(Span span, const char* caret_colour) {
@@ -101,7 +103,7 @@ public:
         const uint32_t first = file.position(span.begin).line;
         // A span that ends with a line end does not reach into the next line.
         const uint32_t last = std::max(first, span.end > span.begin ? file.position(span.end - 1).line : first);
-        const size_t gutter = std::to_string(last).size();
+        const size_t gutter = std::to_string(file.shown(last).number).size();
         source_line(file, first, gutter, span, caret_colour);
         if (last == first) return;
         if (last > first + 1) out_ += fmt::format("  {}{:>{}}{}\n", colours_.gutter, "...", gutter, colours_.off);
@@ -128,7 +130,8 @@ public:
         if (d.span) {
             snippet(*d.span, colour);
             const uint32_t end = std::max(d.span->begin, d.span->end > d.span->begin ? d.span->end - 1 : d.span->end);
-            gutter = std::to_string(sources_.file(d.span->file).position(end).line).size();
+            const SourceFile& file = sources_.file(d.span->file);
+            gutter = std::to_string(file.shown(file.position(end).line).number).size();
         }
         // Lines without a place belong to the snippet above them, so they come before those with their own.
         for (const Note& note : d.notes)
@@ -173,7 +176,8 @@ private:
         if (carets.find('^') == std::string::npos) carets += '^';  // at the end of the line
         if (cut) shown += "…";
         while (shown.ends_with(' ')) shown.pop_back();
-        out_ += fmt::format("  {}{:>{}} |{}{}{}\n", colours_.gutter, number, gutter, colours_.off, shown.empty() ? "" : " ", shown);
+        out_ += fmt::format("  {}{:>{}} |{}{}{}\n", colours_.gutter, file.shown(number).number, gutter, colours_.off, shown.empty() ? "" : " ",
+                            shown);
         out_ += fmt::format("  {}{:{}} |{} {}{}{}\n", colours_.gutter, "", gutter, colours_.off, caret_colour, carets, colours_.off);
     }
 

@@ -11,7 +11,8 @@ Span Span::to(Span other) const {
     return {file, std::min(begin, other.begin), std::max(end, other.end)};
 }
 
-SourceFile::SourceFile(std::string name, std::string text) : name_(std::move(name)), text_(std::move(text)) {
+SourceFile::SourceFile(std::string name, std::string text, std::vector<SourcePart> parts)
+    : name_(std::move(name)), text_(std::move(text)), parts_(std::move(parts)) {
     if (text_.starts_with("\xEF\xBB\xBF")) text_.erase(0, 3);
     line_starts_.push_back(0);
     for (size_t at = text_.find('\n'); at != std::string::npos; at = text_.find('\n', at + 1))
@@ -37,8 +38,15 @@ std::string_view SourceFile::line(uint32_t number) const {
     return line;
 }
 
-FileId SourceManager::add(std::string name, std::string text) {
-    files_.emplace_back(std::move(name), std::move(text));
+SourceFile::ShownLine SourceFile::shown(uint32_t line) const {
+    const auto after = std::upper_bound(parts_.begin(), parts_.end(), line, [](uint32_t l, const SourcePart& part) { return l < part.first_line; });
+    if (after == parts_.begin()) return {name_, line};
+    const SourcePart& part = *(after - 1);
+    return {part.name, part.number + (line - part.first_line)};
+}
+
+FileId SourceManager::add(std::string name, std::string text, std::vector<SourcePart> parts) {
+    files_.emplace_back(std::move(name), std::move(text), std::move(parts));
     return static_cast<FileId>(files_.size() - 1);
 }
 

@@ -32,9 +32,18 @@ struct LineColumn {
     uint32_t column = 1;
 };
 
+/// From `first_line` on, up to the next part, a text is shown under a name of its own, its first line as `number`: for a text that was put
+/// together from several inputs, whose users want to see their own lines.
+struct SourcePart {
+    uint32_t first_line = 1;
+    std::string name;
+    uint32_t number = 1;
+};
+
 class SourceFile {
 public:
-    SourceFile(std::string name, std::string text);
+    /// `parts` in ascending order; lines before the first are shown as they are.
+    SourceFile(std::string name, std::string text, std::vector<SourcePart> parts = {});
 
     [[nodiscard]] const std::string& name() const { return name_; }
     [[nodiscard]] std::string_view text() const { return text_; }
@@ -42,6 +51,12 @@ public:
     [[nodiscard]] uint32_t line_count() const { return static_cast<uint32_t>(line_starts_.size()); }
     /// The text of a 1-based line, without its line end.
     [[nodiscard]] std::string_view line(uint32_t number) const;
+    /// The name and number under which a line is shown.
+    struct ShownLine {
+        std::string_view name;
+        uint32_t number = 1;
+    };
+    [[nodiscard]] ShownLine shown(uint32_t line) const;
     /// Byte offset at which a 1-based line starts.
     [[nodiscard]] uint32_t line_begin(uint32_t number) const { return line_starts_[number - 1]; }
 
@@ -49,12 +64,13 @@ private:
     std::string name_;
     std::string text_;
     std::vector<uint32_t> line_starts_;
+    std::vector<SourcePart> parts_;
 };
 
 class SourceManager {
 public:
     /// Adds text under a display name (a path, or `<std>`), and returns its id.
-    FileId add(std::string name, std::string text);
+    FileId add(std::string name, std::string text, std::vector<SourcePart> parts = {});
     [[nodiscard]] const SourceFile& file(FileId id) const { return files_[id]; }
     [[nodiscard]] size_t size() const { return files_.size(); }
     [[nodiscard]] std::string_view text(Span span) const;

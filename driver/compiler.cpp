@@ -89,8 +89,8 @@ bool Session::open(const std::filesystem::path& path) {
     return open_text(path.string(), std::move(text));
 }
 
-bool Session::open_text(std::string name, std::string text) {
-    main_ = sources.add(std::move(name), std::move(text));
+bool Session::open_text(std::string name, std::string text, std::vector<diag::SourcePart> parts) {
+    main_ = sources.add(std::move(name), std::move(text), std::move(parts));
     double parse_seconds = 0;
     {
         PhaseTimer timer(phases.check);

@@ -47,7 +47,7 @@ public:
 
     /// Reads, parses and checks. False if errors were reported.
     bool open(const std::filesystem::path& path);
-    bool open_text(std::string name, std::string text);
+    bool open_text(std::string name, std::string text, std::vector<diag::SourcePart> parts = {});
     [[nodiscard]] const frontend::Program& program() const;
 
     /// Chooses the attention: `name`, or the only one of the file if empty. Reports E00xx if there is none or a choice is needed.

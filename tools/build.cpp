@@ -72,7 +72,7 @@ int header(const Options& options) {
     wanted.out = options.out;
     wanted.depfile = options.depfile;
     wanted.json = options.input.json;
-    if (!session.open(options.input.file)) return fail(session, wanted.json);
+    if (!open_source(session, options.input.file)) return fail(session, wanted.json);
     const auto name = session.choose(options.input.name);
     if (!name) return fail(session, wanted.json);
     const auto attention = session.lower(*name, const_values(options));
@@ -158,7 +158,7 @@ bool check_target(Session& session, const Options& options) {
 /// Nothing after a report.
 std::optional<Output> emit(Session& session, const Options& options) {
     if (!check_target(session, options)) return std::nullopt;
-    if (!check_pass(session, options.print_after) || !session.open(options.input.file)) return std::nullopt;
+    if (!check_pass(session, options.print_after) || !open_source(session, options.input.file)) return std::nullopt;
     if (options.emit == "ast") {
         diag::Sink again;  // the same file parsed a second time reports nothing new
         return Output{ast::print(*frontend::parse(session.sources, 0, again)), {}};

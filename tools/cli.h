@@ -46,6 +46,7 @@ struct InputOptions {
     std::map<std::string, int64_t> shape;  // --shape
     uint64_t seed = 0;
     bool json = false;
+    bool random_params = false;  // float tensors that are not given are random, whatever else is given or wanted
 };
 
 /// FILE, --name and -D; then, for commands that need values, --in, --set, --shape and --seed.

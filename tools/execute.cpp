@@ -78,7 +78,7 @@ bool prepare(const InputOptions& input, const ExecuteOptions& options, Prepared*
         if (!out->gpu) return false;
     }
     const auto level = usable_level(session, options.level);
-    if (!level || !session.open(input.file)) return false;
+    if (!level || !open_source(session, input.file)) return false;
     const auto name = session.choose(input.name);
     if (!name) return false;
     const auto& attentions = session.program().attentions();

@@ -200,7 +200,7 @@ int explain_command(const Options& options) {
             kind->code, kind->name, kind->message);
         return print_out(text) ? kOk : kInputWrong;
     }
-    if (!session.open(input.file)) return fail(session, json);
+    if (!open_source(session, input.file)) return fail(session, json);
     const auto name = session.choose(input.name);
     if (!name) return fail(session, json);
     const auto& attentions = session.program().attentions();

@@ -46,6 +46,15 @@ bool is_file_name(const std::string& text) {
     return text.ends_with(".npy") || text.ends_with(".npz") || text.ends_with(".safetensors");
 }
 
+struct HeldText {
+    std::string text;
+    std::vector<diag::SourcePart> parts;
+};
+std::map<std::filesystem::path, HeldText>& held_texts() {
+    static std::map<std::filesystem::path, HeldText> all;
+    return all;
+}
+
 std::string joined(const std::vector<std::string>& names) {
     std::string out;
     for (const std::string& name : names) out += (out.empty() ? "`" : ", `") + name + "`";
@@ -503,6 +512,7 @@ bool Inputs::bind_param(const flex::KernelDesc& desc, uint32_t index, bool neede
         }
         if (needed) {
             made = io::convert_rounding(random(param.name, std::move(shape)), wanted);
+            out->made_up.push_back(param.name);
         } else {
             made.type = wanted;
             made.shape = std::move(shape);
@@ -514,12 +524,21 @@ bool Inputs::bind_param(const flex::KernelDesc& desc, uint32_t index, bool neede
     return true;
 }
 
+bool open_source(Session& session, const std::filesystem::path& file) {
+    const auto held = held_texts().find(file);
+    return held == held_texts().end() ? session.open(file) : session.open_text(file.string(), held->second.text, held->second.parts);
+}
+
+void hold_text(const std::filesystem::path& file, std::string text, std::vector<diag::SourcePart> parts) {
+    held_texts()[file] = {std::move(text), std::move(parts)};
+}
+
 bool Inputs::bind(const flex::KernelDesc& desc, Need need, const Reach& reached, std::optional<flex::DType> dtype,
                   const std::string& device, Launch* out) {
     Extents extents;
     if (!check_names(desc, device) || !find_extents(desc, need, &extents) || !bind_qkv(need, extents, dtype, out)) return false;
     for (size_t i = 0; i < out->builtin.size(); ++i) out->builtin[i] = static_cast<int32_t>(std::min<int64_t>(*extents[i], INT32_MAX));
-    const bool may_be_random = need == Need::Attention && !has_attention_arrays();
+    const bool may_be_random = options_.random_params || (need == Need::Attention && !has_attention_arrays());
     bool ok = true;
     for (uint32_t i = 0; i < desc.params.size(); ++i)
         ok = bind_param(desc, i, reached.params.contains(i), may_be_random, extents, out) && ok;

@@ -25,6 +25,7 @@ struct Launch {
     std::vector<flex::Argument> args;
     std::array<int32_t, 7> builtin{};  // B H HKV Q K D DV
     std::vector<int32_t> extents;      // builtin, then the free ones
+    std::vector<std::string> made_up;  // parameters that got random numbers
 
     [[nodiscard]] int64_t extent(ir::ExtentVar which) const { return builtin[static_cast<size_t>(which)]; }
 };
@@ -77,6 +78,11 @@ private:
 /// "f32[H, N + 1]", "i32"
 [[nodiscard]] std::string declared_type(const flex::KernelDesc& desc, const flex::ParamDesc& param);
 [[nodiscard]] std::string array_type(const io::Array& array);
+
+/// Opens a .flex file, or the text that hold_text() gave its name. False after a report.
+bool open_source(Session& session, const std::filesystem::path& file);
+/// From now on `file` means this text to all commands of this process: for a session whose source is in memory.
+void hold_text(const std::filesystem::path& file, std::string text, std::vector<diag::SourcePart> parts);
 
 /// Text of a number or bool in the type `type`, as --set and -D spell values; nothing if it is none or out of range.
 [[nodiscard]] std::optional<io::Array> parse_scalar(const std::string& text, flex::DType type);

@@ -45,10 +45,10 @@ Json diagnostics_json(const Session& session) {
         if (diagnostic.span) {
             const diag::SourceFile& file = session.sources.file(diagnostic.span->file);
             const diag::LineColumn begin = file.position(diagnostic.span->begin), end = file.position(diagnostic.span->end);
-            entry["file"] = file.name();
-            entry["line"] = begin.line;
+            entry["file"] = file.shown(begin.line).name;
+            entry["line"] = file.shown(begin.line).number;
             entry["col"] = begin.column;
-            entry["end_line"] = end.line;
+            entry["end_line"] = file.shown(end.line).number;
             entry["end_col"] = end.column;
         }
         for (const diag::Note& note : diagnostic.notes) entry[note.is_help ? "help" : "notes"].push_back(note.text);

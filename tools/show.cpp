@@ -1,18 +1,13 @@
 // flexc show: a mask or a score as a picture in the terminal, PNG or SVG; and counts of full, partial and skipped tiles.
 #include <fmt/format.h>
 
-#include <cmath>
 #include <memory>
 
-#include "tools/io/convert.h"
-#include "tools/mask_rows.h"
-#include "tools/picture/picture.h"
+#include "tools/drawing.h"
 #include "tools/report.h"
 
 namespace flexc::tools {
 namespace {
-
-constexpr int kMaxCells = 512;  // a side of a picture
 
 struct Options {
     InputOptions input;
@@ -26,112 +21,6 @@ struct Options {
     ElementRange range;
 };
 
-struct Shown {
-    Session session;
-    ir::Attention attention;  // scale, score and mask alone
-    Launch launch;
-    std::unique_ptr<MaskRows> rows;
-    bool is_score = false;
-};
-
-bool is_true(const ir::Attention& attention) {
-    return !attention.mask.valid() || attention.graph.as_bool(attention.mask) == true;
-}
-
-bool is_plain_score(const ir::Attention& attention) {
-    return !attention.score.valid() || attention.graph[attention.score].op == ir::Op::ClauseVar;
-}
-
-bool prepare(const Options& options, Shown* out) {
-    Session& session = out->session;
-    if (!session.open(options.input.file)) return false;
-    const auto name = session.choose(options.input.name);
-    if (!name) return false;
-    const auto& attentions = session.program().attentions();
-    const auto info = std::find_if(attentions.begin(), attentions.end(), [&](const auto& each) { return each.name == *name; });
-    Inputs inputs(session, options.input);
-    if (!inputs.load()) return false;
-    const auto consts = inputs.consts(*info);
-    if (!consts) return false;
-    const auto whole = session.lower(*name, *consts);
-    if (!whole) return false;
-    auto stripped = mask_and_score(session, *whole, "show");
-    if (!stripped) return false;
-    out->attention = std::move(*stripped);
-    out->is_score = options.what.empty() ? is_true(out->attention) && !is_plain_score(out->attention) : options.what == "score";
-    if (options.tiles && options.input.json) out->is_score = false;
-
-    std::vector<ir::NodeId> roots = {out->attention.mask};
-    if (out->is_score) roots.insert(roots.end(), {out->attention.score, out->attention.scale});
-    if (!inputs.bind(cpu::describe(out->attention), Need::Pictures, reach(out->attention, roots), std::nullopt, "show", &out->launch))
-        return false;
-    if (out->is_score && out->launch.q.data && (whole->query.valid() || whole->key.valid())) {
-        session.sink.report(diag::Kind::unsupported_clause, {}, std::string("`query` or `key`"), *name, std::string("show"))
-            .help("leave q and k out, and the score clause is drawn for a score of 0");
-        return false;
-    }
-    KernelOptions compile;
-    compile.consts = *consts;
-    out->rows = MaskRows::make(session, out->attention, out->launch, compile);
-    return out->rows != nullptr;
-}
-
-/// Row i of a q or k view as floats.
-std::vector<float> matrix(const flex::Tensor& tensor, int64_t b, int64_t head) {
-    io::Array one;
-    one.type = io::file_type(tensor.dtype);
-    one.shape = {tensor.shape[2], tensor.shape[3]};
-    const int64_t batch = tensor.shape[0] == 1 ? 0 : b;
-    const size_t size = io::size_of(one.type);
-    const auto* begin =
-        static_cast<const std::byte*>(tensor.data) + static_cast<size_t>(batch * tensor.stride[0] + head * tensor.stride[1]) * size;
-    one.bytes.assign(begin, begin + static_cast<size_t>(one.count()) * size);
-    std::vector<float> out(static_cast<size_t>(one.count()));
-    for (size_t i = 0; i < out.size(); ++i) out[i] = static_cast<float>(io::element(one, static_cast<int64_t>(i)));
-    return out;
-}
-
-picture::Picture draw(const Shown& shown, const Options& options, int64_t h, picture::Picture p) {
-    using enum ir::ExtentVar;
-    p.is_score = shown.is_score;
-    const int64_t b = options.b, n = p.k_end - p.k_begin, d = shown.launch.extent(D);
-    const bool dots = shown.is_score && shown.launch.q.data != nullptr;
-    const int64_t hkv = dots ? h / (shown.launch.extent(H) / shown.launch.extent(HKV)) : 0;
-    const std::vector<float> queries = dots ? matrix(shown.launch.q, b, h) : std::vector<float>();
-    const std::vector<float> keys = dots ? matrix(shown.launch.k, b, hkv) : std::vector<float>();
-    parallel_for(p.rows, 0, [&](int64_t row) {
-        std::vector<uint8_t> kept(static_cast<size_t>(n));
-        std::vector<float> score(static_cast<size_t>(n));
-        const int r = static_cast<int>(row);
-        for (int64_t q = p.q_edge(r); q < p.q_edge(r + 1); ++q) {
-            shown.rows->mask(b, h, q, p.k_begin, n, kept.data());
-            if (shown.is_score) {
-                std::fill(score.begin(), score.end(), 0.0F);
-                if (dots) {
-                    const float scale = shown.rows->scale(b, h, q);
-                    for (int64_t k = 0; k < n; ++k) {
-                        float sum = 0;
-                        for (int64_t i = 0; i < d; ++i)
-                            sum += queries[static_cast<size_t>(q * d + i)] * keys[static_cast<size_t>((p.k_begin + k) * d + i)];
-                        score[static_cast<size_t>(k)] = scale * sum;
-                    }
-                }
-                shown.rows->score(b, h, q, p.k_begin, n, score.data());
-            }
-            for (int c = 0; c < p.cols; ++c) {
-                for (int64_t k = p.k_edge(c); k < p.k_edge(c + 1); ++k) {
-                    const auto i = static_cast<size_t>(k - p.k_begin);
-                    // A score of -inf is the same as masked.
-                    if (!kept[i] || (shown.is_score && score[i] == -INFINITY)) continue;
-                    p.kept[p.at(r, c)] += 1;
-                    p.sum[p.at(r, c)] += static_cast<double>(score[i]);
-                }
-            }
-        }
-    });
-    return p;
-}
-
 bool inside(Session& session, const std::string& option, int64_t value, int64_t extent, const std::string& name) {
     if (value < extent) return true;
     session.sink.report(diag::Kind::outside_extent, {}, option, std::to_string(value), std::to_string(extent))
@@ -139,7 +28,7 @@ bool inside(Session& session, const std::string& option, int64_t value, int64_t 
     return false;
 }
 
-std::optional<std::vector<picture::Picture>> pictures(Shown& shown, const Options& options) {
+std::optional<std::vector<picture::Picture>> pictures(Drawing& shown, const Options& options) {
     using enum ir::ExtentVar;
     const Launch& launch = shown.launch;
     Session& session = shown.session;
@@ -157,7 +46,7 @@ std::optional<std::vector<picture::Picture>> pictures(Shown& shown, const Option
 
     std::vector<picture::Picture> panels;
     for (int64_t head : options.heads) {
-        picture::Picture p = draw(shown, options, head, picture::Picture::sized(q0, q1, k0, k1, kMaxCells));
+        picture::Picture p = draw(shown, options.b, head, picture::Picture::sized(q0, q1, k0, k1, kMaxCells));
         double kept = 0, total = 0;
         for (size_t i = 0; i < p.kept.size(); ++i) {
             kept += p.kept[i];
@@ -175,10 +64,11 @@ std::optional<std::vector<picture::Picture>> pictures(Shown& shown, const Option
 }
 
 int show(const Options& options) {
-    Shown shown;
+    Drawing shown;
     Session& session = shown.session;
     const bool json = options.input.json;
-    if (!prepare(options, &shown)) return fail(session, json);
+    const bool count_only = options.tiles && json;
+    if (!prepare_drawing(options.input, count_only ? "mask" : options.what, &shown)) return fail(session, json);
     std::string tiles_text;
     if (options.tiles) {
         if (!options.exact && !shown.rows->prepare_tiles(session, 0)) return fail(session, json);

@@ -16,6 +16,7 @@ Colour mix(Colour a, Colour b, double t) {
 
 constexpr Colour kKept{0x0b, 0x5f, 0xa5};
 constexpr Colour kMasked{0xec, 0xee, 0xf1};
+constexpr Colour kStays{0xa9, 0xc3, 0xdd}, kGained{0x00, 0x7a, 0x5e}, kLost{0xd5, 0x5e, 0x00};
 
 }  // namespace
 
@@ -56,6 +57,8 @@ Picture shrink(const Picture& picture, int rows, int cols) {
     out.total.assign(cells, 0);
     out.kept.assign(cells, 0);
     out.sum.assign(cells, 0);
+    out.gained.assign(picture.gained.empty() ? 0 : cells, 0);
+    out.lost.assign(picture.lost.empty() ? 0 : cells, 0);
     for (int r = 0; r < picture.rows; ++r) {
         for (int c = 0; c < picture.cols; ++c) {
             const size_t to =
@@ -64,6 +67,9 @@ Picture shrink(const Picture& picture, int rows, int cols) {
             out.total[to] += picture.total[from];
             out.kept[to] += picture.kept[from];
             out.sum[to] += picture.sum[from];
+            if (!picture.is_difference()) continue;
+            out.gained[to] += picture.gained[from];
+            out.lost[to] += picture.lost[from];
         }
     }
     return out;
@@ -106,7 +112,16 @@ Colour score_colour(double value, ValueRange range) {
     return mix(scale[step], scale[step + 1], t - step);
 }
 
+Colour difference_colour(bool gained, bool lost) {
+    return gained && lost ? mix(kGained, kLost, 0.5) : gained ? kGained : lost ? kLost : kStays;
+}
+
 Colour cell_colour(const Picture& picture, int row, int col, ValueRange range) {
+    const size_t i = picture.at(row, col);
+    // A change of one element in a thousand is what is looked for, so it is not mixed away.
+    if (picture.is_difference() && (picture.gained[i] > 0 || picture.lost[i] > 0))
+        return difference_colour(picture.gained[i] > 0, picture.lost[i] > 0);
+    if (picture.is_difference()) return mix(kMasked, kStays, picture.share(row, col));
     if (!picture.is_score) return mask_colour(picture.share(row, col));
     return mix(kMaskedScore, score_colour(picture.value(row, col), range), picture.share(row, col));
 }

@@ -20,6 +20,7 @@ struct Picture {
     int64_t k_begin = 0, k_end = 0;
     int rows = 0, cols = 0;                // cells; row r covers queries [q_edge(r), q_edge(r + 1))
     std::vector<double> total, kept, sum;  // one a cell, row-major: elements, elements kept, sum of the scores kept
+    std::vector<double> gained, lost;      // of a difference of two masks: elements kept now alone, and before alone; else empty
     int64_t tile_q = 0, tile_k = 0;        // grid lines, if positive
 
     /// An empty picture of at most `limit` cells a side; each cell at least one element. The ranges must not be empty.
@@ -29,6 +30,7 @@ struct Picture {
     [[nodiscard]] size_t at(int row, int col) const {
         return static_cast<size_t>(row) * static_cast<size_t>(cols) + static_cast<size_t>(col);
     }
+    [[nodiscard]] bool is_difference() const { return !gained.empty(); }
     /// The share kept, in [0, 1].
     [[nodiscard]] double share(int row, int col) const;
     /// The mean score of what is kept; NaN if nothing is.
@@ -54,6 +56,8 @@ struct Colour {
 [[nodiscard]] Colour mask_colour(double share);
 /// Blue below 0, white at 0, orange above; told apart with every kind of colour blindness.
 [[nodiscard]] Colour score_colour(double value, ValueRange range);
+/// Kept before and now (neither), gained, lost, or some of both.
+[[nodiscard]] Colour difference_colour(bool gained, bool lost);
 [[nodiscard]] Colour cell_colour(const Picture& picture, int row, int col, ValueRange range);
 inline constexpr Colour kMaskedScore{0xb4, 0xb8, 0xbe};  // masked, in a score picture: no colour of the scale
 
@@ -65,6 +69,7 @@ inline constexpr Colour kMaskedScore{0xb4, 0xb8, 0xbe};  // masked, in a score p
 enum class TerminalColour : uint8_t { None, Ansi256, TrueColour };
 struct Terminal {
     int width = 80;
+    int lines = 32;  // of a panel, at most
     TerminalColour colour = TerminalColour::None;  // None: ASCII letters only
 };
 /// What stdout is: colours only on a terminal and without NO_COLOR; width from the terminal, then $COLUMNS, then 80.

@@ -1,5 +1,6 @@
 // A cell of a terminal is about twice as high as wide: the upper half block, its foreground above and its background below, is two
-// square pixels. Without colour, a letter stands for a cell: `#` kept, `.` masked, `+` in part; scores as digits from 0 (lowest) to 9.
+// square pixels. Without colour, a letter stands for a cell: `#` kept, `.` masked, `+` in part; scores as digits from 0 (lowest) to 9; of a
+// difference `+` gained, `-` lost, `*` both, `:` kept in part and unchanged.
 #include <fmt/format.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -15,7 +16,6 @@ namespace flexc::picture {
 namespace {
 
 constexpr int kLeast = 16;  // cells a side, however narrow the terminal
-constexpr int kMostLines = 32;
 
 /// Room for the labels of q, and for `q\k` above them.
 int label_width(const Picture& p) {
@@ -48,6 +48,10 @@ std::string k_axis(const Picture& p, int columns) {
 
 char letter(const Picture& p, int r, int c, ValueRange range) {
     const double share = p.share(r, c);
+    if (p.is_difference()) {
+        const bool gained = p.gained[p.at(r, c)] > 0, lost = p.lost[p.at(r, c)] > 0;
+        return gained && lost ? '*' : gained ? '+' : lost ? '-' : share == 0 ? '.' : share == 1 ? '#' : ':';
+    }
     if (share == 0) return '.';
     if (!p.is_score) return share == 1 ? '#' : '+';
     const double v = p.value(r, c);
@@ -61,7 +65,7 @@ std::string draw_panel(const Picture& full, const Terminal& terminal, ValueRange
     const int label = label_width(full);
     const int room = std::max(kLeast, terminal.width - label - 1);
     const bool colour = terminal.colour != TerminalColour::None;
-    const int most_rows = colour ? 2 * kMostLines : kMostLines;
+    const int most_rows = colour ? 2 * terminal.lines : terminal.lines;
     int cols = std::min(full.cols, room), rows = std::min(full.rows, most_rows);
     // Cells stay square: the side that must shrink takes the other with it, but a long thin picture keeps its short side.
     const double scale = std::min(static_cast<double>(cols) / full.cols, static_cast<double>(rows) / full.rows);
@@ -110,12 +114,16 @@ std::string draw_panel(const Picture& full, const Terminal& terminal, ValueRange
 }
 
 std::string legend(const std::vector<Picture>& panels, const Terminal& terminal, ValueRange range, bool mixed) {
-    const bool score = panels.front().is_score;
+    const bool score = panels.front().is_score, difference = panels.front().is_difference();
     if (terminal.colour == TerminalColour::None) {
+        if (difference) return mixed ? "+ gained   - lost   * both   # kept   . masked   : in part\n" : "+ gained   - lost   # kept   . masked\n";
         if (!score) return mixed ? "# kept   . masked   + in part\n" : "# kept   . masked\n";
         return fmt::format("0 to 9: {} to {}   . masked\n", value_text(range.low), value_text(range.high));
     }
     const auto block = [&](Colour c) { return colour_code(c, true, terminal.colour) + "  \x1b[0m"; };
+    if (difference)
+        return block(difference_colour(true, false)) + " gained  " + block(difference_colour(false, true)) + " lost  " +
+               block(difference_colour(false, false)) + " kept  " + block(mask_colour(0)) + " masked\n";
     if (!score) return block(mask_colour(1)) + " kept  " + block(mask_colour(0)) + " masked\n";
     std::string out = value_text(range.low) + " ";
     constexpr int kSteps = 24;
