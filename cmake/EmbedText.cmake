@@ -25,3 +25,20 @@ std::span<const EmbeddedFile> embedded_files() { return kFiles; }
 ")
   file(CONFIGURE OUTPUT ${output} CONTENT "${text}" @ONLY)
 endfunction()
+
+# flexc_embed_string(OUTPUT NAMESPACE NAME FILE): a C++ source that defines `extern const std::string_view NAME`, the text of a file.
+function(flexc_embed_string output namespace name file)
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${file})
+  file(READ ${file} hex HEX)
+  string(REGEX REPLACE "([0-9a-f][0-9a-f])" "'\\\\x\\1'," bytes "${hex}")
+  set(text "// Made by CMake from ${file}.
+#include <string_view>
+
+namespace ${namespace} {
+static constexpr char k_text[] = {${bytes}'\\0'};
+extern const std::string_view ${name};
+const std::string_view ${name}(k_text, sizeof(k_text) - 1);
+}  // namespace ${namespace}
+")
+  file(CONFIGURE OUTPUT ${output} CONTENT "${text}" @ONLY)
+endfunction()

@@ -11,6 +11,11 @@ namespace flexc::sema {
 
 namespace {
 
+bool is_of_python(std::string_view library) {
+    static constexpr std::string_view kLibraries[] = {"torch", "numpy", "np", "math", "jax", "triton", "typing", "functools"};
+    return std::find(std::begin(kLibraries), std::end(kLibraries), library) != std::end(kLibraries);
+}
+
 constexpr size_t kMaxFiles = 256;
 constexpr std::uintmax_t kMaxBytes = (8u << 20) + 1;  // one more than parse() takes, so that it is the one to refuse
 
@@ -102,6 +107,9 @@ struct Loader {
                 const std::string near = diag::nearest(decl.name.text, embedded_libraries());
                 if (!near.empty())
                     d.fix(decl.name.span, near, "did you mean `" + near + "`?");
+                else if (is_of_python(decl.name.text))
+                    d.help(
+                        "leave the line out: the builtin functions need no import, and `import std;` brings the standard masks and scores");
                 else
                     d.help("a file is imported by its path in quotes: `import \"" + decl.name.text + ".flex\";`");
                 return;

@@ -61,6 +61,9 @@ bool BodyChecker::check_reads(const Node* root, Reads allowed, const std::string
     }
     const std::string_view name = first_slot(slot);
     auto& d = sink_.report(Kind::not_available, at->span, name, where);
+    if (at->kind == NodeKind::Slot && name == "score" && where.find("mask") != std::string::npos)
+        d.help(
+            "a mask depends on positions alone; by its value a score is hidden in the score clause: `score = if c then score else -inf`");
     if (at->kind == NodeKind::LetRef) d.note(fmt::format("`{}` reads `{}`", at->let->name, name), at->let->span);
     if (at->kind == NodeKind::Call)
         d.help(fmt::format("`{}` reads `{}`: give it by name, `{}(..., {} = ...)`", at->callee->name, name, at->callee->name, name));

@@ -72,6 +72,7 @@ private:
     Node* unary(const ast::Expr& e);
     Node* binary(const ast::Expr& e);
     Node* chain(const ast::Expr& e);
+    void warn_of_float_equality(std::string_view sign, const Node& a, const Node& b);
     Node* conditional(const ast::Expr& e);
     Node* block(const ast::Expr& e);
     Let* let(const ast::Let& l);
@@ -117,6 +118,7 @@ private:
         ir::ClauseVar row = ir::ClauseVar::QueryRow;
     };
     bool tensor(const ast::Expr& base, TensorRef& out, bool quiet = false);
+    bool chained_indices(const ast::Expr& whole);
     void check_rank(const ast::Expr& e, size_t rank, size_t found, const Param* param);
 
     // sema_attention.cpp

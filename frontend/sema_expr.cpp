@@ -337,6 +337,19 @@ Node* BodyChecker::binary(const ast::Expr& e) {
     }
 }
 
+/// What was computed is rarely equal to anything. Stored values may be, infinity is, and `x != x` asks for NaN.
+void BodyChecker::warn_of_float_equality(std::string_view sign, const Node& a, const Node& b) {
+    const auto literal = [](const Node& n) { return n.kind == NodeKind::Literal; };
+    const auto stored = [&](const Node& n) { return literal(n) || n.kind == NodeKind::Load || n.kind == NodeKind::Param; };
+    const auto infinite = [](const Node& n) {
+        const Node& value = n.kind == NodeKind::Op && n.args.size() == 1 ? *n.args[0] : n;
+        return value.kind == NodeKind::Literal && value.bits == std::bit_cast<uint32_t>(std::numeric_limits<float>::infinity());
+    };
+    if (infinite(a) || infinite(b) || (stored(a) && stored(b)) || context_.text(a.span) == context_.text(b.span)) return;
+    sink_.report(Kind::float_equality, a.span.to(b.span), sign)
+        .help(sign == "==" ? "write `abs(a - b) < 1e-6`, or compare integers" : "write `abs(a - b) >= 1e-6`, or compare integers");
+}
+
 Node* BodyChecker::chain(const ast::Expr& e) {
     std::vector<Node*> operands;
     bool error = false;
@@ -359,6 +372,7 @@ Node* BodyChecker::chain(const ast::Expr& e) {
                 .help("conditions are compared by `==` and `!=`");
             return context_.error(e.span);
         }
+        if (equality && a->type == Type::F32) warn_of_float_equality(ast::text(sign), *a, *b);
         // A middle literal is settled for each of its links apart: the other one may want it as f32.
         const auto own = [&](Node* n) {
             if (!n->adapts) return n;

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "frontend/sema_body.h"
+#include "frontend/syntax_words.h"
 
 namespace flexc::sema {
 
@@ -124,6 +125,10 @@ Node* BodyChecker::unknown(const std::string& name, Span span, bool called) {
         d.fix(span, std::string(ours), fmt::format("it is called `{}` here", ours));
         return context_.error(span);
     }
+    if (const std::string_view help = frontend::help_for_idiom(name); !help.empty()) {
+        d.help(std::string(help));
+        return context_.error(span);
+    }
     if (name == "o" || name == "d" || name == "weight") {
         d.help(name == "o"   ? "the output element `o` exists only in an `output` clause"
                : name == "d" ? "the element index `d` exists only in the clauses `query`, `key` and `output`"
@@ -152,7 +157,8 @@ Node* BodyChecker::unknown(const std::string& name, Span span, bool called) {
             if (common == name) d.help("the standard library has it: `import std;` at the top of the file");
     }
     if (near.empty() && !called && surroundings_ != Surroundings::Constant && name.size() <= 40)
-        d.help(fmt::format("a value given at launch is a parameter: declare `{0}: i32`, `{0}: f32[H]` or the like between the parentheses", name));
+        d.help(fmt::format("a value given at launch is a parameter: declare `{0}: i32`, `{0}: f32[H]` or the like between the parentheses",
+                           name));
     return context_.error(span);
 }
 

@@ -8,6 +8,21 @@ namespace flexc::sema {
 
 using ir::Op;
 
+namespace {
+
+/// The index that goes with an extent: "b" with B. Empty: none does.
+std::string_view index_of_extent(const ir::Dim& dim) {
+    if (dim.multiplier != 1 || dim.offset != 0) return {};
+    switch (dim.extent_id) {
+        case int(ir::ExtentVar::B): return "b";
+        case int(ir::ExtentVar::H): return "h";
+        case int(ir::ExtentVar::HKV): return "hkv";
+        default: return {};
+    }
+}
+
+}  // namespace
+
 bool BodyChecker::tensor(const ast::Expr& base, TensorRef& out, bool quiet) {
     if (base.kind == ast::ExprKind::Name) {
         if (is_clause_name(base.text) && (base.text == "query" || base.text == "key")) {
@@ -66,14 +81,49 @@ Node* BodyChecker::index_value(const ast::Expr& e) {
     return context_.error(e.span);
 }
 
+/// `x[i][j]` for `x[i, j]`: reported as such, where the number of indices is right.
+bool BodyChecker::chained_indices(const ast::Expr& whole) {
+    std::vector<const ast::Expr*> links{&whole};
+    while (links.back()->args[0]->kind == ast::ExprKind::Index) links.push_back(links.back()->args[0]);
+    const ast::Expr& name = *links.back()->args[0];
+    const Local* local = name.kind == ast::ExprKind::Name ? find_local(name.text) : nullptr;
+    if (!local || local->poisoned || local->kind != Local::Kind::Param) return false;
+    Param& param = decl_.params[local->index];
+    std::string indices;
+    size_t count = 0;
+    for (size_t i = links.size(); i-- > 0;)
+        for (size_t j = 1; j < links[i]->args.size(); ++j, ++count)
+            indices += (count > 0 ? ", " : "") + context_.text(links[i]->args[j]->span);
+    if (param.kind != Param::Kind::Tensor || count != param.dims.size()) return false;
+    param.used = true;
+    sink_.report(Kind::index_of_scalar, whole.span, "an element of a tensor is a scalar")
+        .fix(whole.span, fmt::format("{}[{}]", param.name, indices),
+             fmt::format("all indices stand in one pair of brackets: `{}[{}]`", param.name, indices));
+    return true;
+}
+
 void BodyChecker::check_rank(const ast::Expr& e, size_t rank, size_t found, const Param* param) {
     if (rank == found) return;
     auto& d = sink_.report(Kind::wrong_rank, e.span, e.args[0]->text, count_text(rank, "dimension", "dimensions"),
                            count_text(found, "index", "indices"));
-    if (param) d.note(fmt::format("`{}` is declared here", param->name), param->span);
+    if (!param) return;
+    d.note(fmt::format("`{}` is declared here", param->name), param->span);
+    // The batch or the head is what is left out most often.
+    if (found >= rank || found + 1 != e.args.size()) return;
+    std::string whole;
+    for (size_t i = 0, given = 0; i < rank; ++i) {
+        const std::string_view usual = index_of_extent(param->dims[i]);
+        const std::string next = given < found ? context_.text(e.args[given + 1]->span) : std::string();
+        const bool is_given = found - given == rank - i || next == usual;
+        if (!is_given && usual.empty()) return;
+        whole += (i > 0 ? ", " : "") + (is_given ? next : std::string(usual));
+        given += is_given ? 1 : 0;
+    }
+    d.fix(e.span, fmt::format("{}[{}]", param->name, whole), fmt::format("write `{}[{}]`", param->name, whole));
 }
 
 Node* BodyChecker::index(const ast::Expr& e) {
+    if (e.args[0]->kind == ast::ExprKind::Index && chained_indices(e)) return context_.error(e.span);
     TensorRef ref;
     const bool found = tensor(*e.args[0], ref);
     std::vector<Node*> indices;

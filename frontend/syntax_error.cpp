@@ -126,8 +126,7 @@ private:
                 if (inside(P::RuleImportDecl))
                     expected("`std` or a path in double quotes on one line").help("write `import \"masks.flex\";`");
                 else
-                    sink_.report(Kind::unexpected_string, t_.span(at_))
-                        .help("only `import \"file.flex\";` takes one; a comment starts with `#`");
+                    string();
                 return true;
             case P::FOREIGN: {
                 auto [help, replacement] = help_for_operator(text);
@@ -140,6 +139,18 @@ private:
                 return true;
             }
             default: return false;
+        }
+    }
+
+    /// Strings have no use; `float("-inf")` means a number.
+    void string() {
+        const std::string_view text = t_.text(at_);
+        auto& d = sink_.report(Kind::unexpected_string, t_.span(at_));
+        if (text.find("inf") != std::string_view::npos && type_before() == P::LPAREN) {
+            const bool negative = text.find('-') != std::string_view::npos;
+            d.help(negative ? "infinity is written `inf`: here `-inf`" : "infinity is written `inf`");
+        } else {
+            d.help("only `import \"file.flex\";` takes one; a comment starts with `#`");
         }
     }
 
@@ -318,7 +329,10 @@ private:
         if (is_name(type()) && t_.type(at_ + 1) == P::ASSIGN) {
             static const std::vector<std::string> kClauses{"scale",  "score", "mask", "normalize", "sink",
                                                            "blocks", "query", "key",  "output"};
-            if (const std::string near = diag::nearest(name, kClauses); !near.empty())
+            if (const std::string_view ours = clause_for(name); !ours.empty())
+                sink_.report(Kind::unknown_clause, t_.span(at_), name)
+                    .fix(t_.span(at_), std::string(ours), fmt::format("the clause is called `{}`", ours));
+            else if (const std::string near = diag::nearest(name, kClauses); !near.empty())
                 sink_.report(Kind::unknown_clause, t_.span(at_), name)
                     .fix(t_.span(at_), near, fmt::format("did you mean `{}`? (or `let {} = ...` for a value of your own)", near, name));
             else
@@ -640,8 +654,10 @@ private:
         const size_t open = open_.empty() ? kNone : open_.back();
         const size_t kind = open == kNone ? kNone : t_.type(open);
         if (kind == P::LPAREN || kind == P::LBRACKET) {
-            auto& d = expected(fmt::format("`,` or `{}`", closer(kind)));
+            const bool tuple = type() == P::COMMA;
+            auto& d = expected(tuple ? fmt::format("`{}`", closer(kind)) : fmt::format("`,` or `{}`", closer(kind)));
             d.note("in this bracket", t_.span(open));
+            if (tuple) d.help("there are no tuples, and functions have names: `mask = q >= k;`, or `mask name() = condition;` outside");
             if (kind == P::LPAREN && type() == P::COLON && is_name(type_before()) &&
                 (t_.type(before_ - 1) == P::LPAREN || t_.type(before_ - 1) == P::COMMA))
                 d.fix(t_.span(at_), " =", "an argument is named with `=`: `f(n = 1)`");

@@ -68,6 +68,36 @@ constexpr Word kWords[] = {
     {"unless", "write `if not c then a else b`", false},
 };
 
+// What has no name here, and what is written in its place.
+constexpr Word kIdioms[] = {
+    {"and_masks", "masks are joined by `and`: `causal() and sliding_window(n)`"},
+    {"or_masks", "masks are joined by `or`: `causal() or prefix(n)`"},
+    {"noop_mask", "leave the clause out: without a mask everything is attended to"},
+    {"create_block_mask", "there is no block mask to make: write the condition, `mask = q >= k`, and flexc finds the blocks"},
+    {"create_mask", "write the condition: `mask = q >= k`; `flexc show` draws it"},
+    {"flex_attention", "the attention is what the clauses say; `flexc run` or the program that links it calls it"},
+    {"None", "leave the clause out: every clause has a default"},
+    {"len", "the extents are `B H HKV Q K D DV`, and the names in the types of tensors"},
+    {"arange", "a position is an index: `q` of queries, `k` of keys"},
+    {"range", "the only loops are reductions: `sum (j in 0..n: expression)`, and `any all min max`"},
+    {"mod", "write `a % b`"},
+    {"fmod", "write `a - b * floor(a / b)`"},
+    {"remainder", "write `a % b`"},
+    {"floor_divide", "write `a // b`"},
+    {"logical_and", "write `a and b`"},
+    {"logical_or", "write `a or b`"},
+    {"logical_not", "write `not a`"},
+    {"logical_xor", "write `a != b`"},
+    {"isnan", "write `x != x`"},
+    {"softmax", "the softmax follows the clauses; what comes before it is `score`, what is left out `mask`"},
+    {"tril", "write `mask = q >= k`"},
+    {"triu", "write `mask = q <= k`"},
+    {"softplus", "write `log(1.0 + exp(x))`"},
+    {"relu", "write `max(x, 0.0)`"},
+    {"square", "write `x * x`"},
+    {"torch", "there is no `torch`: builtin functions are used by their plain names"},
+    {"np", "there is no `np`: builtin functions are used by their plain names"},
+};
 constexpr std::pair<std::string_view, OperatorHelp> kOperators[] = {
     {"&&", {"write `and`", "and"}},
     {"||", {"write `or`", "or"}},
@@ -97,6 +127,23 @@ constexpr Lookalike kLookalikes[] = {
 };
 
 }  // namespace
+
+std::string_view help_for_idiom(std::string_view name) {
+    for (const Word& idiom : kIdioms)
+        if (idiom.word == name) return idiom.help;
+    return {};
+}
+
+std::string_view clause_for(std::string_view name) {
+    static constexpr std::pair<std::string_view, std::string_view> kClauses[] = {
+        {"mask_mod", "mask"},       {"block_mask", "mask"}, {"attn_mask", "mask"}, {"attention_mask", "mask"},
+        {"score_mod", "score"},     {"scores", "score"},    {"logits", "score"},   {"attn_bias", "score"},
+        {"softmax_scale", "scale"}, {"sm_scale", "scale"},  {"scaling", "scale"},  {"sinks", "sink"},
+    };
+    for (const auto& [theirs, ours] : kClauses)
+        if (theirs == name) return ours;
+    return {};
+}
 
 std::string_view help_for_word(std::string_view word) {
     const Word* found = std::find_if(std::begin(kWords), std::end(kWords), [&](const Word& w) { return w.word == word; });
@@ -148,6 +195,7 @@ std::string help_for_dotted(std::string_view dotted) {
     if (last == "logical_not") return "write `not a`";
     if (std::find(std::begin(kSame), std::end(kSame), last) != std::end(kSame)) return fmt::format("write `{}(...)`", last);
     if (last == "shape" || last == "size") return "the extents are `B H HKV Q K D DV`, and the names in the types of tensors";
+    if (const std::string_view help = help_for_idiom(last); !help.empty()) return std::string(help);
     return "builtin functions and what is imported are used by their plain names";
 }
 

@@ -9,6 +9,12 @@ namespace flexc::frontend {
 /// Help for a word of another language (`lambda`, `def`, `return`...); empty if the word is not known.
 [[nodiscard]] std::string_view help_for_word(std::string_view word);
 
+/// What to write in place of a function or value of PyTorch or Python that has no counterpart with a name; empty if it is not known.
+[[nodiscard]] std::string_view help_for_idiom(std::string_view name);
+
+/// The clause that another name for it means (`score_mod`, `attn_mask`...); empty if it is none.
+[[nodiscard]] std::string_view clause_for(std::string_view name);
+
 /// Whether the word begins a statement or declaration in its language, so that what follows it is of no interest.
 [[nodiscard]] bool begins_foreign_statement(std::string_view word);
 

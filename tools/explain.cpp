@@ -1,5 +1,6 @@
 // flexc explain: in words, what a mask visits, what is prepared for it, what is not tight, and where values are computed.
 #include "tools/explain.h"
+#include "tools/explain_code.h"
 
 #include <fmt/format.h>
 
@@ -181,24 +182,18 @@ Json json_of(const ir::Attention& attention, const Explanation& facts, const Cou
     return {{"attention", attention.name}, {"mask", mask}, {"loads", loads}, {"clauses", clauses}, {"unsupported", unsupported}};
 }
 
-/// "E2003" in place of a file: what the diagnostic says.
-std::optional<diag::KindInfo> diagnostic_of(const std::filesystem::path& file) {
-    for (const diag::KindInfo& kind : diag::all_kinds())
-        if (file == kind.code) return kind;
-    return std::nullopt;
-}
-
 int explain_command(const Options& options) {
     Session session;
     const InputOptions& input = options.input;
     const bool json = input.json;
-    std::error_code ignored;
-    if (const auto kind = diagnostic_of(input.file); kind && !std::filesystem::exists(input.file, ignored)) {
-        if (json) return succeed(session, true, {{"code", kind->code}, {"name", kind->name}, {"message", kind->message}});
-        const std::string text = fmt::format(
-            "{} ({}): {}\n{{}} stands for what is named in the case at hand. All diagnostics are listed in docs/diagnostics.md.\n",
-            kind->code, kind->name, kind->message);
-        return print_out(text) ? kOk : kInputWrong;
+    if (const auto kind = diagnostic_of(input.file)) {
+        if (json) return succeed(session, true, code_json(*kind));
+        return print_out(code_page(*kind)) ? kOk : kInputWrong;
+    }
+    if (is_unknown_code(input.file)) {
+        session.sink.report(diag::Kind::cannot_read, {}, input.file.string(), "neither a file nor the code of a diagnostic")
+            .help("docs/diagnostics.md lists the codes");
+        return fail(session, json);
     }
     if (!open_source(session, input.file)) return fail(session, json);
     const auto name = session.choose(input.name);
