@@ -114,7 +114,7 @@ void BodyChecker::check_rank(const ast::Expr& e, size_t rank, size_t found, cons
     for (size_t i = 0, given = 0; i < rank; ++i) {
         const std::string_view usual = index_of_extent(param->dims[i]);
         const std::string next = given < found ? context_.text(e.args[given + 1]->span) : std::string();
-        const bool is_given = found - given == rank - i || next == usual;
+        const bool is_given = given < found && (found - given == rank - i || next == usual);
         if (!is_given && usual.empty()) return;
         whole += (i > 0 ? ", " : "") + (is_given ? next : std::string(usual));
         given += is_given ? 1 : 0;

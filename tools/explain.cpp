@@ -1,12 +1,12 @@
 // flexc explain: in words, what a mask visits, what is prepared for it, what is not tight, and where values are computed.
 #include "tools/explain.h"
-#include "tools/explain_code.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <memory>
 
+#include "tools/explain_code.h"
 #include "tools/mask_rows.h"
 #include "tools/report.h"
 
