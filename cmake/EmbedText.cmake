@@ -26,12 +26,16 @@ std::span<const EmbeddedFile> embedded_files() { return kFiles; }
   file(CONFIGURE OUTPUT ${output} CONTENT "${text}" @ONLY)
 endfunction()
 
-# flexc_embed_string(OUTPUT NAMESPACE NAME FILE): a C++ source that defines `extern const std::string_view NAME`, the text of a file.
-function(flexc_embed_string output namespace name file)
-  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${file})
-  file(READ ${file} hex HEX)
-  string(REGEX REPLACE "([0-9a-f][0-9a-f])" "'\\\\x\\1'," bytes "${hex}")
-  set(text "// Made by CMake from ${file}.
+# flexc_embed_string(OUTPUT NAMESPACE NAME file...): a C++ source that defines `extern const std::string_view NAME`, the texts of the files one after the other.
+function(flexc_embed_string output namespace name)
+  set(bytes "")
+  foreach(file ${ARGN})
+    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${file})
+    file(READ ${file} hex HEX)
+    string(REGEX REPLACE "([0-9a-f][0-9a-f])" "'\\\\x\\1'," of_file "${hex}")
+    string(APPEND bytes "${of_file}")
+  endforeach()
+  set(text "// Made by CMake.
 #include <string_view>
 
 namespace ${namespace} {

@@ -4,7 +4,7 @@
 
 namespace flexc::diag {
 
-extern const std::string_view kExplanations;  // of the build: explanations.txt
+extern const std::string_view kExplanations;  // of the build: explanations/*.txt
 
 namespace {
 
@@ -20,7 +20,7 @@ std::string_view next_line(std::string_view* text) {
 }  // namespace
 
 Explanation explanation(const KindInfo& kind) {
-    const std::string head = "\n= " + std::string(kind.code) + "\n";
+    const std::string head = "= " + std::string(kind.code) + "\n";
     const size_t found = kExplanations.find(head);
     FLEX_CHECK(found != std::string_view::npos, "every code is explained");
     std::string_view text = kExplanations.substr(found + head.size());

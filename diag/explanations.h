@@ -1,4 +1,4 @@
-// The longer text on each kind of diagnostic (explanations.txt), embedded in the compiler.
+// The longer text on each kind of diagnostic (explanations/), embedded in the compiler.
 #pragma once
 
 #include <string>
