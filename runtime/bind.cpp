@@ -311,6 +311,8 @@ Status bind_gradients(const KernelDesc& desc, const AttentionArrays& arrays, con
                {"dk", gradients.dk, "[B, HKV, K, D]", "k", arrays.k, true},
                {"dv", gradients.dv, "[B, HKV, K, DV]", "v", arrays.v, true}};
     for (const auto& [what, t, shape, like, model, written] : all) {
+        if (!t.data && t.rank == 0)
+            return invalid("the backward pass needs `" + std::string(what) + "`, " + name(model.dtype) + shape);
         if (Status status = check_array(what, t, 4, shape, model.dtype); !status.ok()) return status;
         if (Status status = check_contiguous(what, t); !status.ok()) return status;
         for (size_t i = 0; i < 4; ++i)

@@ -217,3 +217,61 @@ TEST_CASE("packed arguments") {
     CHECK(packed.c.tensors[2].dim[1] == 9);
     CHECK(packed.c.tensors[2].stride[0] == 36);
 }
+
+TEST_CASE("gradients that do not fit are named as users know them") {
+    struct Gradients : Call {
+        GradientArrays gradients;
+        Gradients() {
+            desc.params[2].grad = true;
+            arrays.lse = make(DType::F32, {2, 4, 5});
+            gradients.d_o = arrays.o;
+            gradients.dq = arrays.q;
+            gradients.dk = arrays.k;
+            gradients.dv = arrays.v;
+            gradients.d_lse = gradients.d_max_score = arrays.lse;
+            gradients.d_params = {{"table", arg("table")}};
+        }
+        std::string said() {
+            REQUIRE(text() == "ok");
+            return bind_gradients(desc, arrays, gradients, extents).text();
+        }
+    };
+    CHECK(Gradients().said().empty());
+    const auto with = [](void (*change)(Gradients&), const std::string& wanted) {
+        Gradients g;
+        change(g);
+        CHECK(g.said() == wanted);
+    };
+    with([](Gradients& g) { g.gradients.d_o = {}; }, "the backward pass needs `do`, f32[B, H, Q, DV]");
+    with([](Gradients& g) { g.gradients.d_o.dtype = DType::F16; }, "`do` must be f32[B, H, Q, DV], got f16[2, 4, 5, 3]");
+    with([](Gradients& g) { g.gradients.d_o.data = nullptr; }, "`do` is f32[2, 4, 5, 3] without data");
+    with([](Gradients& g) { g.gradients.dq = g.make(DType::F32, {2, 4, 6, 8}); },
+         "`dq` is f32[2, 4, 6, 8] and must have the shape of `q`, f32[2, 4, 5, 8]");
+    with([](Gradients& g) { g.gradients.dv = g.make(DType::F32, {2, 2, 7, 3}); },
+         "`dv` is f32[2, 2, 7, 3] and must have the shape of `v`, f32[1, 2, 7, 3]");
+    with([](Gradients& g) { g.gradients.dk.stride[1] = 0; }, "`dk` is written and may not have stride 0 (dimension 1)");
+    with([](Gradients& g) { g.gradients.dk.stride[3] = 2; }, "`dk` must be contiguous in its last dimension, got stride 2");
+    with([](Gradients& g) { g.gradients.d_o.stride[0] = 0; }, "");  // is only read
+    with([](Gradients& g) { g.arrays.lse = {}; }, "the backward pass needs `lse`, as the forward pass gave it");
+    with([](Gradients& g) { g.gradients.d_lse = g.make(DType::F32, {2, 4, 6}); },
+         "`dlse` is f32[2, 4, 6]: dimension 2 must be Q = 5 as in `q`");
+    with([](Gradients& g) { g.gradients.d_max_score = g.make(DType::F16, {2, 4, 5}); },
+         "`dmax_score` must be f32[B, H, Q], got f16[2, 4, 5]");
+    with([](Gradients& g) { g.gradients.d_lse = g.gradients.d_max_score = {}; }, "");
+    with([](Gradients& g) { g.gradients.d_params[0].value = g.make(DType::F32, {4, 8, 4}); },
+         "`d_table` must be dense f32[H, 2 * M - 1, 4] like `table`, got f32[4, 8, 4]");
+    with([](Gradients& g) { g.gradients.d_params[0].value.stride[0] = 72; },
+         "`d_table` must be dense f32[H, 2 * M - 1, 4] like `table`, got f32[4, 9, 4]");
+    with([](Gradients& g) { g.gradients.d_params[0].value.dtype = DType::F16; },
+         "`d_table` must be dense f32[H, 2 * M - 1, 4] like `table`, got f16[4, 9, 4]");
+    with([](Gradients& g) { g.gradients.d_params[0].value.data = nullptr; }, "`d_table` is f32[4, 9, 4] without data");
+    with([](Gradients& g) { g.gradients.d_params.push_back(g.gradients.d_params[0]); }, "`d_table` is given twice");
+    with([](Gradients& g) { g.gradients.d_params[0].name = "tabel"; },
+         "there is no `d_tabel`: `packed` has no parameter `tabel`; it gives `d_table`");
+    with(
+        [](Gradients& g) {
+            g.desc.params[2].grad = false;
+            g.gradients.d_params[0].name = "slope";
+        },
+        "there is no `d_slope`: `packed` does not mark its parameter `slope` with `grad`");
+}

@@ -24,6 +24,15 @@ struct ImageOptions {
 };
 flex_gpu_image image_of(const ImageOptions& options);
 
+struct BackwardImageOptions {
+    const char* target = "sm_80";
+    DType dtype = DType::F16;
+    bool tf32 = false, atomic = false, scale = true;
+    int head_dim = 128, v_head_dim = 128, tile_q = 64, tile_k = 128, query_shared = 65536, key_shared = 98304;
+    std::vector<int32_t> summaries = {};
+};
+flex_gpu_backward_image backward_image_of(const BackwardImageOptions& options);
+
 struct GpuShape {
     int64_t b = 1, h = 1, hkv = 1, q = 1, k = 1, d = 64, dv = 64, kvb = 0;  // kvb 0: as b
     DType dtype = DType::F16;
@@ -31,6 +40,14 @@ struct GpuShape {
 /// Dense arrays at made-up addresses, multiples of 256.
 AttentionArrays gpu_arrays(const GpuShape& shape);
 
+/// Gradients for these arrays, likewise.
+GradientArrays gpu_gradients(const AttentionArrays& arrays);
+
 KernelDesc plain_gpu_desc();
+/// Parameters bias: f32[H, K] `grad`, doc: i32[Q], table: f32[N] `grad`; and arguments for them, with N = 10.
+KernelDesc graded_gpu_desc();
+std::vector<Argument> graded_args(const GpuShape& shape);
+/// d_bias and d_table.
+std::vector<Argument> graded_gradients(const GpuShape& shape);
 
 }  // namespace flex::test
