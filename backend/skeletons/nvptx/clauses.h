@@ -76,7 +76,7 @@ FLEX_DEVICE int32_t column_of(int32_t offset) {
 /// or it would keep what it has computed of 16 keys for the next pass.
 FLEX_DEVICE void apply_clauses(Scores& s, const Block& block, const Row& own, Visit tile) {
     const Place place;
-    const int32_t first = tile.key() + place.slice() * kWarpKeys + place.t * 2, last = block.keys - 1;
+    const int32_t first = tile.first() + place.slice() * kWarpKeys + place.t * 2, last = block.keys - 1;
     // A clause that is long (hooks.h) is written down once for the keys of a tile and not once for each; its scores then wait in local memory.
     if (!(block.has(kPlainScore) && block.has(kDefaultScale))) {
         const Rows rows(block, own, tile.code);
@@ -118,7 +118,7 @@ FLEX_DEVICE void apply_clauses(Scores& s, const Block& block, const Row& own, Vi
             each_score(s, [&](float& x, int32_t i, int32_t offset) { x = mask(i, offset) ? x : -kInf; });
         }
     }
-    if (tile.key() + kTileK > block.keys) {
+    if (tile.first() + kTileK > block.keys) {
         const int32_t key = opaque(first);
         each_score(s, [&](float& x, int32_t, int32_t offset) { x = key + offset <= last ? x : -kInf; });
     }

@@ -6,8 +6,8 @@
 #pragma once
 
 #include "backend/skeletons/nvptx/device.h"
-#include "backend/skeletons/nvptx/shape.h"
 #include "backend/skeletons/nvptx/swizzle.h"
+#include "backend/skeletons/nvptx/types.h"
 
 namespace flexgpu {
 

@@ -170,6 +170,11 @@ FLEX_DEVICE int32_t load_shared(uint32_t address) {
     asm volatile("ld.shared.b32 %0, [%1];" : "=r"(v) : "r"(address) : "memory");
     return v;
 }
+FLEX_DEVICE uint16_t load_shared_half(uint32_t address) {
+    uint16_t v;
+    asm volatile("ld.shared.b16 %0, [%1];" : "=h"(v) : "r"(address) : "memory");
+    return v;
+}
 FLEX_DEVICE void store_shared8(uint32_t address, uint64_t value) {
     asm volatile("st.shared.b64 [%0], %1;" ::"r"(address), "l"(value) : "memory");
 }

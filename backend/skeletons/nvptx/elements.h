@@ -2,7 +2,7 @@
 #pragma once
 
 #include "backend/skeletons/nvptx/device.h"
-#include "backend/skeletons/nvptx/shape.h"
+#include "backend/skeletons/nvptx/types.h"
 
 namespace flexgpu {
 
@@ -29,6 +29,13 @@ FLEX_DEVICE float element_value(Bits bits) {
         return float(__builtin_bit_cast(_Float16, uint16_t(bits)));
     else
         return float_of(bits);
+}
+
+FLEX_DEVICE Bits load_shared_element(uint32_t address) {
+    if constexpr (kHalf)
+        return load_shared_half(address);
+    else
+        return uint32_t(load_shared(address));
 }
 
 }  // namespace flexgpu

@@ -85,7 +85,7 @@ template <int32_t RowBytes>
 FLEX_DEVICE void load_keys(uint32_t slot, uint64_t data, int64_t row_stride, int32_t columns, Visit tile, int32_t keys, bool aligned) {
     const Place place;
     const Source source{data, row_stride * kBytes, columns};
-    copy_rows<kWarpKeys, RowBytes, kTeam>(slot + place.slice_offset(), source, tile.key() + place.slice() * kWarpKeys, keys,
+    copy_rows<kWarpKeys, RowBytes, kTeam>(slot + place.slice_offset(), source, tile.first() + place.slice() * kWarpKeys, keys,
                                           place.team_thread(), aligned);
 }
 
@@ -242,7 +242,7 @@ FLEX_DEVICE void forward(const flex_gpu_launch* launch) {
                 load_v(ring.free(), coming[kAhead]);
             if (careful) {
                 const Place at;
-                clean<kTeam>(shared, ring.read + at.slice_offset(), at.team_thread(), coming[0].key());
+                clean<kTeam>(shared, ring.read + at.slice_offset(), at.team_thread(), coming[0].first());
                 team_barrier();
             }
             apply_clauses(s, block, own, coming[0]);

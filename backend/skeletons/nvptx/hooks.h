@@ -102,3 +102,9 @@ enum SummedRead {
 extern "C" {
 extern const int32_t flex_gpu_combine_threads, flex_gpu_summarise_threads, flex_gpu_max_pack;
 }
+
+/// Of a backward skeleton: blocks of _summarise, _scale and _finish. _rows and _queries have 32 query warps threads and the query shared bytes of the instance, _keys
+/// and _keys_atomic 32 key warps threads and the key shared bytes; the other three use no shared memory.
+extern "C" {
+extern const int32_t flex_gpu_scale_threads, flex_gpu_finish_threads;  // and flex_gpu_summarise_threads
+}

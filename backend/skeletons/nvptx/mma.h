@@ -9,7 +9,7 @@
 #pragma once
 
 #include "backend/skeletons/nvptx/device.h"
-#include "backend/skeletons/nvptx/shape.h"
+#include "backend/skeletons/nvptx/types.h"
 
 namespace flexgpu {
 

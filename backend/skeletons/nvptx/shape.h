@@ -4,40 +4,24 @@
 //   or       one stripe of 16 rows, of which each of kWarpsK warps takes kWarpKeys keys of every tile
 #pragma once
 
-#include <stdint.h>
+#include "backend/skeletons/nvptx/types.h"
 
 namespace flexgpu {
 
-enum class Element { F16, BF16, F32, TF32 };
-
-constexpr Element kElement = Element::FLEX_ELEMENT;
-constexpr int32_t kD = FLEX_D, kDv = FLEX_DV;
 constexpr int32_t kTileQ = FLEX_TILE_Q, kTileK = FLEX_TILE_K;
 constexpr int32_t kWarps = FLEX_WARPS, kThreads = 32 * kWarps;
 constexpr int32_t kSlots = FLEX_SLOTS;
 
-constexpr bool kHalf = kElement == Element::F16 || kElement == Element::BF16;
-constexpr int32_t kBytes = kHalf ? 2 : 4;
-using Bits = decltype([] {
-    if constexpr (kHalf)
-        return uint16_t();
-    else
-        return uint32_t();
-}());
-
 constexpr int32_t kWarpsK = kTileQ == 16 ? kWarps : 1;
 constexpr int32_t kWarpsQ = kWarps / kWarpsK;
 constexpr int32_t kWarpRows = kTileQ / kWarpsQ, kWarpKeys = kTileK / kWarpsK;
-constexpr int32_t kM = kWarpRows / 16;         // blocks of 16 rows of a warp
-constexpr int32_t kN = kWarpKeys / 8;          // blocks of 8 keys
-constexpr int32_t kNv = kDv / 8;               // blocks of 8 columns of the output
-constexpr int32_t kRows = 2 * kM;              // rows that one thread holds a part of
-constexpr int32_t kStep = 32 / kBytes;         // columns of Q and K that one step of the first product takes: 32 bytes
-constexpr int32_t kStepKeys = kHalf ? 16 : 8;  // keys that one step of the second product takes
+constexpr int32_t kM = kWarpRows / 16;  // blocks of 16 rows of a warp
+constexpr int32_t kN = kWarpKeys / 8;   // blocks of 8 keys
+constexpr int32_t kNv = kDv / 8;        // blocks of 8 columns of the output
+constexpr int32_t kRows = 2 * kM;       // rows that one thread holds a part of
 static_assert(kWarpRows % 16 == 0 && kWarpKeys % 16 == 0 && kD % (2 * kStep) == 0 && kDv % 32 == 0);
 
 // Shared memory: the tile of Q, the ring, and what is needed too rarely for a register. At the end the results take the place of the first two.
-constexpr int32_t kQRowBytes = kD * kBytes, kVRowBytes = kDv * kBytes;
 constexpr int32_t kQBytes = kTileQ * kQRowBytes;
 constexpr int32_t kSliceBytes = kWarpKeys * (kQRowBytes > kVRowBytes ? kQRowBytes : kVRowBytes);  // of a slot, one warp's keys
 constexpr int32_t kSlotBytes = kWarpsK * kSliceBytes;

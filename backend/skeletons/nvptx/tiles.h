@@ -1,15 +1,10 @@
-// Which tiles of keys a block visits.
-//
-// A lane asks for the state of one tile, so a warp knows 32 tiles after one evaluation, as two masks of bits: which to visit, and which of these
-// are full. Where more than 32 tiles are left the lanes first ask for groups of 32 each, so 65536 keys without work, in tiles of 64, cost one evaluation.
-// The state of a group is that of one big tile, which is sound: a big tile is only skipped if all in it is masked.
-//
-// Every warp of a block finds the same answers for itself; that is cheaper than telling the others.
+// The rows of a block of the attention kernel, and its walk over the keys.
 #pragma once
 
 #include "backend/skeletons/nvptx/device.h"
 #include "backend/skeletons/nvptx/hooks.h"
 #include "backend/skeletons/nvptx/shape.h"
+#include "backend/skeletons/nvptx/walk.h"
 
 namespace flexgpu {
 
@@ -59,59 +54,24 @@ FLEX_DEVICE int32_t tile_state(const Block& block, int32_t k_lo, int32_t k_hi) {
     return none ? FLEX_TILE_SKIP : all ? FLEX_TILE_FULL : FLEX_TILE_PARTIAL;
 }
 
-/// A tile to visit: its first key, with bit 0 set if no mask needs evaluating; negative if there is none. Tiles are multiples of 16 keys.
-struct Visit {
-    int32_t code = -1;
-    [[nodiscard]] FLEX_DEVICE bool exists() const { return code >= 0; }
-    [[nodiscard]] FLEX_DEVICE bool is_full() const { return (code & 1) != 0; }
-    [[nodiscard]] FLEX_DEVICE int32_t key() const { return code & ~1; }
+/// The keys that a block of rows walks over.
+struct KeysOfBlock {
+    const flex_gpu_launch* launch;
+
+    struct Here {
+        Block block;
+        [[nodiscard]] FLEX_DEVICE int32_t end() const { return block.end_key(); }
+        [[nodiscard]] FLEX_DEVICE int32_t length() const { return block.keys; }
+        [[nodiscard]] FLEX_DEVICE int32_t state(int32_t lo, int32_t hi) const { return tile_state(block, lo, hi); }
+    };
+    [[nodiscard]] FLEX_DEVICE Here here() const { return {Block(launch, opaque(block_x()))}; }
+    [[nodiscard]] FLEX_DEVICE Here anywhere() const { return {Block(launch, 0)}; }
 };
 
-class TileWalk {
+class TileWalk : public Walk<kTileK> {
 public:
-    FLEX_DEVICE explicit TileWalk(const Block& block) : next_(block.first_key() / kTileK) {}
-
-    FLEX_DEVICE Visit next(const flex_gpu_launch* launch) {
-        if (flex_hook_properties() & kNoMask) {
-            const Block block(launch, 0);
-            if (next_ * kTileK >= block.end_key()) return {};
-            const int32_t key = next_++ * kTileK;
-            return {key | int32_t(key + kTileK <= block.keys)};
-        }
-        if (visit_ == 0) ask(Block(launch, opaque(block_x())));
-        if (visit_ == 0) return {};
-        const int32_t bit = __builtin_ctz(visit_);
-        visit_ &= visit_ - 1;
-        return {(next_ - kGroup + bit) * kTileK | int32_t(full_ >> bit & 1)};
-    }
-
-private:
-    /// Finds the next group that has tiles to visit. Groups are first asked as big tiles, from the one that is next, and then the first that
-    /// may have something tile by tile.
-    FLEX_DEVICE void ask(const Block& block) {
-        const int32_t end = ceil_div(block.end_key(), kTileK), lane = thread_index() % 32;
-        bool promising = false;
-        while (visit_ == 0 && next_ < end) {
-            const bool single = promising || end - next_ <= kGroup;
-            const int32_t span = single ? 1 : kGroup;
-            const int32_t tile = next_ + lane * span, inside = min(tile, end - 1);
-            const int32_t k_lo = inside * kTileK, k_hi = min(min(inside + span, end) * kTileK, block.keys) - 1;
-            const int32_t state = tile_state(block, k_lo, k_hi);
-            const uint32_t some = ballot(tile < end && state != FLEX_TILE_SKIP);
-            if (single) {
-                visit_ = some;
-                full_ = ballot(state == FLEX_TILE_FULL && k_lo + kTileK <= block.keys);
-                next_ += kGroup;
-            } else {
-                next_ += kGroup * (some ? __builtin_ctz(some) : 32);
-            }
-            promising = !single && some != 0;
-        }
-    }
-
-    static constexpr int32_t kGroup = 32;
-    int32_t next_;  // the tile, or the first of the group of tiles, that follows what is known
-    uint32_t visit_ = 0, full_ = 0;
+    FLEX_DEVICE explicit TileWalk(const Block& block) : Walk(block.first_key()) {}
+    FLEX_DEVICE Visit next(const flex_gpu_launch* launch) { return Walk::next(KeysOfBlock{launch}); }
 };
 
 }  // namespace flexgpu
