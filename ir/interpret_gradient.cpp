@@ -86,6 +86,7 @@ public:
         b_ = extent(ExtentVar::B), h_ = extent(ExtentVar::H), hkv_ = extent(ExtentVar::HKV), q_ = extent(ExtentVar::Q);
         k_ = extent(ExtentVar::K), d_ = extent(ExtentVar::D), dv_ = extent(ExtentVar::DV);
         FLEX_CHECK(loss.d_o.size() == b_ * h_ * q_ * dv_, "do is [B, H, Q, DV]");
+        FLEX_CHECK(loss.d_max_score.empty() || loss.d_max_score.size() == b_ * h_ * q_, "dmax_score is [B, H, Q]");
         FLEX_CHECK(loss.d_lse.empty() || loss.d_lse.size() == b_ * h_ * q_, "dlse is [B, H, Q]");
         for (const GradientRead& read : attention_.gradient->score_reads) of_score_.emplace_back(attention_, read);
         for (const GradientRead& read : attention_.gradient->scale_reads) of_scale_.emplace_back(attention_, read);
@@ -146,8 +147,11 @@ void Backward::row(size_t b, size_t h, size_t q, Evaluator& mask, Evaluator& sco
         kept_.push_back({k, dot, point.score, s});
         top = std::isnan(s) || std::isnan(top) ? kNaN : std::max(top, s);
     }
-    double sum = 0;
-    for (const Element& element : kept_) sum += std::exp(element.score - top);
+    double sum = 0, attaining = 0;
+    for (const Element& element : kept_) {
+        sum += std::exp(element.score - top);
+        attaining += element.score == top;
+    }
 
     const double* d_o = loss_.d_o.data() + row * dv_;
     const auto d_weight = [&](size_t k) {
@@ -159,11 +163,13 @@ void Backward::row(size_t b, size_t h, size_t q, Evaluator& mask, Evaluator& sco
     for (const Element& element : kept_) delta += std::exp(element.score - top) / sum * d_weight(element.k);
     const double d_lse = loss_.d_lse.empty() ? 0 : loss_.d_lse[row];
 
+    const double d_top = loss_.d_max_score.empty() || attaining == 0 ? 0 : loss_.d_max_score[row] / attaining;
+
     double d_scale = 0;
     for (const Element& element : kept_) {
         const size_t kv_row = kv_rows + element.k;
         const double p = std::exp(element.score - top) / sum;
-        const double ds = p * (d_weight(element.k) - delta + d_lse);
+        const double ds = p * (d_weight(element.k) - delta + d_lse) + (element.score == top ? d_top : 0);
         point.k = static_cast<int32_t>(element.k);
         point.score = element.raw;
         const double dx = ds * score.at(point)[1];

@@ -1,7 +1,8 @@
 // The float64 interpreter backwards: the gradients of a whole attention straight from their definition, the oracle of every backward kernel.
 //
-// With p = exp(s - lse) over M and a loss whose derivatives by o and lse are given (do, dlse):
+// With p = exp(s - lse) over M and a loss whose derivatives by o, lse and max_score are given (do, dlse, dmax_score):
 //   ds    = p * (do . v - rowsum(do * o) + dlse)        by the score clause's value
+//           + dmax_score / n                            where the score is the greatest of its row, which n keys attain
 //   dx    = ds * d s / d x                              by x = scale * dot
 //   dq    = sum over k of dx * scale * k, and so dk;  dv = sum over q of p * do
 //   d_NAME[index] += ds * adjoint for each read of the score clause, and (sum over k of dx * dot) * adjoint for each of the scale clause
@@ -17,7 +18,7 @@
 namespace flexc::ir {
 
 struct GradientInput {
-    std::vector<double> d_o;    // [B, H, Q, DV]
+    std::vector<double> d_o;          // [B, H, Q, DV]
     std::vector<double> d_lse;        // [B, H, Q], or empty: zero
     std::vector<double> d_max_score;  // [B, H, Q], or empty: zero. Keys that attain the maximum have equal shares of it
 };

@@ -2,6 +2,8 @@
 //
 //     dX = (P * (dP - delta)) * score'(S);   dV = P^T dO;   dK = dX^T (scale Q);   dQ = scale dX K
 //
+// If the loss depends on max_score, dS = P * (dP - delta) has more where the score is the greatest of its row; a pass over the scores finds these.
+//
 // A *work item* is one KV head of one batch and a run of its keys, a *chunk*. One thread walks it:
 //
 //     for each KV tile of kTile keys of the chunk
@@ -22,6 +24,7 @@
 #include "runtime/cpu/backward.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cmath>
 #include <limits>
@@ -121,6 +124,7 @@ private:
     [[nodiscard]] int64_t scratch_floats(float* base, Scratch* out) const;
     void row_facts(int64_t index);
     void again(int64_t index);
+    void find_peaks(int64_t index);
     void run_slot(int64_t slot);
     void run_item(int item, const Scratch& w, float* const* d_tensors);
     void visit(const Scratch& w, int b, int h, int q0, int q1, int k0, int k1, bool full, bool finite_k, int chunk,
@@ -141,7 +145,7 @@ private:
     int chunk_keys_, chunks_, items_, slots_ = kMostSlots;
     Floats dq_;                   // [chunk][row][ldd]
     Floats m_, scale_l_, delta_;  // by row
-    Floats d_scale_;              // by row, if the scale has gradients
+    Floats peak_, d_peak_;        // by row, if the loss depends on max_score
     std::vector<Captured> captured_;
     std::vector<float*> destinations_;  // [slot][parameter]
     std::atomic<bool> no_memory_{false};
@@ -213,6 +217,7 @@ Status Backward::run(int threads, CpuStats* stats) {
     m_ = floats(rows());
     scale_l_ = floats(rows());
     delta_ = floats(rows());
+    if (gradients_.d_max_score.data) peak_ = floats(rows()), d_peak_ = floats(rows());
     dq_ = floats(static_cast<int64_t>(chunks_) * rows() * ldd_);
     const int blocks = divide_up(queries_, kRows);
     const int64_t row_blocks = static_cast<int64_t>(batch_) * heads_ * blocks;
@@ -237,8 +242,8 @@ Status Backward::run(int threads, CpuStats* stats) {
         Scratch none{};
         stats->tiles_visited = visited_.load();
         stats->tiles_full = full_.load();
-        int64_t count =
-            rows() * (3 + static_cast<int64_t>(chunks_) * ldd_) + std::min<int64_t>(threads, slots_) * scratch_floats(nullptr, &none);
+        int64_t count = rows() * ((peak_ ? 5 : 3) + static_cast<int64_t>(chunks_) * ldd_) +
+                        std::min<int64_t>(threads, slots_) * scratch_floats(nullptr, &none);
         for (const Captured& c : captured_) count += c.count * std::max(c.slots - 1, 0);
         stats->workspace_bytes = count * 4;
     }
@@ -265,6 +270,7 @@ void Backward::row_facts(int64_t index) {
         large = large || (!none && std::fabs(lse) > kLargeLse);
     }
     if (large) again(index);
+    if (peak_) find_peaks(index);
 }
 
 /// Maximum and sum of the rows of one block, by a forward pass without V.
@@ -298,6 +304,55 @@ void Backward::again(int64_t index) {
         m_[row] = l[i] == 0.0f ? 0.0f : m[i];
         scale_l_[row] = l[i] == 0.0f ? 0.0f : 1.0f / l[i];
     }
+}
+
+/// The greatest score of each row of one block, and the share of its derivative that each key has that attains it. The scores are those that the step
+/// will see, to the last bit: products of the same tiles, and the same hooks.
+void Backward::find_peaks(int64_t index) {
+    const int blocks = divide_up(queries_, kRows);
+    const int q0 = static_cast<int>(index % blocks) * kRows, q1 = std::min(q0 + kRows, queries_);
+    const int h = static_cast<int>(index / blocks % heads_), b = static_cast<int>(index / blocks / heads_);
+    const int64_t row = row_index(b, h, q0);
+    std::fill_n(peak_.get() + row, q1 - q0, std::numeric_limits<float>::quiet_NaN());
+    std::fill_n(d_peak_.get() + row, q1 - q0, 0.0f);
+    const auto d_max = [&](int q) { return *reinterpret_cast<const float*>(at(gradients_.d_max_score, b, h, q)); };
+    bool wanted = false;
+    for (int q = q0; q < q1; ++q) wanted = wanted || d_max(q) != 0.0f;
+    if (!wanted) return;
+
+    const Floats panels = floats(int64_t{kTile} * depth_), q_rows = floats(int64_t{kRows} * ldd_), s = floats(int64_t{kRows} * lds_);
+    std::vector<int64_t> count(static_cast<size_t>(q1 - q0), 0);
+    std::array<uint8_t, kTile> keep{};
+    load_block(arrays_.q, b, h, q0, q1, depth_, true, q_rows.get(), ldd_);
+    int32_t range[2] = {0, 0};
+    kernel_.kv_range(&args_, b, h, q0, q1, range);
+    for (int k0 = range[0] / kTile * kTile; k0 < range[1]; k0 += kTile) {
+        const int k1 = std::min(k0 + kTile, keys_), keys = k1 - k0;
+        const int state = kernel_.tile_state(&args_, b, h, q0, q1, k0, k1);
+        if (state == FLEX_TILE_SKIP) continue;
+        micro_.pack_keys(rows_of(arrays_.k, b, h / group_, k0), keys, depth_, panels.get());
+        Ahead ahead;
+        micro_.scores(q_rows.get(), ldd_, q1 - q0, depth_, panels.get(), keys, s.get(), lds_, ahead);
+        for (int q = q0; q < q1; ++q) {
+            float* scores = s.get() + static_cast<int64_t>(q - q0) * lds_;
+            float& peak = peak_[row + q - q0];
+            int64_t& attaining = count[static_cast<size_t>(q - q0)];
+            kernel_.score_row(&args_, b, h, q, k0, keys, scores);
+            if (state != FLEX_TILE_FULL) kernel_.mask_row(&args_, b, h, q, k0, keys, keep.data());
+            for (int i = 0; i < keys; ++i) {
+                if (state != FLEX_TILE_FULL && !keep[static_cast<size_t>(i)]) continue;
+                if (scores[i] == -std::numeric_limits<float>::infinity()) continue;
+                if (attaining == 0 || scores[i] > peak) {
+                    peak = scores[i];
+                    attaining = 1;
+                } else if (scores[i] == peak) {
+                    ++attaining;
+                }
+            }
+        }
+    }
+    for (int q = q0; q < q1; ++q)
+        if (const int64_t attaining = count[static_cast<size_t>(q - q0)]) d_peak_[row + q - q0] = d_max(q) / static_cast<float>(attaining);
 }
 
 void Backward::load_block(const Tensor& t, int b, int h, int q0, int q1, int n, bool scaled, float* out, int ld) const {
@@ -392,6 +447,7 @@ void Backward::visit(const Scratch& w, int b, int h, int q0, int q1, int k0, int
     block.k = k0, block.cols = keys, block.full = full;
     block.s = w.s, block.dp = w.dp, block.ld = lds_;
     block.m = m_.get() + row, block.scale_l = scale_l_.get() + row, block.delta = delta_.get() + row;
+    if (peak_) block.peak = peak_.get() + row, block.d_peak = d_peak_.get() + row;
     block.d_tensors = d_tensors;
     kernel_.backward(&block);
 

@@ -1,7 +1,7 @@
 // The backward step on one block, included by softmax.cpp: from scores and do . v to weights and derivatives, row by row, one sweep.
 //
 //   p  = exp(score(x) - m) * scale_l         0 where masked or -inf
-//   ds = p * (dp - delta)
+//   ds = p * (dp - delta)                    + d_peak where score(x) is the row's peak, if the loss depends on that
 //   dx = ds * d score / d x                  what the products with K and Q take
 //
 // What does not attend is -0, whatever stands there; what does is never -0, so that the products can tell them apart where K, Q or do are not finite.
@@ -22,7 +22,9 @@ FLEX_INLINE void backward_lanes(const flex_grad_block* block, const RowState* ro
     if (!kFull) keep &= flex_hook_mask(args, row, b, h, q, k, active) != 0;
     if (active < kLanes) keep &= lane_index() < active;
     const F p = flexmath::weight(score, F(block->m[r])) * block->scale_l[r];
-    const F ds = select(keep, p * (load(dp) - block->delta[r]), F(0.0f));
+    F ds = p * (load(dp) - block->delta[r]);
+    if (block->peak) ds += select(score == block->peak[r], F(block->d_peak[r]), F(0.0f));
+    ds = select(keep, ds, F(0.0f));
     flex_hook_scatter(args, row, b, h, q, k, active, x, ds, keep, row_sums, block->d_tensors);
     const F dx = ds * flex_hook_score_gradient(args, row, b, h, q, k, active, x);
     store(s, select(keep, p + 0.0f, F(-0.0f)));

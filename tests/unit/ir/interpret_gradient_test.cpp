@@ -31,6 +31,7 @@ struct Whole : Scratch {
         input.v = numbers(kHkv * kK * kDv);
         loss.d_o = numbers(kB * kH * kQ * kDv);
         loss.d_lse = numbers(kB * kH * kQ);
+        loss.d_max_score = numbers(kB * kH * kQ);
     }
     std::vector<double> numbers(int n) {
         std::vector<double> out;
@@ -55,7 +56,7 @@ struct Whole : Scratch {
         double sum = 0;
         for (size_t i = 0; i < out.o.size(); ++i) sum += out.o[i] * loss.d_o[i];
         for (size_t i = 0; i < out.lse.size(); ++i)
-            if (std::isfinite(out.lse[i])) sum += out.lse[i] * loss.d_lse[i];
+            if (std::isfinite(out.lse[i])) sum += out.lse[i] * loss.d_lse[i] + out.max_score[i] * loss.d_max_score[i];
         return sum;
     }
     void check_array(const char* name, std::vector<double>& array, const std::vector<double>& exact) {
@@ -150,4 +151,30 @@ TEST_CASE("gradients of an attention: rows without keys, and what a mask hides")
     CHECK(clean.dq == hidden.dq);
     CHECK(clean.dk == hidden.dk);
     CHECK(clean.dv == hidden.dv);
+}
+
+TEST_CASE("gradients of an attention: keys that attain the maximum share its derivative") {
+    Whole a;
+    a.attention.mask = a.op(Op::Or, {a.op(Op::Eq, {a.k, a.g.i32(2)}), a.op(Op::Eq, {a.k, a.g.i32(3)})});
+    for (size_t head = 0; head < kHkv; ++head)
+        for (size_t d = 0; d < kD; ++d) a.input.k[(head * kK + 3) * kD + d] = a.input.k[(head * kK + 2) * kD + d];
+    // Of two equal keys, a central difference moves one: up it is the maximum, down it is not.
+    a.check();
+    Whole e;
+    // Nothing but the maximum: three keys of four that see the same score have a third each.
+    e.attention.mask = e.op(Op::Lt, {e.k, e.g.i32(4)});
+    e.attention.score = e.op(Op::Select, {e.op(Op::Eq, {e.k, e.g.i32(1)}), e.op(Op::Sub, {e.s, e.g.f32(1)}), e.s});
+    optimise(e.attention);
+    differentiate(e.attention);
+    for (double& x : e.input.k) x = 0.5;
+    std::fill(e.loss.d_o.begin(), e.loss.d_o.end(), 0.0);
+    std::fill(e.loss.d_lse.begin(), e.loss.d_lse.end(), 0.0);
+    const GradientOutput out = interpret_gradient(e.attention, e.bindings, e.input, e.loss);
+    for (size_t k = 0; k < kK; ++k)
+        for (size_t d = 0; d < kD; ++d) {
+            double want = 0;
+            for (size_t row = 0; row < kB * kH * kQ; ++row)
+                if (row / kQ % kH / (kH / kHkv) == 0) want += e.loss.d_max_score[row] * e.input.q[row * kD + d] / std::sqrt(3.0) / 3;
+            CHECK(out.dk[k * kD + d] == doctest::Approx(k == 1 || k > 3 ? 0.0 : want));
+        }
 }
