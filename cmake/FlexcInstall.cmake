@@ -30,6 +30,21 @@ if(TARGET flexc)
   install(TARGETS flexc_compiler EXPORT flexc_targets
     LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} INCLUDES DESTINATION ${header_dir})
   install(FILES flexc/flexc.h DESTINATION ${header_dir}/flexc)
+  # What `flexc completion` prints, where each reader looks for it.
+  set(reference ${PROJECT_BINARY_DIR}/reference)
+  foreach(page bash:bash-completion/completions/flexc zsh:zsh/site-functions/_flexc fish:fish/vendor_completions.d/flexc.fish man:man/man1/flexc.1)
+    string(REPLACE ":" ";" pair ${page})
+    list(GET pair 0 kind)
+    list(GET pair 1 path)
+    get_filename_component(folder ${path} DIRECTORY)
+    get_filename_component(file ${path} NAME)
+    add_custom_command(OUTPUT ${reference}/${path}
+      COMMAND ${CMAKE_COMMAND} -E make_directory ${reference}/${folder}
+      COMMAND flexc completion ${kind} > ${reference}/${path} DEPENDS flexc VERBATIM)
+    list(APPEND pages ${reference}/${path})
+    install(FILES ${reference}/${path} DESTINATION ${CMAKE_INSTALL_DATADIR}/${folder})
+  endforeach()
+  add_custom_target(flexc_reference ALL DEPENDS ${pages})
   # In a folder of its own: it calls itself libcuda.so.1, and the system's search for libraries must never find it.
   install(TARGETS flexemu_cuda LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/flexc)
 endif()
