@@ -3,13 +3,14 @@
 
 #include "tools/cli.h"
 #include "tools/report.h"
+#include "tools/sarif.h"
 
 namespace flexc::tools {
 namespace {
 
 struct Options {
     std::vector<std::filesystem::path> files;
-    bool json = false;
+    bool json = false, sarif = false;
 };
 
 int check(const Options& options) {
@@ -29,6 +30,10 @@ int check(const Options& options) {
             }
         }
         if (const int here = exit_code(session.sink); here != kOk) code = code == kOk ? here : std::min(code, here);
+        if (options.sarif) {
+            for (Json& each : sarif_results(session, path.string())) diagnostics.push_back(std::move(each));
+            continue;
+        }
         if (options.json) {
             files.push_back({{"file", path.string()}, {"ok", !session.sink.has_errors()}, {"attentions", names}});
             for (Json& each : diagnostics_json(session)) diagnostics.push_back(std::move(each));
@@ -45,10 +50,9 @@ int check(const Options& options) {
         const std::string prefix = options.files.size() > 1 ? path.string() + ": " : "";
         if (!print_out(prefix + "ok: " + count + list + "\n")) return kInputWrong;
     }
-    if (options.json && !print_out(Json{{"ok", code == kOk}, {"files", files}, {"diagnostics", diagnostics}}.dump(
-                                       -1, ' ', false, Json::error_handler_t::replace) +
-                                   "\n"))
-        return kInputWrong;
+    const auto dump = [](const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n"; };
+    if (options.sarif && !print_out(dump(sarif_log(std::move(diagnostics))))) return kInputWrong;
+    if (options.json && !print_out(dump({{"ok", code == kOk}, {"files", files}, {"diagnostics", diagnostics}}))) return kInputWrong;
     return code;
 }
 
@@ -58,7 +62,8 @@ Command add_check(CLI::App& root) {
     auto options = std::make_shared<Options>();
     CLI::App* app = root.add_subcommand("check", "Checks files and reports their errors");
     app->add_option("FILE", options->files, "the .flex files")->required();
-    app->add_flag("--json", options->json, "one JSON object on stdout");
+    CLI::Option* json = app->add_flag("--json", options->json, "one JSON object on stdout");
+    app->add_flag("--sarif", options->sarif, "a SARIF 2.1.0 log on stdout, for editors and code review")->excludes(json);
     app->footer("Example:\n  flexc check examples/gallery/alibi.flex");
     return {app, [options] { return check(*options); }};
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""flexc explain CODE: every diagnostic has a longer text, and its examples do what they say.
+"""flexc explain CODE: every diagnostic has a longer text, and its examples do what they say. And diagnostics as a SARIF log.
 
 The executable is named by the environment variable FLEXC.
 """
@@ -57,6 +57,22 @@ def main():
     (folder / "E2003").write_text("attention a { mask = q >= k; }\n", encoding="utf-8")
     if "type-mismatch" in run("explain", "E2003").stdout:
         failures.append("a file called E2003 comes before the code")
+
+    (folder / "sarif.flex").write_text("attention a(s: f32[H]) {\n  mask = q => k;\n  score = score + s[q_idx];\n}\n", encoding="utf-8")
+    result = run("check", "sarif.flex", "--sarif")
+    log = json.loads(result.stdout)
+    results = log["runs"][0]["results"]
+    rules = {rule["id"] for rule in log["runs"][0]["tool"]["driver"]["rules"]}
+    places = [r["locations"][0]["physicalLocation"]["region"]["startLine"] for r in results]
+    if result.returncode != 1 or log["version"] != "2.1.0" or places != sorted(places) or {r["ruleId"] for r in results} != rules or not rules:
+        failures.append("check --sarif: " + result.stdout)
+    (folder / "sarif.flex").write_text("attention a(s: f32[Q]) { score = score + s[q_idx]; }\n", encoding="utf-8")
+    entry = json.loads(run("check", "sarif.flex", "--sarif").stdout)["runs"][0]["results"][0]
+    replacement = entry["fixes"][0]["artifactChanges"][0]["replacements"][0]
+    if replacement["insertedContent"]["text"] != "q" or replacement["deletedRegion"]["startColumn"] != 44:
+        failures.append(f"check --sarif: the fix of q_idx: {replacement}")
+    if json.loads(run("check", "example.flex", "--sarif").stdout)["runs"][0]["results"]:
+        failures.append("check --sarif: a correct file has results")
 
     for failure in failures:
         print(failure)
