@@ -7,6 +7,7 @@
 // Indices out of range add nothing. All of it is in the order of keys and rows, so the result does not depend on the vector level's timing or threads.
 #include "backend/cpu/hooks.h"
 
+#include "backend/lowering/gradients.h"
 #include "diag/check.h"
 #include "ir/gradient_sums.h"
 
@@ -44,21 +45,20 @@ public:
     void if_wanted(const Body& body) {
         Value* slot = f_.CreateConstInBoundsGEP1_32(f_.getPtrTy(), d_tensors_, param_);
         base_ = f_.CreateAlignedLoad(f_.getPtrTy(), slot, llvm::Align(8));
-        branch(f_.CreateIsNotNull(base_), body);
+        codegen::emit_if(f_, f_.CreateIsNotNull(base_), body);
     }
 
     [[nodiscard]] const std::vector<NodeId>& indices() const { return indices_; }
 
     /// All indices are scalars.
     void add_at_one_place(Value* sum_or_scalar) {
-        Value* inside = nullptr;
-        Value* offset = position(&inside);
-        branch(inside, [&] {
+        const codegen::GradientPlace place = codegen::gradient_place(lowering_, c_.facts, read_);
+        codegen::emit_if(f_, place.inside, [&] {
             if (sum_or_scalar->getType()->isVectorTy()) {
-                f_.CreateCall(c_.module.getFunction("flex_add_sum"), {base_, offset, sum_or_scalar});
+                f_.CreateCall(c_.module.getFunction("flex_add_sum"), {base_, place.offset, sum_or_scalar});
                 return;
             }
-            Value* at = f_.CreateGEP(f_.getFloatTy(), base_, offset);
+            Value* at = f_.CreateGEP(f_.getFloatTy(), base_, place.offset);
             f_.CreateAlignedStore(f_.CreateFAdd(f_.CreateAlignedLoad(f_.getFloatTy(), at, llvm::Align(4)), sum_or_scalar), at,
                                   llvm::Align(4));
         });
@@ -66,8 +66,9 @@ public:
 
     /// `neighbours`: the lanes lie side by side.
     void add_lanes(Value* value, Value* keep, bool neighbours) {
-        Value* inside = nullptr;
-        Value* offsets = position(&inside);
+        const codegen::GradientPlace place = codegen::gradient_place(lowering_, c_.facts, read_);
+        Value* const offsets = place.offset;
+        Value* const inside = place.inside;
         const unsigned lanes = unsigned(c_.target.lanes);
         const auto scattered = [&] {
             Value* kept = f_.CreateAnd(inside, f_.CreateICmpNE(keep, llvm::Constant::getNullValue(keep->getType())));
@@ -101,39 +102,6 @@ public:
     }
 
 private:
-    template <typename Body>
-    void branch(Value* condition, const Body& body) {
-        llvm::Function* function = f_.GetInsertBlock()->getParent();
-        auto* inside = llvm::BasicBlock::Create(f_.getContext(), "wanted", function);
-        auto* after = llvm::BasicBlock::Create(f_.getContext(), "done", function);
-        f_.CreateCondBr(condition, inside, after);
-        f_.SetInsertPoint(inside);
-        body();
-        f_.CreateBr(after);
-        f_.SetInsertPoint(after);
-    }
-
-    /// The offset in the dense gradient, and whether every index is in range; vectors if an index is one.
-    Value* position(Value** inside) {
-        const codegen::Arguments::Tensor& tensor = lowering_.tensor(param_);
-        bool vector = false;
-        for (const NodeId index : indices_) vector = vector || lowering_.value(index)->getType()->isVectorTy();
-        Value* offset = nullptr;
-        *inside = nullptr;
-        for (size_t i = 0; i < indices_.size(); i++) {
-            Value* index = vector ? lowering_.vector(indices_[i]) : lowering_.value(indices_[i]);
-            Value* extent = tensor.dim[i];
-            if (vector) extent = f_.CreateVectorSplat(unsigned(c_.target.lanes), extent);
-            Value* ok = f_.CreateICmpULT(index, extent);
-            *inside = *inside ? f_.CreateAnd(*inside, ok) : ok;
-            llvm::Type* wide = f_.getInt64Ty();
-            if (vector) wide = llvm::FixedVectorType::get(wide, unsigned(c_.target.lanes));
-            Value* term = f_.CreateSExt(index, wide);
-            offset = offset ? f_.CreateAdd(f_.CreateMul(offset, f_.CreateSExt(extent, wide)), term) : term;
-        }
-        return offset;
-    }
-
     const HookContext& c_;
     Lowering& lowering_;
     llvm::IRBuilder<>& f_;

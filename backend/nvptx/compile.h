@@ -103,6 +103,7 @@ using codegen::unsupported_clauses;
 
 /// Names all that decides the code besides the IR. Part of the cache key. An instance must exist.
 [[nodiscard]] std::string target_identity(const Options& options);
+[[nodiscard]] std::string backward_identity(const Options& options);
 
 /// The attention must be supported, its parameter within the limit, and an instance must exist (FLEX_CHECK).
 [[nodiscard]] Image compile(const ir::Attention& attention, const Options& options, Timings* timings);
@@ -115,5 +116,6 @@ using codegen::unsupported_clauses;
 
 /// For `--emit=llvm`: optimised, skeleton inlined.
 [[nodiscard]] std::string emit_llvm(const ir::Attention& attention, const Options& options);
+[[nodiscard]] std::string emit_backward_llvm(const ir::Attention& attention, const Options& options);
 
 }  // namespace flexc::nvptx

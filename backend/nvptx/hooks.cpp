@@ -28,7 +28,16 @@ constexpr uint32_t kSlotCost = 4;
 constexpr unsigned kGlobal = 1;  // LLVM's address space of device memory
 
 // enum Property of backend/skeletons/nvptx/hooks.h
-enum Property { kPlainScore = 1, kDefaultScale = 2, kNoMask = 4, kMaskByHead = 8, kScoreMayHide = 16, kLongScore = 32, kLongMask = 64 };
+enum Property {
+    kPlainScore = 1,
+    kDefaultScale = 2,
+    kNoMask = 4,
+    kMaskByHead = 8,
+    kScoreMayHide = 16,
+    kLongScore = 32,
+    kLongMask = 64,
+    kLongGradient = 128
+};
 
 /// Fixed offsets in the kernel's parameter (runtime/gpu_layout.h).
 class ParameterArguments : public codegen::Arguments {
@@ -95,6 +104,18 @@ bool is_long(llvm::Module& module, const char* name) {
     return function->size() > 2 || length(*function) > kLong;  // besides entry and body, blocks are those of loops
 }
 
+bool is_long_gradient(const ir::Attention& attention, llvm::Module& module) {
+    if (!attention.gradient) return false;
+    for (const ir::GradientRead& read : attention.gradient->score_reads)
+        if (!read.loops.empty()) return true;
+    if (is_long(module, "flex_hook_score_gradient")) return true;
+    for (const char* name : {"flex_hook_bounds", "flex_hook_summed_adjoint", "flex_hook_scatter"}) {
+        llvm::Function* function = module.getFunction(name);
+        if (function && !function->isDeclaration() && length(*function) > kLong) return true;
+    }
+    return false;
+}
+
 uint32_t properties(const ir::Attention& attention, const ir::TileState& state, llvm::Module& module) {
     const ir::Graph& graph = attention.graph;
     uint32_t result = 0;
@@ -105,6 +126,7 @@ uint32_t properties(const ir::Attention& attention, const ir::TileState& state, 
     if (codegen::score_may_hide(attention)) result |= kScoreMayHide;
     if (is_long(module, "flex_hook_score")) result |= kLongScore;
     if (is_long(module, "flex_hook_mask")) result |= kLongMask;
+    if (is_long_gradient(attention, module)) result |= kLongGradient;
     return result;
 }
 
@@ -196,6 +218,7 @@ void lower_hooks(const ir::Attention& attention, const ir::TileState& tile_state
     const HookContext context{facts, target, arguments, module, slots};
     codegen::lower_score(context);
     codegen::lower_mask(context);
+    if (attention.gradient) lower_gradient(context, layout);
     codegen::lower_row(context);
     codegen::lower_scale(context);
     codegen::lower_tile_state(context, tile_state);

@@ -1,5 +1,7 @@
 #include "backend/nvptx/module.h"
 
+#include <algorithm>
+
 #include "backend/lowering/describe.h"
 #include "backend/lowering/hooks.h"
 #include "backend/nvptx/hooks.h"
@@ -99,22 +101,26 @@ size_t parameter_bytes(const ir::Attention& attention_in, bool backward) {
     return flex::gpu_layout(codegen::describe(attention), summaries, backward).bytes;
 }
 
-std::string target_identity(const Options& options) {
-    const Instance* instance = choose(options);
-    FLEX_CHECK(instance, "the caller has asked for an instance");
-    const std::string_view bitcode = instance->bitcode;
+namespace {
+
+std::string identity(std::string_view name, std::string_view bitcode) {
     const uint64_t hash = llvm::xxh3_64bits(llvm::ArrayRef(reinterpret_cast<const uint8_t*>(bitcode.data()), bitcode.size()));
-    return std::string(kTriple) + " " + std::string(instance->name) + " " + kPtxVersion + " " LLVM_VERSION_STRING " " +
-           std::to_string(hash);
+    return std::string(kTriple) + " " + std::string(name) + " " + kPtxVersion + " " LLVM_VERSION_STRING " " + std::to_string(hash);
 }
 
-Unit build_unit(const ir::Attention& attention_in, const Instance& instance, Image* image) {
+/// A skeleton with its hooks filled in, and what the attention brought.
+struct Filled {
     Unit unit;
-    unit.machine = make_machine(instance.arch);
+    size_t parameter_bytes = 0;
+    std::vector<int32_t> summary_flags;
+};
+Filled fill_skeleton(const ir::Attention& attention_in, Arch arch, std::string_view bitcode, bool backward) {
+    Filled out;
+    Unit& unit = out.unit;
+    unit.machine = make_machine(arch);
     unit.context = std::make_unique<llvm::LLVMContext>();
     unit.context->setDiscardValueNames(true);
-    const llvm::MemoryBufferRef bitcode({instance.bitcode.data(), instance.bitcode.size()}, "skeleton");
-    auto module = llvm::getLazyBitcodeModule(bitcode, *unit.context);
+    auto module = llvm::getLazyBitcodeModule(llvm::MemoryBufferRef({bitcode.data(), bitcode.size()}, "skeleton"), *unit.context);
     FLEX_CHECK(bool(module), "the embedded bitcode is sound");
     unit.module = std::move(*module);
     llvm::Module& m = *unit.module;
@@ -124,10 +130,55 @@ Unit build_unit(const ir::Attention& attention_in, const Instance& instance, Ima
 
     ir::Attention attention = attention_in;
     const ir::TileState tile_state = ir::tile_state(attention);
-    const flex::GpuLayout layout = flex::gpu_layout(codegen::describe(attention), tile_state.summaries.size());
+    const flex::GpuLayout layout = flex::gpu_layout(codegen::describe(attention), tile_state.summaries.size(), backward);
     FLEX_CHECK(layout.bytes <= flex::kGpuParameterLimit, "the caller has refused parameters that are too large");
     lower_hooks(attention, tile_state, layout, m);
+    out.parameter_bytes = layout.bytes;
+    for (const ir::Summary& summary : tile_state.summaries) out.summary_flags.push_back(codegen::summary_flags(summary));
+    return out;
+}
 
+struct Kernel {
+    const char* name;    // in the skeleton
+    std::string symbol;  // in the image
+    int threads;
+    bool all_registers;
+};
+
+/// Keeps these kernels, under their symbols, and what they need.
+void keep_kernels(llvm::Module& m, const std::vector<Kernel>& kernels, size_t parameter_bytes) {
+    llvm::SmallVector<llvm::Function*, 6> functions;
+    for (const Kernel& kernel : kernels) {
+        llvm::Function* function = m.getFunction(kernel.name);
+        FLEX_CHECK(function, "the skeleton has the kernel");
+        functions.push_back(function);
+    }
+    keep_reachable(m, functions);
+    for (size_t i = 0; i < kernels.size(); i++)
+        finish_kernel(*functions[i], kernels[i].symbol, kernels[i].threads, parameter_bytes, kernels[i].all_registers);
+    for (llvm::GlobalVariable& global : llvm::make_early_inc_range(m.globals()))
+        if (global.use_empty()) global.eraseFromParent();
+    for (llvm::Function& function : m)
+        if (!function.isDeclaration() && !llvm::is_contained(functions, &function)) function.setLinkage(llvm::GlobalValue::InternalLinkage);
+}
+
+}  // namespace
+
+std::string target_identity(const Options& options) {
+    const Instance* instance = choose(options);
+    FLEX_CHECK(instance, "the caller has asked for an instance");
+    return identity(instance->name, instance->bitcode);
+}
+
+std::string backward_identity(const Options& options) {
+    const BackwardInstance* instance = choose_backward(options);
+    FLEX_CHECK(instance, "the caller has asked for an instance");
+    return identity(instance->name, instance->bitcode) + (options.atomic ? " atomic" : "");
+}
+
+Unit build_unit(const ir::Attention& attention, const Instance& instance, Image* image) {
+    Filled filled = fill_skeleton(attention, instance.arch, instance.bitcode, false);
+    llvm::Module& m = *filled.unit.module;
     image->target = name(instance.arch);
     image->dtype = instance.dtype;
     image->tf32 = instance.tf32;
@@ -140,35 +191,54 @@ Unit build_unit(const ir::Attention& attention_in, const Instance& instance, Ima
     image->combine_threads = constant(m, "flex_gpu_combine_threads");
     image->summarise_threads = constant(m, "flex_gpu_summarise_threads");
     image->max_pack = constant(m, "flex_gpu_max_pack");
-    for (const ir::Summary& summary : tile_state.summaries) image->summary_flags.push_back(codegen::summary_flags(summary));
+    image->summary_flags = filled.summary_flags;
+    image->forward_symbol = attention.name + "_forward";
+    image->combine_symbol = attention.name + "_combine";
+    if (!filled.summary_flags.empty()) image->summarise_symbol = attention.name + "_summarise";
 
-    struct Kernel {
-        const char* name;
-        const char* suffix;
-        int threads;
-        std::string* symbol;
-    };
-    std::vector<Kernel> kernels = {{"flex_gpu_forward", "_forward", image->threads, &image->forward_symbol},
-                                   {"flex_gpu_combine", "_combine", image->combine_threads, &image->combine_symbol}};
-    if (!tile_state.summaries.empty())
-        kernels.push_back({"flex_gpu_summarise", "_summarise", image->summarise_threads, &image->summarise_symbol});
-    llvm::SmallVector<llvm::Function*, 3> functions;
-    for (const Kernel& kernel : kernels) {
-        llvm::Function* function = m.getFunction(kernel.name);
-        FLEX_CHECK(function, "the skeleton has the kernel");
-        functions.push_back(function);
-        *kernel.symbol = attention.name + kernel.suffix;
-    }
-    keep_reachable(m, functions);
     // Three products a step give ptxas so much to overlap that it takes any number of registers, and then some.
     const bool all_registers = instance.dtype != flex::DType::F32 || instance.tf32;
-    for (size_t i = 0; i < kernels.size(); i++)
-        finish_kernel(*functions[i], *kernels[i].symbol, kernels[i].threads, layout.bytes, all_registers);
-    for (llvm::GlobalVariable& global : llvm::make_early_inc_range(m.globals()))
-        if (global.use_empty()) global.eraseFromParent();
-    for (llvm::Function& function : m)
-        if (!function.isDeclaration() && !llvm::is_contained(functions, &function)) function.setLinkage(llvm::GlobalValue::InternalLinkage);
-    return unit;
+    std::vector<Kernel> kernels = {{"flex_gpu_forward", image->forward_symbol, image->threads, all_registers},
+                                   {"flex_gpu_combine", image->combine_symbol, image->combine_threads, all_registers}};
+    if (!image->summarise_symbol.empty())
+        kernels.push_back({"flex_gpu_summarise", image->summarise_symbol, image->summarise_threads, all_registers});
+    keep_kernels(m, kernels, filled.parameter_bytes);
+    return std::move(filled.unit);
+}
+
+Unit build_unit(const ir::Attention& attention, const BackwardInstance& instance, bool atomic, BackwardImage* image) {
+    FLEX_CHECK(attention.gradient, "the caller has differentiated the attention");
+    Filled filled = fill_skeleton(attention, instance.arch, instance.bitcode, true);
+    llvm::Module& m = *filled.unit.module;
+    image->target = name(instance.arch);
+    image->dtype = instance.dtype;
+    image->tf32 = instance.tf32;
+    image->atomic = atomic;
+    image->head_dim = instance.head_dim;
+    image->v_head_dim = instance.v_head_dim;
+    image->tile_q = instance.tile_q;
+    image->tile_k = instance.tile_k;
+    image->summary_flags = filled.summary_flags;
+
+    const bool has_gradients = std::any_of(attention.params.begin(), attention.params.end(), [](const ir::Param& p) { return p.grad; });
+    const int query_threads = 32 * instance.query_warps;
+    const bool all_registers = instance.dtype != flex::DType::F32 || instance.tf32;
+    std::vector<Kernel> kernels;
+    const auto keep = [&](BackwardImage::Kernel* kernel, const char* in_skeleton, const char* suffix, int threads, int shared_bytes) {
+        *kernel = {attention.name + "_backward_" + suffix, threads, shared_bytes};
+        kernels.push_back({in_skeleton, kernel->symbol, threads, all_registers});
+    };
+    if (!filled.summary_flags.empty())
+        keep(&image->summarise, "flex_gpu_backward_summarise", "summarise", constant(m, "flex_gpu_summarise_threads"), 0);
+    keep(&image->rows, "flex_gpu_backward_rows", "rows", query_threads, instance.query_shared_bytes);
+    if (!atomic) keep(&image->queries, "flex_gpu_backward_queries", "queries", query_threads, instance.query_shared_bytes);
+    keep(&image->keys, atomic ? "flex_gpu_backward_keys_atomic" : "flex_gpu_backward_keys", "keys", 32 * instance.key_warps,
+         instance.key_shared_bytes);
+    if (!attention.gradient->scale_reads.empty())
+        keep(&image->scale, "flex_gpu_backward_scale", "scale", constant(m, "flex_gpu_scale_threads"), 0);
+    if (has_gradients || atomic) keep(&image->finish, "flex_gpu_backward_finish", "finish", constant(m, "flex_gpu_finish_threads"), 0);
+    keep_kernels(m, kernels, filled.parameter_bytes);
+    return std::move(filled.unit);
 }
 
 }  // namespace flexc::nvptx

@@ -18,8 +18,9 @@ struct Unit {
     std::unique_ptr<llvm::TargetMachine> machine;
 };
 
-/// Fills in what the image has besides PTX.
+/// Fill in what the image has besides PTX.
 [[nodiscard]] Unit build_unit(const ir::Attention& attention, const Instance& instance, Image* image);
+[[nodiscard]] Unit build_unit(const ir::Attention& attention, const BackwardInstance& instance, bool atomic, BackwardImage* image);
 void optimise(Unit& unit);
 [[nodiscard]] std::string generate(Unit& unit);
 

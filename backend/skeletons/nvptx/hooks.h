@@ -29,13 +29,14 @@ enum ExtentIndex { kExtentB, kExtentH, kExtentHkv, kExtentQ, kExtentK, kExtentD,
 
 /// Facts about the variant, constants after inlining.
 enum Property {
-    kPlainScore = 1,     // no score clause: the score is scale * dot
-    kDefaultScale = 2,   // scale is 1 / sqrt(D), positive and the same for all rows
-    kNoMask = 4,         // every element is kept: the mask hook is never to be called
-    kMaskByHead = 8,     // the tile state depends on h (or hkv): packed heads must be asked one by one
-    kScoreMayHide = 16,  // the score clause may give -inf, which counts as masked
-    kLongScore = 32,     // the score hook is long or has loops: to be called in loops that are not unrolled
-    kLongMask = 64,      // so is the mask hook
+    kPlainScore = 1,      // no score clause: the score is scale * dot
+    kDefaultScale = 2,    // scale is 1 / sqrt(D), positive and the same for all rows
+    kNoMask = 4,          // every element is kept: the mask hook is never to be called
+    kMaskByHead = 8,      // the tile state depends on h (or hkv): packed heads must be asked one by one
+    kScoreMayHide = 16,   // the score clause may give -inf, which counts as masked
+    kLongScore = 32,      // the score hook is long or has loops: to be called in loops that are not unrolled
+    kLongMask = 64,       // so is the mask hook
+    kLongGradient = 128,  // so is a hook of a backward pass about one element
 };
 
 extern "C" {
@@ -98,9 +99,11 @@ enum SummedRead {
     kSummedByHead = 3,  // one place for a (b, h), or fewer
 };
 
-/// Read from the bitcode by the compiler: blocks of the two small kernels (the forward kernel's is of the instance), and the most heads that share a tile.
+/// Read from the bitcode by the compiler: blocks of the two small kernels (the forward kernel's is of the instance), and the most heads that share a tile. Of a
+/// backward skeleton: blocks of the three small kernels. _rows has the warps and the shared memory of _queries.
 extern "C" {
 extern const int32_t flex_gpu_combine_threads, flex_gpu_summarise_threads, flex_gpu_max_pack;
+extern const int32_t flex_gpu_scale_threads, flex_gpu_finish_threads;
 }
 
 /// Of a backward skeleton: blocks of _summarise, _scale and _finish. _rows and _queries have 32 query warps threads and the query shared bytes of the instance, _keys

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <fstream>
 #include <iterator>
@@ -11,16 +12,33 @@
 
 namespace flexc::test {
 
+namespace {
+
+std::string read_bitcode(const char* name) {
+    std::ifstream in(std::string(FLEX_TEST_PROBES) + "/" + name, std::ios::binary);
+    return {std::istreambuf_iterator<char>(in), {}};
+}
+
+}  // namespace
+
 const nvptx::Instance& probe() {
-    static const std::string bitcode = [] {
-        std::ifstream in(FLEX_TEST_PROBE, std::ios::binary);
-        return std::string(std::istreambuf_iterator<char>(in), {});
-    }();
+    static const std::string bitcode = read_bitcode("probe.bc");
     static const nvptx::Instance instance{"probe", nvptx::Arch::Sm80, flex::DType::F32, false, 256, 256, 1, 1, 4, 1, 0, bitcode};
     return instance;
 }
 
+const nvptx::BackwardInstance& gradient_probe() {
+    static const std::string bitcode = read_bitcode("gradient_probe.bc");
+    static const nvptx::BackwardInstance instance{"probe", nvptx::Arch::Sm80, flex::DType::F32, false, 256, 256, 1, 1, 4, 4, 0, 0, bitcode};
+    return instance;
+}
+
 namespace {
+
+flexemu::Device& device() {
+    static flexemu::Device device;
+    return device;
+}
 
 /// One launch's memory on the device.
 class Memory {
@@ -88,11 +106,11 @@ void put_arguments(std::vector<uint8_t>& bytes, const Variant& v, const flex::Gp
 }
 
 /// Empty records for all summaries; their pairs are filled by flex_gpu_summarise. Gives the most blocks of one.
-int32_t put_summaries(std::vector<uint8_t>& bytes, const Variant& v, const flex::GpuLayout& layout, const nvptx::Image& image,
-                      flexemu::Device& device, Memory& memory) {
+int32_t put_summaries(std::vector<uint8_t>& bytes, const Variant& v, const flex::GpuLayout& layout,
+                      const std::vector<int32_t>& summary_flags, Memory& memory) {
     int32_t most = 0;
-    for (size_t i = 0; i < image.summary_flags.size(); i++) {
-        const int flags = image.summary_flags[i];
+    for (size_t i = 0; i < summary_flags.size(); i++) {
+        const int flags = summary_flags[i];
         const int32_t length = v.extents[flags & FLEX_SUMMARY_OF_KEYS ? 4 : 3];
         flex_gpu_summary summary{};
         summary.blocks = (length + FLEX_GPU_SUMMARY_BLOCK - 1) / FLEX_GPU_SUMMARY_BLOCK;
@@ -103,63 +121,116 @@ int32_t put_summaries(std::vector<uint8_t>& bytes, const Variant& v, const flex:
         summary.b_stride = batches > 1 ? pairs * heads : 0;
         const size_t words = size_t(pairs) * 2 * size_t(heads) * size_t(batches);
         summary.data = memory.allocate(words * 4);
-        device.fill(summary.data, 0x7fffffff, 4, words);
+        device().fill(summary.data, 0x7fffffff, 4, words);
         put(bytes, layout.summaries + i * sizeof summary, summary);
         most = std::max(most, summary.blocks);
     }
     return most;
 }
 
+/// "" or what the emulator objects to.
+std::string launch(flexemu::LoadedModule& module, const std::string& symbol, std::array<size_t, 3> grid,
+                   const std::vector<uint8_t>& parameters) {
+    if (grid[0] == 0) return "";
+    const auto& functions = module.ptx().functions;
+    const auto at = std::find_if(functions.begin(), functions.end(), [&](const auto& each) { return each.name == symbol; });
+    REQUIRE(at != functions.end());
+    const flexemu::Fault fault = device().launch(module, int32_t(at - functions.begin()),
+                                                 {uint32_t(grid[0]), uint32_t(grid[1]), uint32_t(grid[2])}, {128, 1, 1}, 0, parameters, {});
+    return fault ? symbol + ": " + flexemu::name(fault.kind) + ": " + fault.text : "";
+}
+
 }  // namespace
 
 GpuHooks run_on_gpu(const Variant& v, const std::vector<float>& raw, const std::vector<Tile>& tiles) {
-    static flexemu::Device device;
     GpuHooks out;
     const nvptx::Image image = nvptx::compile(v.attention, probe(), nullptr);
     std::string error;
-    const auto module = device.load(image.ptx, &error);
+    const auto module = device().load(image.ptx, &error);
     CHECK_MESSAGE(module, error);
     if (!module) return out;
 
     const flex::GpuLayout layout = flex::gpu_layout(codegen::describe(v.attention), image.summary_flags.size());
     std::vector<uint8_t> parameters(layout.bytes);
     put_arguments(parameters, v, layout);
-    Memory memory(device);
+    Memory memory(device());
     memory.map(v.memory());
     const size_t rows = size_t(v.extents[0]) * size_t(v.extents[1]) * size_t(v.extents[3]);
     const size_t points = raw.empty() ? 0 : rows * size_t(v.extents[4]);
     REQUIRE(raw.size() == points);
-    flex_gpu_launch launch{};
-    launch.q.data = memory.upload(raw);
-    launch.o.data = memory.allocate(points * 4);
-    launch.lse.data = memory.allocate(points * 4);
-    launch.max_score.data = memory.allocate(rows * 4);
-    launch.partial = memory.allocate(4);
-    launch.k.data = memory.upload(tiles);
-    launch.v.data = memory.allocate(tiles.size() * 4);
-    launch.splits = launch.pack = 1;
-    launch.split_keys = int32_t(tiles.size());
-    put(parameters, 0, launch);
-    const int32_t blocks = put_summaries(parameters, v, layout, image, device, memory);
+    flex_gpu_launch arguments{};
+    arguments.q.data = memory.upload(raw);
+    arguments.o.data = memory.allocate(points * 4);
+    arguments.lse.data = memory.allocate(points * 4);
+    arguments.max_score.data = memory.allocate(rows * 4);
+    arguments.partial = memory.allocate(4);
+    arguments.k.data = memory.upload(tiles);
+    arguments.v.data = memory.allocate(tiles.size() * 4);
+    arguments.splits = arguments.pack = 1;
+    arguments.split_keys = int32_t(tiles.size());
+    put(parameters, 0, arguments);
+    const int32_t blocks = put_summaries(parameters, v, layout, image.summary_flags, memory);
 
     const auto run = [&](const std::string& symbol, size_t x, size_t y, size_t z) {
-        if (x == 0 || !out.fault.empty()) return;
-        const auto& functions = module->ptx().functions;
-        const auto at = std::find_if(functions.begin(), functions.end(), [&](const auto& each) { return each.name == symbol; });
-        REQUIRE(at != functions.end());
-        const flexemu::Fault fault = device.launch(*module, int32_t(at - functions.begin()), {uint32_t(x), uint32_t(y), uint32_t(z)},
-                                                   {128, 1, 1}, 0, parameters, {});
-        if (fault) out.fault = symbol + ": " + flexemu::name(fault.kind) + ": " + fault.text;
+        if (out.fault.empty()) out.fault = launch(*module, symbol, {x, y, z}, parameters);
     };
     run(image.forward_symbol, (points + 127) / 128, 1, 1);
     run(image.summarise_symbol, size_t(blocks + 3) / 4, size_t(v.extents[1]), size_t(v.extents[0]) * image.summary_flags.size());
     run(image.combine_symbol, (tiles.size() + 127) / 128, 1, 1);
     if (!out.fault.empty()) return out;
-    out.score = memory.download<float>(launch.o.data, points);
-    out.mask = memory.download<float>(launch.lse.data, points);
-    if (points) out.scale = memory.download<float>(launch.max_score.data, rows);
-    if (points) out.properties = memory.download<uint32_t>(launch.partial, 1)[0];
-    out.states = memory.download<int32_t>(launch.v.data, tiles.size());
+    out.score = memory.download<float>(arguments.o.data, points);
+    out.mask = memory.download<float>(arguments.lse.data, points);
+    if (points) out.scale = memory.download<float>(arguments.max_score.data, rows);
+    if (points) out.properties = memory.download<uint32_t>(arguments.partial, 1)[0];
+    out.states = memory.download<int32_t>(arguments.v.data, tiles.size());
+    return out;
+}
+
+GpuGradients run_gradients_on_gpu(const Variant& v, const std::vector<float>& score, const std::vector<float>& ds,
+                                  const std::vector<float>& d_scale) {
+    GpuGradients out;
+    const nvptx::BackwardImage image = nvptx::compile_backward(v.attention, gradient_probe(), false, nullptr);
+    std::string error;
+    const auto module = device().load(image.ptx, &error);
+    CHECK_MESSAGE(module, error);
+    if (!module) return out;
+    const flex::GpuLayout layout = flex::gpu_layout(codegen::describe(v.attention), image.summary_flags.size(), true);
+    std::vector<uint8_t> parameters(layout.bytes);
+    put_arguments(parameters, v, layout);
+    Memory memory(device());
+    memory.map(v.memory());
+    const size_t rows = size_t(v.extents[0]) * size_t(v.extents[1]) * size_t(v.extents[3]), points = rows * size_t(v.extents[4]);
+    REQUIRE(score.size() == points);
+    REQUIRE(ds.size() == points);
+    flex_gpu_backward backward{};
+    backward.launch.q.data = memory.upload(score);
+    backward.launch.k.data = memory.upload(ds);
+    backward.launch.v.data = memory.upload(d_scale);
+    backward.launch.o.data = memory.allocate(points * 4);
+    backward.launch.lse.data = memory.allocate(rows * GpuGradients::kBounds * 4);
+    backward.launch.partial = memory.allocate(5 * 4);
+    put(parameters, 0, backward);
+    std::vector<std::pair<uint64_t, size_t>> gradients;
+    for (size_t i = 0; i < v.attention.params.size(); i++) {
+        gradients.emplace_back();
+        if (!v.attention.params[i].grad) continue;
+        const flex_tensor& tensor = v.args()->tensors[i];
+        flex_gpu_gradient gradient{};
+        gradient.count = 1;
+        for (size_t d = 0; d < v.attention.params[i].dims.size(); d++) gradient.count *= tensor.dim[d];
+        gradient.data = memory.upload(std::vector<float>(size_t(gradient.count), 0.0f));
+        put(parameters, layout.gradients[i], gradient);
+        gradients.back() = {gradient.data, size_t(gradient.count)};
+    }
+    out.fault = launch(*module, image.rows.symbol, {(rows + 127) / 128, 1, 1}, parameters);
+    if (out.fault.empty() && !image.scale.symbol.empty())
+        out.fault = launch(*module, image.scale.symbol, {(rows + 127) / 128, 1, 1}, parameters);
+    if (!out.fault.empty()) return out;
+    out.derivative = memory.download<float>(backward.launch.o.data, points);
+    out.bounds = memory.download<float>(backward.launch.lse.data, rows * GpuGradients::kBounds);
+    out.kinds = memory.download<int32_t>(backward.launch.partial, 4);
+    out.scatters = memory.download<int32_t>(backward.launch.partial, 5)[4] != 0;
+    for (const auto& [data, count] : gradients) out.d_params.push_back(data ? memory.download<float>(data, count) : std::vector<float>());
     return out;
 }
 

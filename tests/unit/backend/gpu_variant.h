@@ -29,4 +29,20 @@ struct Tile {
 /// their elements and nothing beside.
 GpuHooks run_on_gpu(const Variant& variant, const std::vector<float>& raw, const std::vector<Tile>& tiles = {});
 
+/// The backward probe (gradient_probe.cpp).
+const nvptx::BackwardInstance& gradient_probe();
+
+struct GpuGradients {
+    static constexpr size_t kBounds = 8;       // a row: kMostGradients of backend/skeletons/nvptx/hooks.h
+    std::vector<float> derivative;             // [B, H, Q, K]
+    std::vector<float> bounds;                 // [B, H, Q, kBounds]
+    std::vector<std::vector<float>> d_params;  // by parameter
+    std::vector<int32_t> kinds;                // of the summed reads; 0: there are fewer
+    bool scatters = false;
+    std::string fault;
+};
+/// The gradient hooks at all points, [B, H, Q, K] each; d_scale [B, H, Q].
+GpuGradients run_gradients_on_gpu(const Variant& variant, const std::vector<float>& score, const std::vector<float>& ds,
+                                  const std::vector<float>& d_scale);
+
 }  // namespace flexc::test
