@@ -127,28 +127,87 @@ std::string rule_literal(const flex::ExtentRule& rule) {
     return fmt::format("{{{}, {}, {}}}", dim_literal(left), dim_literal(right), quoted(reason));
 }
 
-/// struct Args: the parameters in their order, tensors with their shapes.
-std::string args_struct(const flex::KernelDesc& desc) {
-    if (desc.params.empty()) return "/// It captures nothing.\nstruct Args {};\n";
-    std::string out =
-        "/// What it captures: tensors in memory of the stream's device, scalars by value. A tensor is a view: data, type, shape, "
-        "strides.\nstruct Args {\n";
-    size_t width = 0;
-    std::vector<std::string> fields;
+/// A name that no other has, for a member of the structure that `used` belongs to.
+std::string unused(std::string name, std::vector<std::string>* used) {
+    while (std::find(used->begin(), used->end(), name) != used->end()) name += '_';
+    used->push_back(name);
+    return name;
+}
+
+/// What the members for a parameter are called: in Args, and in Gradients, where it has one.
+struct ParamFields {
+    std::string value, gradient;
+};
+
+std::vector<ParamFields> param_fields(const flex::KernelDesc& desc) {
+    std::vector<std::string> values, gradients = {"d_o", "d_lse", "d_max_score"};
+    // Names that stay as they are come first, so that `int` gives way to `int_` and not the other way round.
+    for (const flex::ParamDesc& param : desc.params)
+        if (cpp_name(param.name) == param.name) values.push_back(param.name);
+    std::vector<ParamFields> out;
     for (const flex::ParamDesc& param : desc.params) {
-        std::string field = fmt::format("    {} {}", type_name(param), cpp_name(param.name));
-        if (param.has_default) field += " = " + default_text(param);
-        fields.push_back(field + ";");
-        width = std::max(width, fields.back().size());
+        const std::string name = cpp_name(param.name);
+        out.push_back({name == param.name ? name : unused(name, &values), param.grad ? unused("d_" + param.name, &gradients) : ""});
     }
+    return out;
+}
+
+/// Members of a structure, one a line, and what is said of each.
+class Members {
+public:
+    void add(std::string member, std::string comment = {}) {
+        lines_.push_back({std::move(member), std::move(comment)});
+        width_ = std::max(width_, lines_.back().member.size());
+    }
+    [[nodiscard]] std::string text() const {
+        std::string out;
+        for (const auto& [member, comment] : lines_)
+            out += comment.empty() ? fmt::format("    {}\n", member) : fmt::format("    {:<{}}  ///< {}\n", member, width_, comment);
+        return out;
+    }
+
+private:
+    struct Line {
+        std::string member, comment;
+    };
+    std::vector<Line> lines_;
+    size_t width_ = 0;
+};
+
+/// struct Args: the parameters in their order, tensors with their shapes.
+std::string args_struct(const flex::KernelDesc& desc, const std::vector<ParamFields>& fields) {
+    if (desc.params.empty()) return "/// It captures nothing.\nstruct Args {};\n";
+    Members members;
     for (size_t i = 0; i < fields.size(); ++i) {
         const flex::ParamDesc& param = desc.params[i];
-        if (param.is_tensor)
-            out += fmt::format("{:<{}}  ///< {}\n", fields[i], width, declared_shape(desc, param));
-        else
-            out += fields[i] + "\n";
+        const std::string value = param.has_default ? " = " + default_text(param) : "";
+        members.add(fmt::format("{} {}{};", type_name(param), fields[i].value, value), param.is_tensor ? declared_shape(desc, param) : "");
     }
-    return out + "};\n";
+    return "/// What it captures: tensors in memory of the stream's device, scalars by value. A tensor is a view: data, type, shape, "
+           "strides.\nstruct Args {\n" +
+           members.text() + "};\n";
+}
+
+/// struct Gradients: what a backward pass is given and gives.
+std::string gradients_struct(const flex::KernelDesc& desc, const std::vector<ParamFields>& fields) {
+    Members members;
+    members.add("flex::Tensor d_o;", "given, [B, H, Q, DV], the type of q; last dimension contiguous");
+    members.add("flex::Tensor dq;", "written, [B, H, Q, D], the type of q");
+    members.add("flex::Tensor dk;", "written, [B or 1, HKV, K, D], the type of q");
+    members.add("flex::Tensor dv;", "written, [B or 1, HKV, K, DV], the type of q");
+    for (size_t i = 0; i < fields.size(); ++i) {
+        const flex::ParamDesc& param = desc.params[i];
+        if (!param.grad) continue;
+        std::string shape = declared_shape(desc, param);
+        if (param.dtype != flex::DType::F32) shape.replace(0, shape.find(' '), "f32");
+        members.add(fmt::format("flex::Tensor {}{{}};", fields[i].gradient), fmt::format("written, {}, dense; unset: not wanted", shape));
+    }
+    members.add("flex::Tensor d_lse{};", "given, f32 [B, H, Q]; unset: zeros");
+    members.add("flex::Tensor d_max_score{};", "given, f32 [B, H, Q]; unset: zeros. Keys that attain the maximum share it equally");
+    return "/// Derivatives of the loss, in memory of the stream's device: those by what forward computed are given, those by what it read "
+           "are "
+           "written.\nstruct Gradients {\n" +
+           members.text() + "};\n";
 }
 
 std::string desc_function(const flex::KernelDesc& desc) {
@@ -166,33 +225,63 @@ std::string desc_function(const flex::KernelDesc& desc) {
     return out + "    };\n    return description;\n}\n";
 }
 
-std::string launcher(const flex::KernelDesc& desc) {
+std::string joined(const std::vector<std::string>& parts) {
+    std::string out;
+    for (const std::string& part : parts) out += (out.empty() ? "" : ", ") + part;
+    return out;
+}
+
+/// forward and workspace; with gradients, backward and backward_workspace.
+std::string launchers(const flex::KernelDesc& desc, const std::vector<ParamFields>& fields, bool gradients) {
     const bool all_default = std::all_of(desc.params.begin(), desc.params.end(), [](const flex::ParamDesc& p) { return p.has_default; });
     const std::string_view args = all_default ? "const Args& args = {}" : "const Args& args";
-    const std::string_view args_first = "const Args& args";
-    std::string values;
-    for (const flex::ParamDesc& param : desc.params) {
-        const std::string field = "args." + cpp_name(param.name);
-        values += (values.empty() ? "" : ", ") + (param.is_tensor ? field : "flex::scalar(" + field + ")");
+    std::vector<std::string> values, d_values;
+    for (size_t i = 0; i < fields.size(); ++i) {
+        const std::string field = "args." + fields[i].value;
+        values.push_back(desc.params[i].is_tensor ? field : "flex::scalar(" + field + ")");
+        d_values.push_back(fields[i].gradient.empty() ? "flex::Tensor{}" : "gradients." + fields[i].gradient);
     }
-    const auto body = [&](std::string_view call, std::string_view last) {
-        if (desc.params.empty())
-            return fmt::format("    static_cast<void>(args);\n    return detail::kernel().{}(stream, arrays, nullptr, 0{});\n}}\n", call,
-                               last);
-        return fmt::format("    const flex::Tensor values[] = {{{}}};\n    return detail::kernel().{}(stream, arrays, values, {}{});\n}}\n",
-                           values, call, desc.params.size(), last);
+    const auto body = [&](std::string_view call, bool backward, std::string_view last) {
+        std::string out;
+        if (desc.params.empty()) {
+            out += "    static_cast<void>(args);\n";
+        } else {
+            out += fmt::format("    const flex::Tensor values[] = {{{}}};\n", joined(values));
+            if (backward) out += fmt::format("    const flex::Tensor d_values[] = {{{}}};\n", joined(d_values));
+        }
+        return out + fmt::format("    return detail::kernel().{}(stream, arrays, {}{}{}, {}{});\n}}\n", call,
+                                 backward ? "detail::arrays_of(gradients), " : "", desc.params.empty() ? "nullptr" : "values",
+                                 !backward             ? ""
+                                 : desc.params.empty() ? ", nullptr"
+                                                       : ", d_values",
+                                 desc.params.size(), last);
     };
     std::string out =
         "/// Computes o, and lse and max_score where their data is given: forward(stream, {q, k, v, o}, {...}). See "
         "flex::Kernel::forward.\n";
     out += fmt::format(
         "[[nodiscard]] inline flex::Status forward(const flex::Stream& stream, const flex::AttentionArrays& arrays, {}) noexcept {{\n{}",
-        args, body("forward", ""));
+        args, body("forward", false, ""));
     out += "\n/// Bytes of device memory that forward needs on this stream; of interest where the caller owns the workspace.\n";
     out += fmt::format(
-        "[[nodiscard]] inline flex::Status workspace(const flex::Stream& stream, const flex::AttentionArrays& arrays, {},\n"
+        "[[nodiscard]] inline flex::Status workspace(const flex::Stream& stream, const flex::AttentionArrays& arrays, const Args& args,\n"
         "                                            std::size_t* bytes) noexcept {{\n{}",
-        args_first, body("workspace", ", bytes"));
+        body("workspace", false, ", bytes"));
+    if (!gradients) return out;
+    out +=
+        "\n/// The backward pass: backward(stream, {q, k, v, o, lse}, {d_o, dq, dk, dv, ...}, {...}), where o and lse hold what forward "
+        "wrote "
+        "with the same\n/// arrays and arguments. See flex::Kernel::backward.\n";
+    out += fmt::format(
+        "[[nodiscard]] inline flex::Status backward(const flex::Stream& stream, const flex::AttentionArrays& arrays, const Gradients& "
+        "gradients,\n                                           {}) noexcept {{\n{}",
+        args, body("backward", true, ""));
+    out += "\n/// Bytes of device memory that backward needs on this stream.\n";
+    out += fmt::format(
+        "[[nodiscard]] inline flex::Status backward_workspace(const flex::Stream& stream, const flex::AttentionArrays& arrays,\n"
+        "                                                     const Gradients& gradients, const Args& args, std::size_t* bytes) noexcept "
+        "{{\n{}",
+        body("backward_workspace", true, ", bytes"));
     return out;
 }
 
@@ -236,13 +325,21 @@ std::string cpp_header(const flex::KernelDesc& desc, const HeaderFacts& facts) {
     if (facts.cpu) out += "///   the CPU: f32, f16 and bf16, any D and DV up to 512\n";
     for (const std::string& line : facts.gpu) out += comment(line, "///  ");
     out += fmt::format("namespace {} {{\n\n", facts.name);
-    out += args_struct(desc) + "\n" + desc_function(desc) + "\n";
+    const std::vector<ParamFields> fields = param_fields(desc);
+    out += args_struct(desc, fields) + "\n";
+    if (facts.gradients) out += gradients_struct(desc, fields) + "\n";
+    out += desc_function(desc) + "\n";
     out += fmt::format(
         "namespace detail {{\n[[nodiscard]] inline const flex::Kernel& kernel() noexcept {{\n"
-        "    static const flex::Kernel* const linked = flex::Kernel::linked(&desc, ::{}, {:#018x}u);\n    return *linked;\n}}\n}}  // "
-        "namespace detail\n\n",
+        "    static const flex::Kernel* const linked = flex::Kernel::linked(&desc, ::{}, {:#018x}u);\n    return *linked;\n}}\n",
         facts.table, facts.fingerprint);
-    out += launcher(desc);
+    if (facts.gradients)
+        out +=
+            "[[nodiscard]] inline flex::GradientArrays arrays_of(const Gradients& given) noexcept {\n    flex::GradientArrays arrays;\n"
+            "    arrays.d_o = given.d_o;\n    arrays.d_lse = given.d_lse;\n    arrays.d_max_score = given.d_max_score;\n"
+            "    arrays.dq = given.dq;\n    arrays.dk = given.dk;\n    arrays.dv = given.dv;\n    return arrays;\n}\n";
+    out += "}  // namespace detail\n\n";
+    out += launchers(desc, fields, facts.gradients);
     out += fmt::format("\n}}  // namespace {}\n", facts.name);
     return out;
 }

@@ -1,4 +1,4 @@
-// The C++ header of a linked attention: a namespace of its name with the struct of its arguments and the function that launches it.
+// The C++ header of a linked attention: a namespace of its name with the struct of its arguments and the functions that launch it.
 #pragma once
 
 #include <cstdint>
@@ -19,6 +19,7 @@ struct HeaderFacts {
     std::string table;   // symbol of the object's flex_linked
     uint64_t fingerprint = 0;
     bool cpu = false;
+    bool gradients = false;        // the object has backward passes, too
     std::vector<std::string> gpu;  // a line for each image: "sm_80 and later: bf16, D and DV up to 128"
 };
 

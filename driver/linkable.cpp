@@ -70,6 +70,7 @@ std::optional<Linkable> make_linkable(Session& session, const ir::Attention& att
     facts.source = source;
     facts.doc = attention.doc;
     facts.object = object_name;
+    facts.gradients = attention.gradient.has_value();
 
     embed::Contents contents;
     contents.attention = attention.name;

@@ -24,7 +24,7 @@ struct Options {
     std::string print_after;
     int head_dim = 0, v_head_dim = 0;
     std::vector<std::string> dtypes;
-    bool allow_tf32 = false, short_queries = false;
+    bool allow_tf32 = false, short_queries = false, grad = false;
     std::string name_space;
     std::filesystem::path out, depfile, ptxas;
 };
@@ -75,8 +75,9 @@ int header(const Options& options) {
     if (!open_source(session, options.input.file)) return fail(session, wanted.json);
     const auto name = session.choose(options.input.name);
     if (!name) return fail(session, wanted.json);
-    const auto attention = session.lower(*name, const_values(options));
-    return attention ? build_header(session, *attention, wanted) : fail(session, wanted.json);
+    auto attention = session.lower(*name, const_values(options));
+    if (!attention || (options.grad && !session.differentiate(&*attention))) return fail(session, wanted.json);
+    return build_header(session, *attention, wanted);
 }
 
 /// What is to be written, where if nothing else is said (text: to stdout), and what --json tells of it.
@@ -225,6 +226,7 @@ Command add_build(CLI::App& root) {
         ->check(CLI::IsMember({"f32", "f16", "bf16"}));
     app->add_flag("--allow-tf32", options->allow_tf32, "f32 products on a GPU may be tf32");
     app->add_flag("--short-queries", options->short_queries, "the kernel for few queries: tiles of 16 rows");
+    app->add_flag("--grad", options->grad, "with --emit=header: the backward pass too");
     app->add_option("--ptxas", options->ptxas, "with --emit=cubin: the assembler; looked for in $PATH and the CUDA toolkit if absent")
         ->type_name("FILE");
     app->add_option("--namespace", options->name_space, "of the header, and the name of its symbols; the attention's name if absent")
@@ -247,6 +249,7 @@ Command add_build(CLI::App& root) {
         "  flexc build alibi.flex --emit=header --target cpu,sm_80 -o include/");
     app->parse_complete_callback([options] {
         if (options->dtypes.size() > 1 && options->emit != "header") throw CLI::ValidationError("--dtype", "only a header takes several");
+        if (options->grad && options->emit != "header") throw CLI::ValidationError("--grad", "only a header has it");
     });
     return {app, [options, target] {
                 if (target->count() == 0 && (options->emit == "ptx" || options->emit == "cubin")) options->targets = {"sm_80"};

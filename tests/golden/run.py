@@ -18,6 +18,7 @@ import tempfile
 HERE = pathlib.Path(__file__).resolve().parent
 REPO = HERE.parent.parent
 SECTION = re.compile(rb"^=== (\w+)(?:: (.*))?$")
+FINGERPRINT = re.compile(rb"\b0x[0-9a-f]{16}u\b")  # of generated code, in a header
 TIMEOUT_S = 60
 
 
@@ -59,8 +60,12 @@ def parse(path):
 
 def execute(command, flexc, folder):
     words = [w.replace("<repo>", str(REPO)) for w in shlex.split(command)]
+    if words[0] == "cat" and len(words) == 2:
+        made = folder / words[1]
+        text = FINGERPRINT.sub(b"<fingerprint>", made.read_bytes()) if made.is_file() else b"no such file\n"
+        return 0 if made.is_file() else 1, b"=== run: %b\nexit %d\n=== stdout\n%b" % (command.encode(), not made.is_file(), text)
     if words[0] != "flexc":
-        raise Bad(f"`{command}` does not start with flexc")
+        raise Bad(f"`{command}` starts neither with flexc nor with cat")
     env = {k: v for k, v in os.environ.items() if not k.startswith(("FLEXC_", "NO_COLOR", "CLICOLOR"))}
     env.update(LC_ALL="C.UTF-8", HOME=str(folder), XDG_CACHE_HOME=str(folder / ".cache"), TERM="dumb")
     done = subprocess.run([str(flexc), *words[1:]], cwd=folder, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT_S)
