@@ -20,6 +20,7 @@ flex_add_attention(kernels far.flex NAME far TARGETS cpu)
 add_executable(several main.cpp)
 target_link_libraries(several kernels)
 flex_add_attention(several far.flex NAME far NAMESPACE acme::near DEFINES least=0 least_f=1.5)
+flex_add_attention(several far.flex NAME other NAMESPACE trained GRAD)
 flex_add_attention(several "with space/plain one.flex" HEADER plain TARGETS cpu sm_80 HEAD_DIM 16 V_HEAD_DIM 8 DTYPE f32 f16)
 """
 SOURCES = {
@@ -36,8 +37,9 @@ SOURCES = {
 #include "acme_near.h"
 #include "kernels.h"
 #include "plain.h"
+#include "trained.h"
 
-// Scores are 0 and v[k] = k: row 9 of o is the mean of the keys that query 9 sees.
+// Scores are 0 and v[k] = k: row 9 of o is the mean of the keys that query 9 sees, and dv of a key the sum of its weights.
 int main() {
     std::vector<float> q(10 * 4), v(q), o(q);
     for (size_t i = 0; i < v.size(); ++i) v[i] = static_cast<float>(i / 4);
@@ -51,7 +53,14 @@ int main() {
     (void)acme::near::forward(flex::Stream::cpu(), arrays);
     std::printf("%g ", static_cast<double>(o.back()));
     (void)plain::forward(flex::Stream::cpu(), arrays);
-    std::printf("%g\n", static_cast<double>(o.back()));
+    std::printf("%g ", static_cast<double>(o.back()));
+    std::vector<float> lse(10), ones(q.size(), 1.0f), dq(q), dk(q), dv(q);
+    flex::AttentionArrays forward = arrays;
+    forward.lse = flex::Tensor::contiguous(lse.data(), flex::DType::F32, {1, 1, 10});
+    flex::Status status = trained::forward(flex::Stream::cpu(), forward);
+    if (status.ok()) status = trained::backward(flex::Stream::cpu(), forward, {view(ones), view(dq), view(dk), view(dv)});
+    if (!status.ok()) return std::puts(status.text().c_str()), 1;
+    std::printf("%g\n", static_cast<double>(dv.back()));
     return 0;
 }
 """,
@@ -127,12 +136,12 @@ class Install(InstalledTest):
         self.step("cmake", "--build", build)
         run = lambda: self.step(build / "several", env=self.without_gpu()).split()
         # far: keys 0..7 of 0..9; near: least = 0, so all; plain: all.
-        self.assertEqual(run(), ["3.5", "4.5", "4.5"])
+        self.assertEqual(run(), ["3.5", "4.5", "4.5", "1"])
         self.assertIn("no work to do", self.step("cmake", "--build", build))
         # A change of what is imported, and of nothing else, reaches the program.
         (project / "reach.flex").write_text("fn reach() -> i32 = 5;\n")
         self.assertIn("Compiling the attention far", self.step("cmake", "--build", build))
-        self.assertEqual(run(), ["2", "4.5", "4.5"])
+        self.assertEqual(run(), ["2", "4.5", "4.5", "1"])
         self.assertIn("no work to do", self.step("cmake", "--build", build))
         # A fault is flexc's message, and no half-made file passes for a good one.
         (project / "reach.flex").write_text("fn reach() -> i32 = five;\n")
@@ -140,7 +149,7 @@ class Install(InstalledTest):
         self.assertIn("reach.flex:1:21: error[E2001]: unknown name `five`", failed)
         (project / "reach.flex").write_text("fn reach() -> i32 = 2;\n")
         self.step("cmake", "--build", build)
-        self.assertEqual(run(), ["3.5", "4.5", "4.5"])
+        self.assertEqual(run(), ["3.5", "4.5", "4.5", "1"])
 
     def test_the_functions_own_mistakes(self):
         for text, message in {
@@ -183,13 +192,15 @@ class Outputs(InstalledTest):
         self.assertEqual(os.listdir(gone), [])
 
     def test_headers_are_cpp_whatever_the_names_and_values(self):
-        source = self.source('import std;\n## Line one \\\n##\n## ends \\\nattention register(int: f32[H, 2 * K + 1], std: i32[N], flex: bool[N, 3], class: f32 = inf, this: f32 = -inf,\n'
+        source = self.source('import std;\n## Line one \\\n##\n## ends \\\nattention register(int: grad f32[H, 2 * K + 1], std: i32[N], flex: bool[N, 3], class: f32 = inf, this: f32 = -inf,\n'
                              "    float: f32 = 1e30, new: i32 = -2147483647 - 1, delete: bool = true, Args: i32) {\n"
                              "    score = score + int[h, 0] + f32(std[0]) + class + this + float + f32(new) + f32(Args);\n"
                              "    mask = flex[0, 1] or delete;\n}\n")
-        self.flexc("build", source, "--emit=header", "-o", self.path("r"))
+        self.flexc("build", source, "--emit=header", "--grad", "-o", self.path("r"))
         (self.folder / "main.cpp").write_text(
             '#include "r.h"\n#include <cmath>\nint main() {\n    const register_::Args a{{}, {}, {}};\n'
+            "    const flex::Tensor t;\n    const register_::Gradients g{t, t, t, t, t};\n    std::size_t bytes = 0;\n"
+            "    if (register_::backward(flex::Stream::cpu(), {}, g, a).ok() || register_::backward_workspace(flex::Stream::cpu(), {}, g, a, &bytes).ok()) return 2;\n"
             "    return a.class_ > 1e38f && a.this_ < -1e38f && a.float_ == 1e30f && a.new_ == -2147483647 - 1 && a.delete_ ? 0 : 1;\n}\n")
         runtime = next(self.prefix.rglob("libflex_runtime.a"))
         compilers = [os.environ["CXX"]] + [each for each in ("/usr/bin/g++",) if pathlib.Path(each).exists()]
@@ -200,18 +211,23 @@ class Outputs(InstalledTest):
                 self.step(self.path("r.out"))
 
     def test_every_program_of_the_gallery(self):
-        names = []
-        for program in sorted((ROOT / "examples" / "gallery").glob("*.flex")):
-            report = self.flexc_json("build", program, "--emit=header", "-o", self.path(program.stem))
-            names.append(re.search(r"^namespace (\w+) \{$", pathlib.Path(report["out"]).read_text(), re.MULTILINE)[1])
-        includes = "".join(f'#include "{program.stem}.h"\n' for program in sorted((ROOT / "examples" / "gallery").glob("*.flex")))
-        checks = "".join(f'    ok = ok && {name}::desc().name == "{name}" && {name}::detail::kernel().desc() != nullptr;\n' for name in names)
+        includes, checks, objects = "", "", []
+        programs = sorted((ROOT / "examples" / "gallery").glob("*.flex"))
+        for program in programs:
+            for out, options in (program.stem, []), ("grad_" + program.stem, ["--grad"]):
+                report = self.flexc_json("build", program, "--emit=header", "-o", self.path(out), *options, *(["--namespace", "grad::" + program.stem] if options else []))
+                name = re.search(r"^namespace ((?:grad::)?\w+) \{$", pathlib.Path(report["out"]).read_text(), re.MULTILINE)[1]
+                includes += f'#include "{out}.h"\n'
+                checks += f'    ok = ok && {name}::desc().name == "{name.split("::")[-1]}" && {name}::detail::kernel().desc() != nullptr;\n'
+                checks += f"    ok = ok && {name}::detail::kernel().backward(flex::Stream::cpu(), {{}}, {{}}, {{}}).code() == flex::Code::{'InvalidArgument' if options else 'Unsupported'};\n"
+                if options:
+                    checks += f"    static_cast<void>(&{name}::backward);\n    static_cast<void>(&{name}::backward_workspace);\n"
+                objects.append(report["object"])
         (self.folder / "all.cpp").write_text(f"{includes}int main() {{\n    bool ok = true;\n{checks}    return ok ? 0 : 1;\n}}\n")
-        objects = [self.path(program.stem) + ".o" for program in sorted((ROOT / "examples" / "gallery").glob("*.flex"))]
         self.step(os.environ["CXX"], "-std=c++17", "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Werror", f"-I{self.prefix}/include/flexc", self.path("all.cpp"),
                   *objects, next(self.prefix.rglob("libflex_runtime.a")), "-o", self.path("all"), "-pthread", "-ldl")
         self.step(self.path("all"))
-        print(f"{len(names)} programs of the gallery in one binary of {os.path.getsize(self.path('all'))} bytes")
+        print(f"{len(programs)} programs of the gallery in one binary of {os.path.getsize(self.path('all'))} bytes, with gradients and without")
 
 
 if __name__ == "__main__":
