@@ -183,7 +183,7 @@ TEST_CASE("what does not fit a backward pass is a message") {
     CHECK(text([](auto&, auto& gradients) { gradients.d_int.shape[0] = 7; }) == "`d_int` must be dense f32[K] like `int`, got f32[7]");
     CHECK(text([](auto&, auto& gradients) { gradients.dk.dtype = flex::DType::F16; }) ==
           "`dk` must be f32[B, HKV, K, D], got f16[1, 2, 90, 16]");
-    CHECK(text([](auto&, auto& gradients) { gradients.d_o = {}; }) == "`do` is f32 without data");
+    CHECK(text([](auto&, auto& gradients) { gradients.d_o = {}; }) == "the backward pass needs `do`, f32[B, H, Q, DV]");
     // Linked without GRAD: its header has no function for it, and what the runtime is asked directly it refuses.
     std::vector<int32_t> doc(kLength), first = {0};
     const flex::Tensor values[] = {flex::Tensor::contiguous(doc.data(), flex::DType::I32, {kLength}),
