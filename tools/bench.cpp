@@ -31,17 +31,24 @@ bool measure(Prepared& prepared, const Options& options, Measured* out) {
     constexpr int kGroups = 4;
     constexpr double kSeconds = 1.0;
     Outputs outputs;
-    if (!allocate_outputs(prepared.session, prepared.launch, &outputs)) return false;
+    Session& session = prepared.session;
+    if (!allocate_outputs(session, prepared.launch, &outputs)) return false;
+    if (prepared.backward && !allocate_gradients(session, prepared, {}, &outputs)) return false;
     const int threads = options.execute.threads;
-    // Code, caches and pages are warm after one launch, which does not count.
-    const auto warm = launch_once(prepared.session, *prepared.kernel, prepared.launch, outputs, threads, &out->stats);
+    const auto launch = [&](flex::CpuStats* stats) {
+        return (prepared.backward ? launch_backward_once : launch_once)(session, *prepared.kernel, prepared.launch, outputs, threads,
+                                                                        stats);
+    };
+    // The backward pass reads what the forward pass leaves. Code, caches and pages are warm after one launch, which does not count.
+    if (prepared.backward && !launch_once(session, *prepared.kernel, prepared.launch, outputs, threads, nullptr)) return false;
+    const auto warm = launch(&out->stats);
     if (!warm) return false;
     const int fitting = static_cast<int>(std::clamp(kSeconds * 1e3 / std::max(*warm, 1e-3), 5.0, 1000.0));
     const int launches = options.repeat > 0 ? options.repeat : fitting;
     for (int group = 0; group < kGroups; ++group) {
         out->peak_gflops = std::max(out->peak_gflops, flex::measure_fma_peak(prepared.compile.level, threads));
         for (int i = launches * group / kGroups; i < launches * (group + 1) / kGroups; ++i) {
-            const auto ms = launch_once(prepared.session, *prepared.kernel, prepared.launch, outputs, threads, nullptr);
+            const auto ms = launch(nullptr);
             if (!ms) return false;
             out->ms.push_back(*ms);
         }
@@ -55,23 +62,31 @@ double median(const std::vector<double>& sorted) {
     return n % 2 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
 }
 
-double flop(const Launch& launch, int64_t unmasked) {
-    return static_cast<double>(unmasked) * 2 * static_cast<double>(launch.extent(ir::ExtentVar::D) + launch.extent(ir::ExtentVar::DV));
+/// Forward: two products, 2 (D + DV) for each element kept. Backward: 2.5 times as much, as is usual, for the five products S, dP, dV, dK and dQ.
+double flop(const Prepared& prepared, int64_t unmasked) {
+    const Launch& launch = prepared.launch;
+    const auto columns = static_cast<double>(launch.extent(ir::ExtentVar::D) + launch.extent(ir::ExtentVar::DV));
+    return static_cast<double>(unmasked) * 2 * columns * (prepared.backward ? 2.5 : 1);
+}
+
+const char* pass_name(const Prepared& prepared) {
+    return prepared.backward ? "backward" : "forward";
 }
 
 /// Times of launches, sorted, from rows of launches long enough that starting one costs nothing beside them.
-std::optional<std::vector<double>> time_gpu(Session& session, GpuRun& gpu, int repeat) {
+std::optional<std::vector<double>> time_gpu(Session& session, GpuRun& gpu, bool backward, int repeat) {
     constexpr double kSeconds = 1.0, kRowMs = 10;
     constexpr int kMostRows = 50;
-    if (!gpu.launch_many(session, 3)) return std::nullopt;
-    const auto once = gpu.launch_many(session, 1);
+    const auto launch = [&](int n) { return backward ? gpu.launch_backward_many(session, n) : gpu.launch_many(session, n); };
+    if (!launch(3)) return std::nullopt;
+    const auto once = launch(1);
     if (!once) return std::nullopt;
     const int row = repeat > 0 ? 1 : static_cast<int>(std::clamp(kRowMs / std::max(*once, 1e-3), 1.0, 1000.0));
     const int rows =
         repeat > 0 ? repeat : static_cast<int>(std::clamp(kSeconds * 1e3 / (std::max(*once, 1e-3) * row), 5.0, double{kMostRows}));
     std::vector<double> times;
     for (int i = 0; i < rows; ++i) {
-        const auto ms = gpu.launch_many(session, row);
+        const auto ms = launch(row);
         if (!ms) return std::nullopt;
         times.push_back(*ms);
     }
@@ -85,13 +100,22 @@ int bench_gpu(Prepared& prepared, const Options& options) {
     const Launch& launch = prepared.launch;
     Outputs outputs;
     if (!allocate_outputs(session, launch, &outputs)) return fail(session, json);
-    GpuRun gpu(*prepared.gpu, prepared.desc, std::move(prepared.images));
+    if (prepared.backward && !allocate_gradients(session, prepared, {}, &outputs)) return fail(session, json);
+    GpuRun gpu(*prepared.gpu, prepared.desc, std::move(prepared.images), std::move(prepared.backward_images));
     flex::CudaOptions launch_options;
     launch_options.allow_tf32 = options.execute.allow_tf32;
     if (!gpu.prepare(session, launch, outputs, launch_options)) return fail(session, json);
+    // The backward pass reads what the forward pass leaves.
+    if (prepared.backward && !(gpu.prepare_backward(session, outputs.gradients) && gpu.launch(session))) return fail(session, json);
     const bool emulated = prepared.gpu->is_emulated();
     std::optional<std::vector<double>> times;
-    if (emulated ? !gpu.launch(session) : !(times = time_gpu(session, gpu, options.repeat))) return fail(session, json);
+    if (!emulated)
+        times = time_gpu(session, gpu, prepared.backward, options.repeat);
+    else if (const auto ms = prepared.backward ? gpu.launch_backward(session) : gpu.launch(session))
+        times = {*ms};
+    if (!times) return fail(session, json);
+    const uint64_t instructions = prepared.backward ? gpu.backward_instructions() : gpu.instructions();
+    const size_t workspace = prepared.backward ? gpu.backward_plan().workspace_bytes : gpu.plan().workspace_bytes;
 
     // Counting is the CPU's work, and its compilation none of this one.
     Session counting;
@@ -99,18 +123,19 @@ int bench_gpu(Prepared& prepared, const Options& options) {
     const bool counted = rows && rows->prepare_tiles(counting, options.execute.threads);
     const int64_t unmasked = counted ? count_kept(*rows, launch, options.execute.threads) : 0;
     Json report = {{"attention", prepared.attention->name},
+                   {"pass", pass_name(prepared)},
                    {"device", options.execute.device},
                    {"dtype", flex::name(launch.dtype)},
                    {"shape", extents_json(prepared.desc, launch)}};
-    std::string text = fmt::format("{}  on {} ({})  {}\n", prepared.attention->name, options.execute.device, gpu_text(*prepared.gpu, gpu),
-                                   flex::name(launch.dtype));
+    std::string text = fmt::format("{}{}  on {} ({})  {}\n", prepared.attention->name, prepared.backward ? ", backward" : "",
+                                   options.execute.device, gpu_text(*prepared.gpu, gpu), flex::name(launch.dtype));
     if (emulated) {
-        const double each = unmasked > 0 ? 32.0 * static_cast<double>(gpu.instructions()) / static_cast<double>(unmasked) : 0;
+        const double each = unmasked > 0 ? 32.0 * static_cast<double>(instructions) / static_cast<double>(unmasked) : 0;
         report["instructions_per_element"] = each;
         text += fmt::format("{} warp instructions, {:.3g} of a thread for each element kept; the time of an emulation says nothing\n",
-                            gpu.instructions(), each);
+                            instructions, each);
     } else {
-        const double ms = median(*times), gflops = counted ? flop(launch, unmasked) / ms / 1e6 : 0;
+        const double ms = median(*times), gflops = counted ? flop(prepared, unmasked) / ms / 1e6 : 0;
         report.update({{"median_ms", ms}, {"min_ms", times->front()}, {"max_ms", times->back()}, {"launches", times->size()}});
         if (counted) report["gflops"] = gflops;
         text += fmt::format("median {:.4g} ms of {} ({:.4g} to {:.4g}), {:.4g} TFLOP/s\n", ms, times->size(), times->front(), times->back(),
@@ -119,9 +144,9 @@ int bench_gpu(Prepared& prepared, const Options& options) {
     if (counted) report["unmasked"] = unmasked;
     report.update({{"compile_ms", session.phases.total()}, {"cached", session.phases.cached}, {"phases", phases_json(session.phases)}});
     report.update(gpu_json(*prepared.gpu, gpu));
+    if (prepared.backward) report["backward"] = backward_json(*prepared.gpu, gpu);
     if (json) return succeed(session, true, report);
-    text += fmt::format("{} elements kept, {} bytes of workspace, compiled in {:.1f} ms\n", unmasked, gpu.plan().workspace_bytes,
-                        session.phases.total());
+    text += fmt::format("{} elements kept, {} bytes of workspace, compiled in {:.1f} ms\n", unmasked, workspace, session.phases.total());
     const int code = succeed(session, false);
     return print_out(text) ? code : kInputWrong;
 }
@@ -135,11 +160,8 @@ int bench(const Options& options) {
             .help("the interpreter is an oracle and has no speed worth a number: `flexc run` times it");
         return fail(session, json);
     }
-    if (options.backward) {
-        session.sink.report(diag::Kind::no_gradients, {}, "score", options.execute.device).help("without `--backward` the forward pass is timed");
+    if (!open_attention(options.input, options.execute, &prepared) || !prepare(options.execute, options.backward, &prepared))
         return fail(session, json);
-    }
-    if (!prepare(options.input, options.execute, &prepared)) return fail(session, json);
     if (prepared.gpu) return bench_gpu(prepared, options);
     const auto rows = MaskRows::make(session, *prepared.attention, prepared.launch, *prepared.kernel);
     Measured measured;
@@ -150,12 +172,13 @@ int bench(const Options& options) {
     const int64_t unmasked = count_kept(*rows, launch, options.execute.threads);
     const size_t n = measured.ms.size();
     const double median_ms = median(measured.ms);
-    const double gflops = flop(launch, unmasked) / median_ms / 1e6;
+    const double gflops = flop(prepared, unmasked) / median_ms / 1e6;
     const double share = measured.peak_gflops > 0 ? gflops / measured.peak_gflops : 0;
     const int threads = thread_count(options.execute.threads);
     if (json) {
         return succeed(session, true,
                        {{"attention", prepared.attention->name},
+                        {"pass", pass_name(prepared)},
                         {"device", "cpu"},
                         {"level", flex::name(prepared.compile.level)},
                         {"threads", threads},
@@ -179,13 +202,13 @@ int bench(const Options& options) {
     }
     const int code = succeed(session, false);
     const std::string text = fmt::format(
-        "{}  on cpu ({}, {} thread{})  {}\n"
+        "{}{}  on cpu ({}, {} thread{})  {}\n"
         "median {:.4g} ms of {} launches ({:.4g} to {:.4g})\n"
         "{:.4g} GFLOP/s, {:.1f} % of the {:.4g} that this machine's multiply-adds reach\n"
         "{} elements kept, {} bytes of workspace, compiled in {:.1f} ms\n",
-        prepared.attention->name, flex::name(prepared.compile.level), threads, threads == 1 ? "" : "s", flex::name(launch.dtype), median_ms,
-        n, measured.ms.front(), measured.ms.back(), gflops, 100 * share, measured.peak_gflops, unmasked, measured.stats.workspace_bytes,
-        session.phases.total());
+        prepared.attention->name, prepared.backward ? ", backward" : "", flex::name(prepared.compile.level), threads,
+        threads == 1 ? "" : "s", flex::name(launch.dtype), median_ms, n, measured.ms.front(), measured.ms.back(), gflops, 100 * share,
+        measured.peak_gflops, unmasked, measured.stats.workspace_bytes, session.phases.total());
     return print_out(text) ? code : kInputWrong;
 }
 
@@ -198,11 +221,16 @@ Command add_bench(CLI::App& root) {
     add_file_options(*app, options->input);
     add_value_options(*app, options->input);
     add_execute_options(*app, options->execute);
-    app->add_flag("--backward", options->backward, "time the gradients; no device of this build has them");
+    app->add_flag(
+        "--backward", options->backward,
+        "time the backward pass alone, for a random `do` unless --in has one; its gflops count 2 (D + DV) x 2.5 for each element kept");
     app->add_option("--repeat", options->repeat, "launches that count; as many as fit into a second if absent")
         ->check(CLI::Range(1, 1000000));
     app->add_flag("--json", options->input.json, "one JSON object on stdout");
-    app->footer("Example:\n  flexc bench causal.flex --shape H=8,Q=4096,D=64 --dtype f32 --threads 1 --json");
+    app->footer(
+        "Examples:\n"
+        "  flexc bench causal.flex --shape H=8,Q=4096,D=64 --dtype f32 --threads 1 --json\n"
+        "  flexc bench causal.flex --shape H=8,Q=4096,D=64 --backward");
     return {app, [options] { return bench(*options); }};
 }
 

@@ -59,7 +59,7 @@ bool bind_drawing(Inputs& inputs, const std::string& what, Drawing* out) {
 
     std::vector<ir::NodeId> roots = {out->attention.mask};
     if (out->is_score) roots.insert(roots.end(), {out->attention.score, out->attention.scale});
-    if (!inputs.bind(cpu::describe(out->attention), Need::Pictures, reach(out->attention, roots), std::nullopt, "show", &out->launch))
+    if (!inputs.bind(cpu::describe(out->attention), Need::Pictures, reach(out->attention, roots), std::nullopt, &out->launch))
         return false;
     if (out->is_score && out->launch.q.data && (whole.query.valid() || whole.key.valid())) {
         session.sink.report(diag::Kind::unsupported_clause, {}, std::string("`query` or `key`"), whole.name, std::string("show"))

@@ -5,12 +5,15 @@
 #include <algorithm>
 #include <chrono>
 
+#include "diag/check.h"
 #include "tools/gpu.h"
+#include "tools/io/convert.h"
 
 namespace flexc::tools {
 namespace {
 
-bool make_output(Session& session, io::FileType type, std::vector<int64_t> shape, io::Array* out, flex::Tensor* view) {
+bool make_output(Session& session, flex::DType dtype, std::vector<int64_t> shape, io::Array* out, flex::Tensor* view) {
+    const io::FileType type = io::file_type(dtype);
     if (!fits_in_memory(shape, io::size_of(type))) {
         session.sink.report(diag::Kind::out_of_memory, {});
         return false;
@@ -20,6 +23,7 @@ bool make_output(Session& session, io::FileType type, std::vector<int64_t> shape
     out->bytes.resize(
         std::max<size_t>(static_cast<size_t>(out->count()) * io::size_of(type), 1));  // never null, which would mean "not wanted"
     view->data = out->bytes.data();
+    view->dtype = dtype;
     view->rank = static_cast<int>(out->shape.size());
     int64_t stride = 1;
     for (size_t i = out->shape.size(); i-- > 0;) {
@@ -42,6 +46,7 @@ void add_execute_options(CLI::App& app, ExecuteOptions& options) {
     app.add_option("--threads", options.threads, "threads of the launch; 0: all that the process may use")->check(CLI::Range(0, 4096));
     app.add_option("--driver", options.driver, "the CUDA driver library, where cuda or emulated do not find it")->type_name("FILE");
     app.add_flag("--allow-tf32", options.allow_tf32, "on GPUs: f32 arrays may be multiplied in tf32, of 11 bits");
+    app.add_flag("--atomic", options.atomic, "gradients on GPUs: sums by atomic additions, which differ in the last bits from run to run");
     app.add_flag("--no-cache", options.no_cache, "compile anew, and leave nothing in the cache");
 }
 
@@ -64,14 +69,16 @@ bool compile_for_gpu(const ExecuteOptions& options, Prepared* out) {
     images.v_head_dim = static_cast<int>(out->launch.extent(DV));
     images.allow_tf32 = options.allow_tf32;
     images.use_cache = out->compile.use_cache;
+    images.atomic = options.atomic;
     auto made = compile_images(out->session, *out->attention, images);
-    if (made) out->images = std::move(*made);
-    return made.has_value();
+    if (!made) return false;
+    out->images = std::move(*made);
+    return true;
 }
 
 }  // namespace
 
-bool prepare(const InputOptions& input, const ExecuteOptions& options, Prepared* out) {
+bool open_attention(const InputOptions& input, const ExecuteOptions& options, Prepared* out) {
     Session& session = out->session;
     if (is_gpu(options.device)) {
         out->gpu = open_gpu(session, options);
@@ -86,18 +93,34 @@ bool prepare(const InputOptions& input, const ExecuteOptions& options, Prepared*
 
     out->inputs.emplace(session, input);
     if (!out->inputs->load()) return false;
-    const auto consts = out->inputs->consts(*info);
+    auto consts = out->inputs->consts(*info);
     if (!consts) return false;
     out->attention = session.lower(*name, *consts);
-    if (!out->attention) return false;
+    out->consts = std::move(*consts);
+    out->compile.consts = out->consts;
+    out->compile.level = *level;
+    out->compile.use_cache = !options.no_cache;
+    return out->attention.has_value();
+}
+
+bool prepare(const ExecuteOptions& options, bool backward, Prepared* out) {
+    Session& session = out->session;
+    out->backward = backward;
+    if (backward && !session.differentiate(&*out->attention)) return false;
+    if (options.atomic && !(backward && out->gpu))
+        session.sink.report(diag::Kind::no_effect, {}, std::string("--atomic"),
+                            backward ? fmt::format("on the device `{}` gradients are summed in a fixed order", options.device)
+                                     : std::string("no gradients are computed"));
+    if (backward && out->gpu) {
+        session.sink.report(diag::Kind::cannot_launch, {}, fmt::format("the device `{}` has no backward pass yet", options.device))
+            .help("`--device cpu` and `--device interp` compute gradients; `--outputs o,lse` leaves them out");
+        return false;
+    }
     out->desc = cpu::describe(*out->attention);
     Reach everything;
     for (uint32_t i = 0; i < out->desc.params.size(); ++i) everything.params.insert(i);
-    if (!out->inputs->bind(out->desc, Need::Attention, everything, options.dtype, options.device, &out->launch)) return false;
-
-    out->compile.consts = *consts;
-    out->compile.level = *level;
-    out->compile.use_cache = !options.no_cache;
+    const Need need = backward ? Need::Gradients : Need::Attention;
+    if (!out->inputs->bind(out->desc, need, everything, options.dtype, &out->launch)) return false;
     if (options.device == "interp") return true;
     if (out->gpu) return compile_for_gpu(options, out);
     out->kernel = session.compile_cpu(*out->attention, out->compile);
@@ -111,24 +134,62 @@ bool allocate_outputs(Session& session, const Launch& launch, Outputs* out) {
     a.q = launch.q;
     a.k = launch.k;
     a.v = launch.v;
-    a.o.dtype = launch.dtype;
-    const io::FileType type = launch.dtype == flex::DType::F16    ? io::FileType::F16
-                              : launch.dtype == flex::DType::BF16 ? io::FileType::BF16
-                                                                  : io::FileType::F32;
     const std::vector<int64_t> rows = {e(B), e(H), e(Q)};
-    return make_output(session, type, {e(B), e(H), e(Q), e(DV)}, &out->o, &a.o) &&
-           make_output(session, io::FileType::F32, rows, &out->lse, &a.lse) &&
-           make_output(session, io::FileType::F32, rows, &out->max_score, &a.max_score);
+    return make_output(session, launch.dtype, {e(B), e(H), e(Q), e(DV)}, &out->o, &a.o) &&
+           make_output(session, flex::DType::F32, rows, &out->lse, &a.lse) &&
+           make_output(session, flex::DType::F32, rows, &out->max_score, &a.max_score);
 }
 
-std::optional<double> launch_once(Session& session, const CpuKernel& kernel, const Launch& launch, const Outputs& outputs, int threads,
-                                  flex::CpuStats* stats) {
+bool allocate_gradients(Session& session, const Prepared& prepared, const std::vector<std::string>& wanted, Outputs* out) {
+    const Launch& launch = prepared.launch;
+    flex::GradientArrays& g = out->gradients;
+    g.d_o = launch.d_o;
+    g.d_lse = launch.d_lse;
+    g.d_max_score = launch.d_max_score;
+    const auto shape_of = [](const flex::Tensor& tensor) {
+        return std::vector<int64_t>(tensor.shape.begin(), tensor.shape.begin() + tensor.rank);
+    };
+    if (!make_output(session, launch.dtype, shape_of(launch.q), &out->dq, &g.dq) ||
+        !make_output(session, launch.dtype, shape_of(launch.k), &out->dk, &g.dk) ||
+        !make_output(session, launch.dtype, shape_of(launch.v), &out->dv, &g.dv))
+        return false;
+    for (const flex::ParamDesc& param : prepared.desc.params) {
+        if (!param.grad || (!wanted.empty() && std::find(wanted.begin(), wanted.end(), "d_" + param.name) == wanted.end())) continue;
+        const auto given = std::find_if(launch.args.begin(), launch.args.end(), [&](const auto& each) { return each.name == param.name; });
+        FLEX_CHECK(given != launch.args.end(), "a tensor has no default, so it has been bound");
+        flex::Argument argument{param.name, {}};
+        if (!make_output(session, flex::DType::F32, shape_of(given->value), &out->d_params.emplace_back(), &argument.value)) return false;
+        g.d_params.push_back(argument);
+    }
+    return true;
+}
+
+namespace {
+
+template <class Launching>
+std::optional<double> timed(Session& session, const Launching& launching) {
     const auto begin = std::chrono::steady_clock::now();
-    const flex::Status status = flex::launch_cpu(kernel.desc, kernel.code->table(), outputs.arrays, launch.args, {threads}, stats);
+    const flex::Status status = launching();
     const double ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
     if (status.ok()) return ms;
     report_status(session, status);
     return std::nullopt;
+}
+
+}  // namespace
+
+std::optional<double> launch_once(Session& session, const CpuKernel& kernel, const Launch& launch, const Outputs& outputs, int threads,
+                                  flex::CpuStats* stats) {
+    return timed(session,
+                 [&] { return flex::launch_cpu(kernel.desc, kernel.code->table(), outputs.arrays, launch.args, {threads}, stats); });
+}
+
+std::optional<double> launch_backward_once(Session& session, const CpuKernel& kernel, const Launch& launch, const Outputs& outputs,
+                                           int threads, flex::CpuStats* stats) {
+    return timed(session, [&] {
+        return flex::launch_cpu_backward(kernel.desc, kernel.code->table(), outputs.arrays, outputs.gradients, launch.args, {threads},
+                                         stats);
+    });
 }
 
 Json extents_json(const flex::KernelDesc& desc, const Launch& launch) {

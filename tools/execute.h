@@ -18,6 +18,7 @@ struct ExecuteOptions {
     bool no_cache = false;
     std::filesystem::path driver;  // of the devices cuda and emulated
     bool allow_tf32 = false;
+    bool atomic = false;
 };
 void add_execute_options(CLI::App& app, ExecuteOptions& options);
 
@@ -25,16 +26,21 @@ void add_execute_options(CLI::App& app, ExecuteOptions& options);
 struct Prepared {
     Session session;
     std::optional<Inputs> inputs;
-    std::optional<ir::Attention> attention;
+    frontend::ConstValues consts;
+    std::optional<ir::Attention> attention;  // with derivatives, if the backward pass is wanted
+    bool backward = false;
     std::unique_ptr<CpuKernel> kernel;      // on the device cpu
     std::unique_ptr<flex::CudaDevice> gpu;  // on cuda and emulated
     std::vector<nvptx::Image> images;       // likewise
+    std::vector<nvptx::BackwardImage> backward_images;
     flex::KernelDesc desc;
     Launch launch;
     KernelOptions compile;
 };
-/// open, choose, lower, bind, compile. False after reports to out->session.
-bool prepare(const InputOptions& input, const ExecuteOptions& options, Prepared* out);
+/// Opens the device and the file, chooses, loads, lowers. False after reports to out->session.
+bool open_attention(const InputOptions& input, const ExecuteOptions& options, Prepared* out);
+/// Binds and compiles what is open, with the backward pass or without. False after reports.
+bool prepare(const ExecuteOptions& options, bool backward, Prepared* out);
 
 /// The level to compile for; nothing, after a report, if this machine cannot execute what was asked for.
 [[nodiscard]] std::optional<flex::CpuLevel> usable_level(Session& session, std::optional<flex::CpuLevel> asked);
@@ -43,12 +49,21 @@ bool prepare(const InputOptions& input, const ExecuteOptions& options, Prepared*
 struct Outputs {
     io::Array o, lse, max_score;
     flex::AttentionArrays arrays;
+    io::Array dq, dk, dv;            // of a backward pass, as all below
+    std::deque<io::Array> d_params;  // one for each of gradients.d_params
+    flex::GradientArrays gradients;
 };
 /// False after a report if they are too large.
 bool allocate_outputs(Session& session, const Launch& launch, Outputs* out);
+/// dq, dk, dv, and d_NAME of every `grad` parameter, or of those that are among `wanted` unless that is empty.
+bool allocate_gradients(Session& session, const Prepared& prepared, const std::vector<std::string>& wanted, Outputs* out);
+
 /// One launch; milliseconds. Nothing after a report.
 std::optional<double> launch_once(Session& session, const CpuKernel& kernel, const Launch& launch, const Outputs& outputs, int threads,
                                   flex::CpuStats* stats);
+/// One launch of the backward pass, which reads what the forward pass left in `outputs`.
+std::optional<double> launch_backward_once(Session& session, const CpuKernel& kernel, const Launch& launch, const Outputs& outputs,
+                                           int threads, flex::CpuStats* stats);
 
 /// {"B": 1, ...}, free extents included.
 [[nodiscard]] Json extents_json(const flex::KernelDesc& desc, const Launch& launch);

@@ -53,7 +53,7 @@ bool count(Session& session, const ir::Attention& attention, Inputs& inputs, con
         return true;
     }
     Launch launch;
-    if (!inputs.bind(cpu::describe(*stripped), Need::Pictures, reached, std::nullopt, "explain", &launch)) return false;
+    if (!inputs.bind(cpu::describe(*stripped), Need::Pictures, reached, std::nullopt, &launch)) return false;
     KernelOptions compile;
     compile.consts = consts;
     const auto rows = MaskRows::make(session, *stripped, launch, compile);

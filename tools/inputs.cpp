@@ -1,5 +1,6 @@
 #include "tools/inputs.h"
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -55,6 +56,11 @@ std::map<std::filesystem::path, HeldText>& held_texts() {
     return all;
 }
 
+/// What a launch reads beside its parameters.
+bool is_launch_array(const std::string& name) {
+    return name == "q" || name == "k" || name == "v" || name == "do" || name == "dlse" || name == "dmax_score";
+}
+
 std::string joined(const std::vector<std::string>& names) {
     std::string out;
     for (const std::string& name : names) out += (out.empty() ? "`" : ", `") + name + "`";
@@ -92,6 +98,15 @@ Reach reach(const ir::Attention& attention, const std::vector<ir::NodeId>& roots
         if (node.op == ir::Op::Load || node.op == ir::Op::Scalar) out.params.insert(node.payload);
         if (node.op == ir::Op::Extent && node.payload >= ir::kBuiltinExtents) out.extents.insert(node.payload);
     }
+    return out;
+}
+
+Array array_of(const flex::Tensor& tensor) {
+    Array out;
+    out.type = io::file_type(tensor.dtype);
+    out.shape.assign(tensor.shape.begin(), tensor.shape.begin() + tensor.rank);
+    out.bytes.resize(static_cast<size_t>(out.count()) * io::size_of(out.type));
+    if (!out.bytes.empty()) std::memcpy(out.bytes.data(), tensor.data, out.bytes.size());
     return out;
 }
 
@@ -223,7 +238,7 @@ std::optional<frontend::ConstValues> Inputs::consts(const frontend::Program::Att
     return ok ? std::optional(out) : std::nullopt;
 }
 
-bool Inputs::check_names(const flex::KernelDesc& desc, const std::string& device) {
+bool Inputs::check_names(const flex::KernelDesc& desc) {
     std::vector<std::string> names(consts_.begin(), consts_.end());
     for (const flex::ParamDesc& param : desc.params) names.push_back(param.name);
     const auto known = [&](const std::string& name) { return std::find(names.begin(), names.end(), name) != names.end(); };
@@ -235,7 +250,7 @@ bool Inputs::check_names(const flex::KernelDesc& desc, const std::string& device
         ok = false;
     };
     for (const Assignment& set : options_.sets) {
-        const bool array = set.name == "q" || set.name == "k" || set.name == "v";
+        const bool array = !known(set.name) && is_launch_array(set.name);
         if (array && !from_sets_.contains(set.name)) {
             session_.sink.report(Kind::bad_value, {}, set.value, set.name, "an array file");
             ok = false;
@@ -252,21 +267,16 @@ bool Inputs::check_names(const flex::KernelDesc& desc, const std::string& device
         report.help(near.empty() ? "it has " + joined(extents) : "did you mean `" + near + "`?");
         ok = false;
     }
-    if (from_file_.contains("do") && !known("do")) {
-        session_.sink.report(Kind::no_gradients, {}, "score", device)
-            .note("`" + options_.in.string() + "` holds `do`, which asks for gradients")
-            .help("leave `do` out for the forward pass alone");
-        ok = false;
-    }
 
     // Reference outputs and extents stand beside the inputs with good reason; any other array was perhaps meant for a parameter.
     std::vector<std::string> unused;
     std::string hint;
     for (const auto& [name, array] : from_file_) {
-        static const std::set<std::string> kExpected = {"q", "k", "v", "o", "lse", "max_score", "do", "dlse"};
+        static const std::set<std::string> kResults = {"o", "lse", "max_score", "dq", "dk", "dv"};
+        const bool gradient = name.starts_with("d_") && known(name.substr(2));
         const bool extent =
             array.shape.empty() && std::find(std::begin(kBuiltinNames), std::end(kBuiltinNames), name) != std::end(kBuiltinNames);
-        if (known(name) || kExpected.contains(name) || extent) continue;
+        if (known(name) || is_launch_array(name) || kResults.contains(name) || gradient || extent) continue;
         unused.push_back(name);
         std::vector<std::string> open;
         for (const std::string& each : names)
@@ -392,7 +402,7 @@ bool Inputs::report_unreadable(const std::string& name) {
 bool Inputs::bind_qkv(Need need, const Extents& e, std::optional<flex::DType> dtype, Launch* out) {
     const std::array<std::pair<const char*, std::array<size_t, 4>>, 3> arrays = {
         {{"q", {kB, kH, kQ, kD}}, {"k", {kB, kHkv, kK, kD}}, {"v", {kB, kHkv, kK, kDv}}}};
-    const bool random_all = need == Need::Attention && !has_attention_arrays();
+    const bool random_all = need != Need::Pictures && !has_attention_arrays();
     if (need == Need::Pictures && !(given("q") && given("k"))) return true;
 
     // The type: as asked for, else that of the arrays. f64 is no type of a kernel: it is rounded to the others' type, or f32.
@@ -443,6 +453,69 @@ bool Inputs::bind_qkv(Need need, const Extents& e, std::optional<flex::DType> dt
         }
         out->storage.push_back(io::convert_rounding(*array, io::file_type(out->dtype)));
         (name[0] == 'q' ? out->q : name[0] == 'k' ? out->k : out->v) = view(out->storage.back(), out->dtype);
+    }
+    return true;
+}
+
+bool Inputs::asks_for_gradients(const ir::Attention& attention) const {
+    for (const char* name : {"do", "dlse", "dmax_score"}) {
+        const bool is_param =
+            std::any_of(attention.params.begin(), attention.params.end(), [&](const auto& each) { return each.name == name; });
+        if (!is_param && (given(name) || unreadable_.contains(name))) return true;
+    }
+    return false;
+}
+
+bool Inputs::bind_losses(const flex::KernelDesc& desc, const Extents& e, bool typed, Launch* out) {
+    const struct {
+        const char* name;
+        std::vector<size_t> ids;
+        const char* words;
+        flex::DType type;
+        flex::Tensor& view;
+    } losses[] = {{"do", {kB, kH, kQ, kDv}, "[B, H, Q, DV]", out->dtype, out->d_o},
+                  {"dlse", {kB, kH, kQ}, "[B, H, Q]", flex::DType::F32, out->d_lse},
+                  {"dmax_score", {kB, kH, kQ}, "[B, H, Q]", flex::DType::F32, out->d_max_score}};
+    const auto is_given = [&](const std::string& name) {
+        const bool is_param = std::any_of(desc.params.begin(), desc.params.end(), [&](const auto& each) { return each.name == name; });
+        return is_param ? nullptr : given(name);
+    };
+    for (const auto& [name, ids, words, type, tensor] : losses) {
+        std::vector<int64_t> shape;
+        for (const size_t id : ids) shape.push_back(*e[id]);
+        const bool is_do = ids.size() == 4;
+        Array made;
+        if (const Array* array = is_given(name)) {
+            if (!io::is_float(array->type) || array->shape != shape) {
+                session_.sink.report(Kind::bad_array, {},
+                                     fmt::format("`{}` must be {}{}, which is {} here, got {}", name, is_do ? "floats of " : "f32", words,
+                                                 io::shape_text(shape), array_type(*array)));
+                return false;
+            }
+            if (is_do && !typed && array->type != FileType::F64 && array->type != io::file_type(type)) {
+                session_.sink
+                    .report(Kind::bad_array, {},
+                            fmt::format("`do` is {}, and `q`, `k` and `v` are {}", io::name(array->type), flex::name(type)))
+                    .help(fmt::format("round all of them to one type with `--dtype {}`", flex::name(type)));
+                return false;
+            }
+            made = io::convert_rounding(*array, io::file_type(type));
+        } else if (report_unreadable(name)) {
+            return false;
+        } else if (!is_do) {
+            continue;
+        } else if (!fits_in_memory(shape, sizeof(float))) {
+            session_.sink.report(Kind::out_of_memory, {});
+            return false;
+        } else if (is_given("dlse") || is_given("dmax_score")) {
+            made.type = io::file_type(type);
+            made.shape = std::move(shape);
+            made.bytes.resize(static_cast<size_t>(made.count()) * io::size_of(made.type));
+        } else {
+            made = io::convert_rounding(random(name, std::move(shape)), io::file_type(type));
+        }
+        out->storage.push_back(std::move(made));
+        tensor = view(out->storage.back(), type);
     }
     return true;
 }
@@ -533,12 +606,12 @@ void hold_text(const std::filesystem::path& file, std::string text, std::vector<
     held_texts()[file] = {std::move(text), std::move(parts)};
 }
 
-bool Inputs::bind(const flex::KernelDesc& desc, Need need, const Reach& reached, std::optional<flex::DType> dtype,
-                  const std::string& device, Launch* out) {
+bool Inputs::bind(const flex::KernelDesc& desc, Need need, const Reach& reached, std::optional<flex::DType> dtype, Launch* out) {
     Extents extents;
-    if (!check_names(desc, device) || !find_extents(desc, need, &extents) || !bind_qkv(need, extents, dtype, out)) return false;
+    if (!check_names(desc) || !find_extents(desc, need, &extents) || !bind_qkv(need, extents, dtype, out)) return false;
+    if (need == Need::Gradients && !bind_losses(desc, extents, dtype.has_value(), out)) return false;
     for (size_t i = 0; i < out->builtin.size(); ++i) out->builtin[i] = static_cast<int32_t>(std::min<int64_t>(*extents[i], INT32_MAX));
-    const bool may_be_random = options_.random_params || (need == Need::Attention && !has_attention_arrays());
+    const bool may_be_random = options_.random_params || (need != Need::Pictures && !has_attention_arrays());
     bool ok = true;
     for (uint32_t i = 0; i < desc.params.size(); ++i)
         ok = bind_param(desc, i, reached.params.contains(i), may_be_random, extents, out) && ok;
@@ -549,7 +622,16 @@ bool Inputs::bind(const flex::KernelDesc& desc, Need need, const Reach& reached,
     }
     if (!ok) return false;
     flex::BoundExtents bound;
-    if (const flex::Status status = flex::bind_args(desc, out->builtin, out->args, &bound); !status.ok()) {
+    flex::Status status;
+    if (need == Need::Pictures) {
+        status = flex::bind_args(desc, out->builtin, out->args, &bound);
+    } else {  // as a launch does, so that faults are found before a compilation, and whatever the device
+        Array o;
+        o.shape = {*extents[kB], *extents[kH], *extents[kQ], *extents[kDv]};
+        flex::AttentionArrays arrays{out->q, out->k, out->v, view(o, out->dtype)};
+        status = flex::bind(desc, arrays, out->args, &bound);
+    }
+    if (!status.ok()) {
         report_status(session_, status);
         return false;
     }

@@ -21,7 +21,8 @@ struct Launch {
 
     flex::DType dtype = flex::DType::F32;
     std::deque<io::Array> storage;
-    flex::Tensor q, k, v;  // data == nullptr where bind() was not asked for them
+    flex::Tensor q, k, v;                  // data == nullptr where bind() was not asked for them
+    flex::Tensor d_o, d_lse, d_max_score;  // likewise; d_o is there whenever gradients were asked for
     std::vector<flex::Argument> args;
     std::array<int32_t, 7> builtin{};  // B H HKV Q K D DV
     std::vector<int32_t> extents;      // builtin, then the free ones
@@ -38,7 +39,8 @@ struct Reach {
 
 enum class Need : uint8_t {
     Attention,  // q, k, v and every parameter that is reached: for run and bench. Without any of q, k, v: random ones of --shape, and random float tensors
-    Pictures,  // extents and the parameters that are reached; q and k if they are there. Extents have defaults
+    Gradients,  // the same, and what the gradients are of: do, dlse, dmax_score
+    Pictures,   // extents and the parameters that are reached; q and k if they are there. Extents have defaults
 };
 
 class Inputs {
@@ -49,14 +51,19 @@ public:
     bool load();
     /// Values of the `const` parameters: -D, --set, --in.
     [[nodiscard]] std::optional<frontend::ConstValues> consts(const frontend::Program::AttentionInfo& attention);
-    /// `reached`: what the values matter of; other parameters may be absent. `device` is for messages.
-    bool bind(const flex::KernelDesc& desc, Need need, const Reach& reached, std::optional<flex::DType> dtype, const std::string& device,
-              Launch* out);
+    /// Whether there is a derivative of the loss (do, dlse, dmax_score) to begin with.
+    [[nodiscard]] bool asks_for_gradients(const ir::Attention& attention) const;
+    /// Whether q, k and v are made up.
+    [[nodiscard]] bool all_random() const { return !has_attention_arrays(); }
+    /// `reached`: what the values matter of; other parameters may be absent.
+    bool bind(const flex::KernelDesc& desc, Need need, const Reach& reached, std::optional<flex::DType> dtype, Launch* out);
 
 private:
-    bool check_names(const flex::KernelDesc& desc, const std::string& device);
+    bool check_names(const flex::KernelDesc& desc);
     bool find_extents(const flex::KernelDesc& desc, Need need, std::vector<std::optional<int64_t>>* extents);
     bool bind_qkv(Need need, const std::vector<std::optional<int64_t>>& extents, std::optional<flex::DType> dtype, Launch* out);
+    /// do, dlse and dmax_score, where no parameter has that name.
+    bool bind_losses(const flex::KernelDesc& desc, const std::vector<std::optional<int64_t>>& extents, bool typed, Launch* out);
     bool bind_param(const flex::KernelDesc& desc, uint32_t index, bool needed, bool may_be_random,
                     const std::vector<std::optional<int64_t>>& extents, Launch* out);
     /// The array or text given for a parameter: --set before --in. Null if neither.
@@ -74,6 +81,9 @@ private:
     std::map<std::string, std::string> set_texts_;  // --set values that name no file
     std::set<std::string> consts_;
 };
+
+/// A contiguous view, such as those of a launch, as an array.
+[[nodiscard]] io::Array array_of(const flex::Tensor& tensor);
 
 /// "f32[H, N + 1]", "i32"
 [[nodiscard]] std::string declared_type(const flex::KernelDesc& desc, const flex::ParamDesc& param);

@@ -1,28 +1,13 @@
 #include "tools/interp_device.h"
 
-#include <bit>
 #include <cstring>
 
+#include "driver/interp_bindings.h"
+#include "ir/interpret_gradient.h"
 #include "tools/io/convert.h"
 
 namespace flexc::tools {
 namespace {
-
-/// A view back as an array; every view of a launch is contiguous.
-io::Array array_of(const flex::Tensor& tensor) {
-    io::Array out;
-    out.type = io::file_type(tensor.dtype);
-    out.shape.assign(tensor.shape.begin(), tensor.shape.begin() + tensor.rank);
-    out.bytes.resize(static_cast<size_t>(out.count()) * io::size_of(out.type));
-    if (!out.bytes.empty()) std::memcpy(out.bytes.data(), tensor.data, out.bytes.size());
-    return out;
-}
-
-std::vector<double> widened(const io::Array& array) {
-    std::vector<double> out(static_cast<size_t>(array.count()));
-    for (size_t i = 0; i < out.size(); ++i) out[i] = io::element(array, static_cast<int64_t>(i));
-    return out;
-}
 
 /// k or v with batch 1 spread over `batch`, if the other of the two has it.
 std::vector<double> spread(std::vector<double> values, int64_t have, int64_t batch) {
@@ -31,6 +16,15 @@ std::vector<double> spread(std::vector<double> values, int64_t have, int64_t bat
     out.reserve(values.size() * static_cast<size_t>(batch));
     for (int64_t b = 0; b < batch; ++b) out.insert(out.end(), values.begin(), values.end());
     return out;
+}
+
+/// The gradient of what `spread` has spread: the sum over the batches.
+std::vector<double> gathered(std::vector<double> values, int64_t have, int64_t batch) {
+    if (have == batch) return values;
+    const size_t n = values.size() / static_cast<size_t>(batch);
+    for (size_t i = n; i < values.size(); ++i) values[i % n] += values[i];
+    values.resize(n);
+    return values;
 }
 
 io::Array rounded(const std::vector<double>& values, std::vector<int64_t> shape, io::FileType type) {
@@ -42,49 +36,30 @@ io::Array rounded(const std::vector<double>& values, std::vector<int64_t> shape,
     return io::convert_rounding(wide, type);
 }
 
-double scalar_value(uint32_t bits, flex::DType type) {
-    if (type == flex::DType::F32) return static_cast<double>(std::bit_cast<float>(bits));
-    return type == flex::DType::I32 ? static_cast<double>(static_cast<int32_t>(bits)) : static_cast<double>(bits != 0);
+int64_t kv_batch(const Launch& launch) {
+    return std::max(launch.k.shape[0], launch.v.shape[0]);
+}
+
+ir::AttentionInput input_of(const Launch& launch) {
+    ir::AttentionInput input;
+    const int64_t batch = kv_batch(launch);
+    input.q = widened(launch.q);
+    input.k = spread(widened(launch.k), launch.k.shape[0], batch);
+    input.v = spread(widened(launch.v), launch.v.shape[0], batch);
+    input.kv_batch = static_cast<int32_t>(batch);
+    return input;
+}
+
+std::vector<int64_t> shape_of(const flex::Tensor& tensor) {
+    return {tensor.shape.begin(), tensor.shape.begin() + tensor.rank};
 }
 
 }  // namespace
 
-ir::Bindings interp_bindings(const ir::Attention& attention, const flex::KernelDesc& desc, const Launch& launch) {
-    ir::Bindings out;
-    out.extents = launch.extents;
-    out.scalars.resize(attention.params.size());
-    out.tensors.resize(attention.params.size());
-    for (size_t i = 0; i < desc.params.size(); ++i) {
-        const flex::ParamDesc& param = desc.params[i];
-        const flex::Argument* given = nullptr;
-        for (const flex::Argument& each : launch.args)
-            if (each.name == param.name) given = &each;
-        if (!given) {
-            out.scalars[i] = scalar_value(param.default_bits, param.dtype);
-            continue;
-        }
-        const io::Array array = array_of(given->value);
-        if (!param.is_tensor) {
-            out.scalars[i] = io::element(array, 0);
-            continue;
-        }
-        for (int64_t extent : array.shape) out.tensors[i].dim.push_back(static_cast<int32_t>(extent));
-        out.tensors[i].values = widened(array);
-    }
-    return out;
-}
-
-io::Arrays run_interpreter(const ir::Attention& attention, const flex::KernelDesc& desc, const Launch& launch) {
+io::Arrays run_interpreter(const ir::Attention& attention, const Launch& launch) {
     const auto e = [&](ir::ExtentVar which) { return launch.extent(which); };
     using enum ir::ExtentVar;
-    ir::AttentionInput input;
-    const int64_t k_batch = launch.k.shape[0], v_batch = launch.v.shape[0], kv_batch = std::max(k_batch, v_batch);
-    input.q = widened(array_of(launch.q));
-    input.k = spread(widened(array_of(launch.k)), k_batch, kv_batch);
-    input.v = spread(widened(array_of(launch.v)), v_batch, kv_batch);
-    input.kv_batch = static_cast<int32_t>(kv_batch);
-
-    const ir::AttentionOutput result = ir::interpret(attention, interp_bindings(attention, desc, launch), input);
+    const ir::AttentionOutput result = ir::interpret(attention, interp_bindings(attention, launch.extents, launch.args), input_of(launch));
     const std::vector<int64_t> rows = {e(B), e(H), e(Q)};
     io::Arrays out;
     out["o"] = rounded(result.o, {e(B), e(H), e(Q), e(DV)}, io::file_type(launch.dtype));
@@ -94,6 +69,28 @@ io::Arrays run_interpreter(const ir::Attention& attention, const flex::KernelDes
         const bool columns = attention.emits[i].kind == ir::Emit::Kind::ColumnSum;
         out[attention.emits[i].name] =
             rounded(result.emits[i].second, columns ? std::vector<int64_t>{e(B), e(H), e(K)} : rows, io::FileType::F32);
+    }
+    return out;
+}
+
+io::Arrays run_interpreter_backward(const ir::Attention& attention, const Launch& launch) {
+    ir::GradientInput loss;
+    loss.d_o = widened(launch.d_o);
+    if (launch.d_lse.data) loss.d_lse = widened(launch.d_lse);
+    if (launch.d_max_score.data) loss.d_max_score = widened(launch.d_max_score);
+    const ir::Bindings bindings = interp_bindings(attention, launch.extents, launch.args);
+    const ir::GradientOutput result = ir::interpret_gradient(attention, bindings, input_of(launch), loss);
+    const int64_t batch = kv_batch(launch);
+    const io::FileType type = io::file_type(launch.dtype);
+    io::Arrays out;
+    out["dq"] = rounded(result.dq, shape_of(launch.q), type);
+    out["dk"] = rounded(gathered(result.dk, launch.k.shape[0], batch), shape_of(launch.k), type);
+    out["dv"] = rounded(gathered(result.dv, launch.v.shape[0], batch), shape_of(launch.v), type);
+    for (size_t i = 0; i < attention.params.size(); ++i) {
+        const ir::Param& param = attention.params[i];
+        if (!param.grad) continue;
+        const std::vector<int32_t>& dim = bindings.tensors[i].dim;
+        out["d_" + param.name] = rounded(result.d_params[i], {dim.begin(), dim.end()}, io::FileType::F32);
     }
     return out;
 }

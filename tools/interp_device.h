@@ -6,10 +6,10 @@
 
 namespace flexc::tools {
 
-/// What a launch captured, as the interpreter takes it.
-[[nodiscard]] ir::Bindings interp_bindings(const ir::Attention& attention, const flex::KernelDesc& desc, const Launch& launch);
-
 /// o in the launch's type, lse and max_score in f32, and every emit in f32, by name.
-[[nodiscard]] io::Arrays run_interpreter(const ir::Attention& attention, const flex::KernelDesc& desc, const Launch& launch);
+[[nodiscard]] io::Arrays run_interpreter(const ir::Attention& attention, const Launch& launch);
+
+/// dq, dk and dv in the launch's type, and d_NAME in f32 of every `grad` parameter. The attention has been differentiated.
+[[nodiscard]] io::Arrays run_interpreter_backward(const ir::Attention& attention, const Launch& launch);
 
 }  // namespace flexc::tools

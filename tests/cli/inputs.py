@@ -91,11 +91,12 @@ class Inputs(FlexcTest):
         error = self.fails(*self.command(self.source(SLOPES), {**self.arrays, "slope": np.array(["x", "y"])}))
         self.assertEqual(error["code"], "E0001")
 
-    def test_gradients_are_refused_not_ignored(self):
+    def test_shapes_are_checked_on_every_device(self):
         for device in ("cpu", "interp"):
-            error = self.fails(*self.command(self.source("attention a() {}\n"), {**self.arrays, "do": self.arrays["q"]}, "--device", device))
-            self.assertEqual(error["code"], "E4021")
-            self.assertIn(device, error["message"])
+            wrong = {**self.arrays, "k": self.arrays["k"][..., :1]}
+            error = self.fails(*self.command(self.source("attention a() {}\n"), wrong, "--device", device))
+            self.assertEqual(error["code"], "E0021")
+            self.assertIn("`k`", error["message"])
 
     def test_set(self):
         source = self.source("attention a(slope: f32[H], window: i32, cap: f32 = 1.0) { score = score * cap + slope[h] * f32(k); mask = k <= window; }\n")
