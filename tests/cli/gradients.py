@@ -3,10 +3,14 @@
 The oracle is the formula in NumPy, in float64, which is itself compared with central differences of the loss in a few elements of each array.
 """
 
+import os
+import re
+import subprocess
+import sys
 import unittest
 
 import numpy as np
-from harness import FlexcTest, attention, load_safetensors, save_safetensors, tensors, to_bf16
+from harness import FLEXC, ROOT, FlexcTest, attention, load_safetensors, save_safetensors, tensors, to_bf16
 
 ROUND = {"f32": lambda x: x, "f16": lambda x: x.astype(np.float16).astype(np.float32), "bf16": to_bf16}
 # Of the largest element and 1. f32: sums of some hundred products in f32. f16 and bf16: o, which enters through rowsum(do * o), and the result
@@ -170,6 +174,21 @@ class Gradients(FlexcTest):
             without = self.run_on(self.source(variant.source), {name: x for name, x in a.items() if name != "dlse"}, "--device", device)
             self.compare(without, variant.gradients({**a, "dlse": np.zeros_like(a["dlse"])}), BOUND["f32"])
 
+    def test_loss_of_max_score(self):
+        """The score of the key that attains the maximum, alone."""
+        a = self.arrays(Variant("attention a(x: grad f32[K]) { score = score + x[k]; mask = k < q; }"), 11)
+        a = {name: x for name, x in a.items() if name not in ("do", "dlse")}
+        rng = np.random.default_rng(12)
+        a["x"], a["dmax_score"] = rng.standard_normal(47).astype(np.float32), rng.standard_normal((2, 4, 33)).astype(np.float32)
+        q, k = a["q"].astype(np.float64), np.repeat(a["k"].astype(np.float64), 2, axis=1)
+        s = np.where(np.arange(47) < np.arange(33)[:, None], np.einsum("bhqd,zhkd->bhqk", q, k) / 4 + a["x"], -np.inf)
+        ds = (np.arange(47) == s.argmax(-1)[..., None]) * a["dmax_score"][..., None] * (np.arange(33) > 0)[:, None]
+        want = {"dq": np.einsum("bhqk,zhkd->bhqd", ds, k) / 4, "dk": (np.einsum("bhqk,bhqd->bhkd", ds, q) / 4).reshape(2, 2, 2, 47, 16).sum((0, 2))[None],
+                "dv": np.zeros_like(a["v"]), "d_x": ds.sum((0, 1, 2))}
+        source = self.source("attention a(x: grad f32[K]) { score = score + x[k]; mask = k < q; }")
+        for device in self.devices:
+            self.compare(self.run_on(source, a, "--device", device), want, BOUND["f32"])
+
     def test_outputs_choose(self):
         variant = VARIANTS["relative bias, read twice"]
         source, a = self.source(variant.source), self.arrays(variant, 7)
@@ -195,7 +214,7 @@ class Gradients(FlexcTest):
         self.compare(got, variant.gradients(a), BOUND["bf16"])
 
     def test_overflow_in_f16_and_loss_scaling(self):
-        """The example of docs/training.md: the gradients of a large loss do not fit into f16; scaled by 2^-10, or in bf16, they do."""
+        """The gradients of a large loss do not fit into f16; scaled by 2^-10, or in bf16, they do."""
         variant = Variant("attention a() {}", K=7)
         a = self.arrays(variant, 9, "f16")
         a = {**a, "do": abs(a["do"]) * np.float32(2**13), "dlse": np.zeros_like(a["dlse"])}
@@ -229,6 +248,17 @@ class Gradients(FlexcTest):
         np.savez(self.path("in.npz"), **a)
         report = self.flexc_json("run", self.source(variant.source), "--in", self.path("in.npz"))
         self.assertEqual(report["diagnostics"][0]["message"], "`dlse[1, 2, 30]` is inf")
+
+    def test_the_programs_of_the_page_on_training(self):
+        text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+        (self.folder / "learned.flex").write_text(re.search(r"^```flex\n(.*?)^```", text, re.DOTALL | re.MULTILINE).group(1))
+        (self.folder / "plain.flex").write_text("attention plain() {}\n")
+        programs = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+        self.assertEqual(len(programs), 2)
+        environment = {**self.environment, "PATH": os.path.dirname(FLEXC) + os.pathsep + os.environ["PATH"]}
+        for program in programs:
+            result = subprocess.run([sys.executable, "-c", program], cwd=self.folder, env=environment, capture_output=True, text=True)
+            self.assertEqual(result.returncode, 0, result.stderr)
 
     def test_reports(self):
         source = self.source("attention a(slope: grad f32[H]) { score = score + slope[h] * f32(k); mask = q >= k; }")

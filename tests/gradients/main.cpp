@@ -14,6 +14,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "driver/interp_bindings.h"
 #include "ir/gradient.h"
 #include "ir/interpret_gradient.h"
 #include "ir/passes.h"
@@ -62,28 +63,6 @@ struct Problem {
     std::vector<Captured> captured;
     std::vector<double> d_o, d_lse, d_max_score;  // the last empty: the loss does not depend on it
 };
-
-flexc::ir::Bindings bindings_of(const Attention& attention, const Problem& p, const flex::BoundExtents& extents) {
-    flexc::ir::Bindings out;
-    out.extents = extents.values;
-    for (const auto& param : attention.params) {
-        const auto given = std::find_if(p.captured.begin(), p.captured.end(), [&](const Captured& c) { return c.name == param.name; });
-        double scalar = 0;
-        flexc::ir::InterpTensor tensor;
-        if (given == p.captured.end()) {
-            const uint32_t bits = param.default_bits.value_or(0);
-            scalar = param.type == flexc::ir::Type::F32 ? double{std::bit_cast<float>(bits)} : std::bit_cast<int32_t>(bits);
-        } else if (param.is_tensor) {
-            tensor.dim.assign(given->shape.begin(), given->shape.end());
-            tensor.values = given->values;
-        } else {
-            scalar = given->values.front();
-        }
-        out.scalars.push_back(scalar);
-        out.tensors.push_back(std::move(tensor));
-    }
-    return out;
-}
 
 /// Forward and backward by native code.
 Gradients run(const flexc::CpuKernel& kernel, DType type, const Problem& p, int threads) {
@@ -198,7 +177,7 @@ void check(const std::string& label, const Attention& attention, Problem p, uint
             const Arguments arguments(q.captured);
             if (const auto status = flex::bind(kernel->desc, arrays.views(), arguments.list, &extents); !status.ok())
                 return fail(place + ": " + status.text());
-            const auto bindings = bindings_of(attention, q, extents);
+            const auto bindings = flexc::interp_bindings(attention, extents.values, arguments.list);
             const auto want =
                 flexc::ir::interpret_gradient(attention, bindings, {q.in.q, q.in.k, q.in.v, s.kvb}, {q.d_o, q.d_lse, q.d_max_score});
             const Gradients got = run(*kernel, type, q, 1);

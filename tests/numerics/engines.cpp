@@ -7,6 +7,7 @@
 #include <limits>
 #include <memory>
 
+#include "driver/interp_bindings.h"
 #include "ir/interpret.h"
 #include "tests/numerics/buffers.h"
 #include "tests/numerics/gpu.h"
@@ -78,23 +79,7 @@ std::string bindings_of(const flex::KernelDesc& desc, const flexc::ir::Attention
     const Arguments arguments(captured);
     flex::BoundExtents extents;
     if (const flex::Status status = flex::bind(desc, arrays.views(), arguments.list, &extents); !status.ok()) return status.text();
-    bindings->extents = extents.values;
-    for (const auto& param : attention.params) {
-        const auto given = std::find_if(captured.begin(), captured.end(), [&](const Captured& c) { return c.name == param.name; });
-        double scalar = 0;
-        flexc::ir::InterpTensor tensor;
-        if (given == captured.end()) {
-            const uint32_t bits = param.default_bits.value_or(0);
-            scalar = param.type == flexc::ir::Type::F32 ? static_cast<double>(std::bit_cast<float>(bits)) : std::bit_cast<int32_t>(bits);
-        } else if (param.is_tensor) {
-            tensor.dim.assign(given->shape.begin(), given->shape.end());
-            tensor.values = given->values;
-        } else {
-            scalar = given->values.front();
-        }
-        bindings->scalars.push_back(scalar);
-        bindings->tensors.push_back(std::move(tensor));
-    }
+    *bindings = flexc::interp_bindings(attention, extents.values, arguments.list);
     return {};
 }
 
