@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Runs the commands that README.md shows, so that each works as printed, and checks the programs that all pages show.
+"""Runs the commands that README.md and the pages of docs/ show, so that each works as printed, and checks the programs that all pages show.
 
     readme.py ROOT BUILD   BUILD, the build's folder, stands in for build/release
 
 A block of shell commands after a line `<!-- run -->` is run from the root of the repository and must succeed. A block after
-`<!-- output -->` is what the commands before it print; `...` on a line of its own stands for any lines. A ```flex block is a whole
-file, except in docs/language.md, which shows parts (tests/language has the whole).
+`<!-- output -->` is what the commands before it print; `...` on a line of its own stands for any lines, within a line for any text. A block after
+`<!-- file PATH -->` is that file. A ```flex block is a whole file, except in docs/language.md, which shows parts (tests/language has the whole).
 """
 
 import pathlib
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 
-BLOCK = re.compile(r"<!-- (run|output) -->\n+```\w*\n(.*?)```", re.DOTALL)
+BLOCK = re.compile(r"<!-- (run|output|file \S+) -->\n+```\w*\n(.*?)```", re.DOTALL)
 PROGRAM = re.compile(r"^```flex\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
@@ -37,7 +37,7 @@ def check_programs(root, flexc):
 
 
 def matches(expected, actual):
-    pattern = "".join(r"(?:.*\n)*?" if line.strip() == "..." else re.escape(line.rstrip()) + r"[ \t]*\n" for line in expected.splitlines())
+    pattern = "".join(r"(?:.*\n)*?" if line.strip() == "..." else re.escape(line.rstrip()).replace(r"\.\.\.", ".*") + r"[ \t]*\n" for line in expected.splitlines())
     return re.fullmatch(pattern, actual if actual.endswith("\n") or not actual else actual + "\n") is not None
 
 
@@ -45,21 +45,27 @@ def main():
     if len(sys.argv) != 3:
         sys.exit(__doc__)
     root, build = pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2]).resolve()
-    blocks = BLOCK.findall((root / "README.md").read_text(encoding="utf-8"))
-    faults, printed, commands = 0, "", 0
-    for kind, body in blocks:
-        if kind == "output":
-            if not matches(body, printed):
+    faults = commands = 0
+    for page in [root / "README.md", *sorted((root / "docs").glob("*.md"))]:
+        printed = ""
+        for kind, body in BLOCK.findall(page.read_text(encoding="utf-8")):
+            if kind.startswith("file"):
+                if (root / kind.split()[1]).read_text(encoding="utf-8") != body:
+                    faults += 1
+                    print(f"{page.name} does not show {kind.split()[1]} as it is")
+                continue
+            if kind == "output":
+                if not matches(body, printed):
+                    faults += 1
+                    print(f"{page.name} shows:\n{body}\nbut it prints:\n{printed}")
+                continue
+            commands += 1
+            result = subprocess.run(["bash", "-euc", body.replace("build/release", str(build))], cwd=root, stdin=subprocess.DEVNULL, timeout=300,
+                                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+            printed = result.stdout
+            if result.returncode != 0:
                 faults += 1
-                print(f"README shows:\n{body}\nbut it prints:\n{printed}")
-            continue
-        commands += 1
-        result = subprocess.run(["bash", "-euc", body.replace("build/release", str(build))], cwd=root, stdin=subprocess.DEVNULL, timeout=300,
-                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-        printed = result.stdout
-        if result.returncode != 0:
-            faults += 1
-            print(f"failed with {result.returncode}:\n{body}\n{printed}")
+                print(f"{page.name}: failed with {result.returncode}:\n{body}\n{printed}")
     print(f"{commands} blocks of commands, {faults} faults")
     return check_programs(root, build / "bin" / "flexc") and commands > 0 and faults == 0
 

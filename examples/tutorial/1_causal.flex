@@ -1,0 +1,3 @@
+attention step1 {
+    mask = q >= k;
+}

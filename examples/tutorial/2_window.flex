@@ -1,0 +1,3 @@
+attention step2(window: i32 = 8) {
+    mask = q >= k and q - k <= window;
+}
