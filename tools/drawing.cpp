@@ -55,7 +55,15 @@ bool bind_drawing(Inputs& inputs, const std::string& what, Drawing* out) {
     auto stripped = mask_and_score(session, whole, "show");
     if (!stripped) return false;
     out->attention = std::move(*stripped);
-    out->is_score = what.empty() ? keeps_all(out->attention) && !is_plain_score(out->attention) : what == "score";
+    out->is_weights = what == "weights";
+    out->is_score = what.empty() ? keeps_all(out->attention) && !is_plain_score(out->attention) : what != "mask";
+    if (out->is_weights && (whole.normalize != ir::Normalize::Softmax || whole.sink.valid())) {
+        session.sink
+            .report(diag::Kind::unsupported_clause, {}, std::string(whole.sink.valid() ? "`sink`" : "`normalize`"), whole.name,
+                    std::string("show --weights"))
+            .help("`--what score` draws what goes into it");
+        return false;
+    }
 
     std::vector<ir::NodeId> roots = {out->attention.mask};
     if (out->is_score) roots.insert(roots.end(), {out->attention.score, out->attention.scale});
@@ -95,9 +103,30 @@ void ScoreRows::row(int64_t q, int64_t k_begin, int64_t n, float* out) const {
     drawing_.rows->score(b_, h_, q, k_begin, n, out);
 }
 
+namespace {
+
+/// In place: scores of a whole row to the softmax over those kept; 0 for the others.
+void to_weights(const std::vector<uint8_t>& kept, std::vector<float>* scores) {
+    float most = -INFINITY;
+    for (size_t i = 0; i < kept.size(); ++i)
+        if (kept[i]) most = std::max(most, (*scores)[i]);
+    double sum = 0;
+    for (size_t i = 0; i < kept.size(); ++i) {
+        const bool counts = kept[i] && (*scores)[i] != -INFINITY;
+        (*scores)[i] = counts ? std::exp((*scores)[i] - most) : 0.0F;
+        sum += static_cast<double>((*scores)[i]);
+    }
+    if (sum > 0)
+        for (float& each : *scores) each = static_cast<float>(static_cast<double>(each) / sum);
+}
+
+}  // namespace
+
 picture::Picture draw(const Drawing& drawing, int64_t b, int64_t h, picture::Picture p, int64_t stride) {
     p.is_score = drawing.is_score;
-    const int64_t n = p.k_end - p.k_begin;
+    // Weights of a part of the keys depend on all of them.
+    const int64_t first = drawing.is_weights ? 0 : p.k_begin;
+    const int64_t n = drawing.is_weights ? drawing.launch.extent(ir::ExtentVar::K) : p.k_end - p.k_begin;
     std::optional<ScoreRows> scores;
     if (drawing.is_score) scores.emplace(drawing, b, h);
     parallel_for(p.rows, 0, [&](int64_t row) {
@@ -107,12 +136,16 @@ picture::Picture draw(const Drawing& drawing, int64_t b, int64_t h, picture::Pic
         if (stride > 1)
             for (int c = 0; c < p.cols; ++c) p.total[p.at(r, c)] = 0;
         for (int64_t q = p.q_edge(r); q < p.q_edge(r + 1); q += stride) {
-            drawing.rows->mask(b, h, q, p.k_begin, n, kept.data());
-            if (scores) scores->row(q, p.k_begin, n, score.data());
+            drawing.rows->mask(b, h, q, first, n, kept.data());
+            if (scores) scores->row(q, first, n, score.data());
+            if (drawing.is_weights) {
+                for (size_t i = 0; i < kept.size(); ++i) kept[i] = kept[i] && score[i] != -INFINITY;
+                to_weights(kept, &score);
+            }
             for (int c = 0; c < p.cols; ++c) {
                 if (stride > 1) p.total[p.at(r, c)] += static_cast<double>(p.k_edge(c + 1) - p.k_edge(c));
                 for (int64_t k = p.k_edge(c); k < p.k_edge(c + 1); ++k) {
-                    const auto i = static_cast<size_t>(k - p.k_begin);
+                    const auto i = static_cast<size_t>(k - first);
                     // A score of -inf is the same as masked.
                     if (!kept[i] || (scores && score[i] == -INFINITY)) continue;
                     p.kept[p.at(r, c)] += 1;

@@ -20,13 +20,14 @@ struct Drawing {
     Launch launch;
     std::unique_ptr<MaskRows> rows;
     bool is_score = false;
+    bool is_weights = false;  // then is_score too: what is drawn is the softmax of the scores over the keys kept
 };
 
 /// Whether the mask keeps everything; whether the score clause is the score itself.
 [[nodiscard]] bool keeps_all(const ir::Attention& attention);
 [[nodiscard]] bool is_plain_score(const ir::Attention& attention);
 
-/// `what`: mask, score, or empty: the mask, unless it keeps everything and the score says more. False after a report.
+/// `what`: mask, score, weights, or empty: the mask, unless it keeps everything and the score says more. False after a report.
 bool prepare_drawing(const InputOptions& input, const std::string& what, Drawing* out);
 /// The second half of it, for an attention that is lowered into `out->whole` by `out->session`. `inputs` is loaded.
 bool bind_drawing(Inputs& inputs, const std::string& what, Drawing* out);

@@ -21,6 +21,10 @@ struct Options {
     ElementRange range;
 };
 
+const char* what_is_drawn(const Drawing& shown) {
+    return shown.is_weights ? "weights" : shown.is_score ? "score" : "mask";
+}
+
 bool inside(Session& session, const std::string& option, int64_t value, int64_t extent, const std::string& name) {
     if (value < extent) return true;
     session.sink.report(diag::Kind::outside_extent, {}, option, std::to_string(value), std::to_string(extent))
@@ -52,7 +56,7 @@ std::optional<std::vector<picture::Picture>> pictures(Drawing& shown, const Opti
             kept += p.kept[i];
             total += p.total[i];
         }
-        p.title = shown.attention.name + (shown.is_score ? ": score" : ": mask");
+        p.title = shown.attention.name + ": " + what_is_drawn(shown);
         p.subtitle = fmt::format("b {}, h {}, {:.4g} % kept", options.b, head, 100 * kept / total);
         if (options.tiles) {
             p.tile_q = options.tiles->q;
@@ -111,10 +115,11 @@ int show(const Options& options) {
                             {"q", {p.q_begin, p.q_end}},
                             {"k", {p.k_begin, p.k_end}},
                             {"kept", static_cast<int64_t>(kept)}});
+            // Of the cells, each of which is the mean of what is kept of it.
+            if (p.is_score) list.back()["values"] = {picture::value_range({p}).low, picture::value_range({p}).high};
         }
-        return succeed(
-            session, true,
-            {{"attention", shown.attention.name}, {"what", shown.is_score ? "score" : "mask"}, {"pictures", list}, {"files", files}});
+        return succeed(session, true,
+                       {{"attention", shown.attention.name}, {"what", what_is_drawn(shown)}, {"pictures", list}, {"files", files}});
     }
     (void)succeed(session, false);
     if (text.empty()) text = picture::to_terminal(*panels, picture::terminal());
@@ -135,7 +140,9 @@ Command add_show(CLI::App& root) {
         ->check(CLI::NonNegativeNumber)
         ->excludes(head);
     app->add_option("--what", options->what, "what to draw; if absent, the mask unless everything is kept")
-        ->check(CLI::IsMember({"mask", "score"}));
+        ->check(CLI::IsMember({"mask", "score", "weights"}));
+    app->add_flag_callback(
+        "--weights", [options] { options->what = "weights"; }, "the same as --what weights: the softmax of the scores, row by row");
     app->add_option("--png", options->png, "draw into a PNG file")->type_name("FILE");
     app->add_option("--svg", options->svg, "draw into an SVG file")->type_name("FILE");
     CLI::Option* tiles = app->add_option_function<std::string>(
@@ -167,7 +174,8 @@ Command add_show(CLI::App& root) {
         "  flexc show window.flex --shape Q=64 --set window=16\n"
         "  flexc show document.flex --in x.npz --tiles 128x128 --json\n"
         "  flexc show alibi.flex --shape H=4,Q=64 --heads 0,1,2,3 --png alibi.png\n"
-        "A score is drawn for q and k of --in, and for a dot product of 0 without them.");
+        "  flexc show alibi.flex --weights --in x.npz --png weights.png\n"
+        "Scores and weights are drawn for q and k of --in, and for a dot product of 0 without them.");
     return {app, [options] { return show(*options); }};
 }
 

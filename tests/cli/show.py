@@ -124,6 +124,30 @@ class Show(FlexcTest):
         text = self.flexc("show", self.source("attention a() {}\n"), "--in", self.path("in.npz"), "--what", "score").stdout
         self.assertIn("0 to 9: 6 to 22", text)   # 2 (0 + 1 + 2 + 3) / sqrt(4), 2 (4 + 5 + 6 + 7) / sqrt(4)
 
+    def test_weights_against_numpy(self):
+        source = self.source("attention a(slope: f32[H]) { score = score + slope[h] * f32(k - q); mask = q - k < 5 and (q >= k or k == 7); }")
+        rng = np.random.default_rng(3)
+        q, k, v = (rng.standard_normal((1, heads, 9, 4)).astype(np.float32) for heads in (4, 2, 2))
+        slope = np.array([0.5, 0.1, -0.2, 0], np.float32)
+        np.savez(self.path("x.npz"), q=q, k=k, v=v, slope=slope)
+        head, rows, columns = 2, np.arange(9)[:, None], np.arange(9)[None, :]
+        score = q[0, head].astype(float) @ k[0, 1].astype(float).T / 2 + slope[head] * (columns - rows)
+        score[~((rows - columns < 5) & ((rows >= columns) | (columns == 7)))] = -np.inf
+        weights = np.exp(score - score.max(1, keepdims=True))
+        weights /= weights.sum(1, keepdims=True)
+        for row, column in [(0, 0), (3, 1), (5, 7), (8, 4), (8, 8)]:
+            picture = self.flexc_json("show", source, "--weights", "--in", self.path("x.npz"), "--head", head, "--range",
+                                      f"{row}:{row + 1},{column}:{column + 1}")
+            self.assertEqual(picture["what"], "weights")
+            np.testing.assert_allclose(picture["pictures"][0]["values"], weights[row, column], rtol=2e-6)
+        text = self.flexc("show", source, "--what", "weights", "--in", self.path("x.npz"), "--heads", "0,1").stdout
+        self.assertIn("a: weights", text)
+
+    def test_weights_of_what_is_no_softmax(self):
+        error = self.fails("show", self.source("attention a { normalize sigmoid; }"), "--weights", "--shape", "Q=4")
+        self.assertEqual(error["code"], "E4001")
+        self.assertIn("normalize", error["message"])
+
     def test_png_and_svg(self):
         report = self.flexc_json("show", self.source(WINDOW), "--shape", "Q=16,H=2", "--heads", "0,1", "--tiles", "8x8", code=0)
         self.assertIn("full", report)
