@@ -21,6 +21,7 @@ struct Contents {
     uint64_t fingerprint = 0;
     std::vector<CpuObject> cpu;
     std::vector<flex_gpu_image> images;  // what they point to must live during the call
+    std::vector<flex_gpu_backward_image> backward_images;
 };
 
 /// The symbol of the table, a flex_linked: the only one that the object exports.
