@@ -4,6 +4,7 @@
 #include <cstring>
 #include <type_traits>
 
+#include "diag/check.h"
 #include "driver/cache.h"
 #include "ir/passes.h"
 #include "runtime/gpu_layout.h"
@@ -30,6 +31,21 @@ public:
             value(*each);
         list(image.summary_flags);
         for (std::string* each : {&image.forward_symbol, &image.combine_symbol, &image.summarise_symbol, &image.ptx}) list(*each);
+    }
+    void image(nvptx::BackwardImage& image) {
+        list(image.target);
+        value(image.dtype);
+        value(image.tf32);
+        value(image.atomic);
+        for (int* each : {&image.head_dim, &image.v_head_dim, &image.tile_q, &image.tile_k}) value(*each);
+        list(image.summary_flags);
+        for (nvptx::BackwardImage::Kernel* each :
+             {&image.summarise, &image.rows, &image.queries, &image.keys, &image.scale, &image.finish}) {
+            list(each->symbol);
+            value(each->threads);
+            value(each->shared_bytes);
+        }
+        list(image.ptx);
     }
 
 private:
@@ -64,14 +80,15 @@ private:
     bool reading_ = false, sound_ = true;
 };
 
-}  // namespace
-
-nvptx::Image compile_image(Session& session, const ir::Attention& attention, const nvptx::Options& target, const ImageOptions& options) {
+/// From the cache, else by `make(&timings)`, which then goes there.
+template <class Image, class Make>
+Image cached_image(Session& session, const std::string& identity, const ir::Attention& attention, const ImageOptions& options,
+                   const Make& make) {
     const auto dir = options.cache_dir.empty() ? default_cache_dir() : options.cache_dir;
-    nvptx::Image image;
+    Image image;
     std::string key;
     if (options.use_cache) {
-        key = cache_key("image\n" + nvptx::target_identity(target) + '\n' + ir::print(attention));
+        key = cache_key(identity + '\n' + ir::print(attention));
         if (const auto bytes = cache_read(dir, key)) {
             Archive archive(*bytes);
             archive.image(image);
@@ -80,7 +97,7 @@ nvptx::Image compile_image(Session& session, const ir::Attention& attention, con
     }
     session.phases.cached = false;
     nvptx::Timings timings;
-    image = nvptx::compile(attention, target, &timings);
+    image = make(&timings);
     session.phases.lower += timings.lower * 1e3;
     session.phases.optimise += timings.optimise * 1e3;
     session.phases.codegen += timings.codegen * 1e3;
@@ -92,14 +109,9 @@ nvptx::Image compile_image(Session& session, const ir::Attention& attention, con
     return image;
 }
 
-std::optional<nvptx::Arch> gpu_target(std::string_view name) {
-    for (const nvptx::Arch arch : {nvptx::Arch::Sm80})
-        if (nvptx::name(arch) == name) return arch;
-    return std::nullopt;
-}
-
-bool can_compile(Session& session, const ir::Attention& attention, const nvptx::Options& options) {
-    const std::string target(nvptx::name(options.arch));
+/// Clauses that the target lacks, or more captured than a launch can pass: false after a report.
+bool can_lower(Session& session, const ir::Attention& attention, nvptx::Arch arch, bool backward) {
+    const std::string target(nvptx::name(arch));
     if (const auto unsupported = nvptx::unsupported_clauses(attention); !unsupported.empty()) {
         std::string list;
         for (const std::string& clause : unsupported) list += (list.empty() ? "`" : ", `") + clause + "`";
@@ -107,16 +119,53 @@ bool can_compile(Session& session, const ir::Attention& attention, const nvptx::
             .help("the interpreter has every clause: `flexc run --device interp`");
         return false;
     }
-    if (const size_t bytes = nvptx::parameter_bytes(attention); bytes > flex::kGpuParameterLimit) {
-        session.sink
-            .report(diag::Kind::too_much_captured, {}, attention.name, std::to_string(bytes), target,
-                    std::to_string(flex::kGpuParameterLimit))
-            .help("several tensors of one shape can be passed as one with another dimension");
+    if (const size_t bytes = nvptx::parameter_bytes(attention, backward); bytes > flex::kGpuParameterLimit) {
+        auto& report = session.sink.report(diag::Kind::too_much_captured, {}, attention.name, std::to_string(bytes), target,
+                                           std::to_string(flex::kGpuParameterLimit));
+        if (backward) report.note("this is of the backward pass, which passes a gradient for each `grad` parameter too");
+        report.help("several tensors of one shape can be passed as one with another dimension");
         return false;
     }
+    return true;
+}
+
+diag::Diagnostic& report_no_kernel(Session& session, const nvptx::Options& options) {
+    return session.sink.report(diag::Kind::no_kernel, {}, std::string(nvptx::name(options.arch)), std::string(flex::name(options.dtype)),
+                               std::to_string(options.head_dim), std::to_string(options.v_head_dim));
+}
+
+}  // namespace
+
+nvptx::Image compile_image(Session& session, const ir::Attention& attention, const nvptx::Options& target, const ImageOptions& options) {
+    return cached_image<nvptx::Image>(session, "image\n" + nvptx::target_identity(target), attention, options,
+                                      [&](nvptx::Timings* timings) { return nvptx::compile(attention, target, timings); });
+}
+
+std::optional<nvptx::Arch> gpu_target(std::string_view name) {
+    for (const nvptx::Arch arch : {nvptx::Arch::Sm80})
+        if (nvptx::name(arch) == name) return arch;
+    return std::nullopt;
+}
+
+bool can_compile(Session& session, const ir::Attention& attention, const nvptx::Options& options) {
+    if (!can_lower(session, attention, options.arch, false)) return false;
     if (nvptx::choose(options)) return true;
-    session.sink.report(diag::Kind::no_kernel, {}, target, std::string(flex::name(options.dtype)), std::to_string(options.head_dim),
-                        std::to_string(options.v_head_dim));
+    report_no_kernel(session, options);
+    return false;
+}
+
+bool can_compile_backward(Session& session, const ir::Attention& attention, const nvptx::Options& options) {
+    if (!can_lower(session, attention, options.arch, true)) return false;
+    const auto graded = std::count_if(attention.params.begin(), attention.params.end(), [](const ir::Param& param) { return param.grad; });
+    if (graded > FLEX_GPU_MOST_GRADIENTS) {
+        session.sink
+            .report(diag::Kind::too_many_gradients, {}, attention.name, std::to_string(graded), std::string(nvptx::name(options.arch)),
+                    std::to_string(FLEX_GPU_MOST_GRADIENTS))
+            .help("several tensors of one shape can be passed as one with another dimension; the CPU takes any number");
+        return false;
+    }
+    if (nvptx::choose_backward(options)) return true;
+    report_no_kernel(session, options).note("this is of the backward pass, whose kernels are others than those of the forward pass");
     return false;
 }
 
@@ -131,6 +180,25 @@ std::optional<std::vector<nvptx::Image>> compile_images(Session& session, const 
         one.short_queries = true;
         const nvptx::Instance* const small = nvptx::choose(one);
         if (small && small != usual) images.push_back(compile_image(session, attention, one, options));
+    }
+    return images;
+}
+
+nvptx::BackwardImage compile_backward_image(Session& session, const ir::Attention& attention, const nvptx::Options& target,
+                                            const ImageOptions& options) {
+    return cached_image<nvptx::BackwardImage>(session, "backward image\n" + nvptx::backward_identity(target), attention, options,
+                                              [&](nvptx::Timings* timings) { return nvptx::compile_backward(attention, target, timings); });
+}
+
+std::optional<std::vector<nvptx::BackwardImage>> compile_backward_images(Session& session, const ir::Attention& attention,
+                                                                         const ImageOptions& options) {
+    FLEX_CHECK(attention.gradient, "the caller has differentiated");
+    std::vector<nvptx::BackwardImage> images;
+    session.phases.cached = true;
+    for (const flex::DType dtype : options.dtypes) {
+        nvptx::Options one{options.arch, dtype, options.head_dim, options.v_head_dim, options.allow_tf32, false, options.atomic};
+        if (!can_compile_backward(session, attention, one)) return std::nullopt;
+        images.push_back(compile_backward_image(session, attention, one, options));
     }
     return images;
 }

@@ -26,10 +26,15 @@ struct ImageOptions {
 
 /// False after a report: a clause that the target lacks, more captured than a launch can pass, or a head dimension beyond its kernels.
 [[nodiscard]] bool can_compile(Session& session, const ir::Attention& attention, const nvptx::Options& options);
+/// The same of the backward pass, which passes more and has kernels of its own.
+[[nodiscard]] bool can_compile_backward(Session& session, const ir::Attention& attention, const nvptx::Options& options);
 
 /// The image of one instance, where can_compile has said so; of `options` the members about the cache are read. Clears Phases::cached if it is made anew.
 [[nodiscard]] nvptx::Image compile_image(Session& session, const ir::Attention& attention, const nvptx::Options& target,
                                          const ImageOptions& options);
+
+[[nodiscard]] nvptx::BackwardImage compile_backward_image(Session& session, const ir::Attention& attention, const nvptx::Options& target,
+                                                          const ImageOptions& options);
 
 /// For each type an image for long queries and, where the target has one, another for short queries. Nothing after a report.
 [[nodiscard]] std::optional<std::vector<nvptx::Image>> compile_images(Session& session, const ir::Attention& attention,

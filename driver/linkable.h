@@ -17,6 +17,7 @@ struct LinkOptions {
     std::vector<flex::DType> dtypes;   // of GPU images; code for the CPU serves every type
     int head_dim = 0, v_head_dim = 0;  // of GPU images; 0: not given
     bool allow_tf32 = false;
+    bool atomic = false;  // of backward images
 };
 
 struct Linkable {
@@ -24,8 +25,8 @@ struct Linkable {
     std::vector<char> object;
 };
 
-/// Compiles for every target: the CPU at each of its levels, a GPU with an image for each type and for long and short queries. `source` and
-/// `object_name` are file names that the header mentions. Nothing after a report to the session.
+/// Compiles for every target: the CPU at each of its levels, a GPU with an image for each type and for long and short queries; backward passes too, if
+/// the attention has been differentiated. `source` and `object_name` are file names that the header mentions. Nothing after a report to the session.
 [[nodiscard]] std::optional<Linkable> make_linkable(Session& session, const ir::Attention& attention, const LinkOptions& options,
                                                     const std::string& source, const std::string& object_name);
 

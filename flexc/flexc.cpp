@@ -58,6 +58,9 @@ struct Code {
     std::vector<std::vector<nvptx::Image>> images;  // by target
     std::vector<flex_gpu_image> views;
     std::vector<const flex_gpu_image*> list;
+    std::vector<std::vector<nvptx::BackwardImage>> backward_images;
+    std::vector<flex_gpu_backward_image> backward_views;
+    std::vector<const flex_gpu_backward_image*> backward_list;
     flex_linked table{};
 };
 
@@ -68,6 +71,7 @@ ImageOptions image_options(const CompileOptions& options, nvptx::Arch arch) {
     wanted.head_dim = options.head_dim;
     wanted.v_head_dim = options.v_head_dim > 0 ? options.v_head_dim : options.head_dim;
     wanted.allow_tf32 = options.allow_tf32;
+    wanted.atomic = options.atomic;
     wanted.use_cache = options.use_cache;
     wanted.cache_dir = options.cache_dir;
     return wanted;
@@ -89,6 +93,12 @@ bool compile_targets(Session& session, const ir::Attention& attention, const Com
             auto images = compile_images(session, attention, image_options(options, *arch));
             if (!images) return false;
             code->images.push_back(std::move(*images));
+            if (attention.gradient) {
+                cached = cached && session.phases.cached;
+                auto backward = compile_backward_images(session, attention, image_options(options, *arch));
+                if (!backward) return false;
+                code->backward_images.push_back(std::move(*backward));
+            }
         } else {
             session.sink.report(diag::Kind::no_emit, {}, std::string("kernel"), target).help("the targets are `cpu` and `sm_80`");
             return false;
@@ -101,6 +111,11 @@ bool compile_targets(Session& session, const ir::Attention& attention, const Com
     for (const flex_gpu_image& view : code->views) code->list.push_back(&view);
     code->table.images = code->list.data();
     code->table.image_count = static_cast<uint32_t>(code->list.size());
+    for (const auto& images : code->backward_images)
+        for (const nvptx::BackwardImage& image : images) code->backward_views.push_back(image.view());
+    for (const flex_gpu_backward_image& view : code->backward_views) code->backward_list.push_back(&view);
+    code->table.backward_images = code->backward_list.data();
+    code->table.backward_image_count = static_cast<uint32_t>(code->backward_list.size());
     return true;
 }
 
@@ -108,8 +123,8 @@ Result<detail::Compiled> compile_in(Session& session, std::string_view source, c
     if (!session.open_text(options.file_name, std::string(source))) return error_of(session);
     const auto name = session.choose(options.attention);
     if (!name) return error_of(session);
-    const auto attention = session.lower(*name, options.consts);
-    if (!attention) return error_of(session);
+    auto attention = session.lower(*name, options.consts);
+    if (!attention || (options.gradients && !session.differentiate(&*attention))) return error_of(session);
 
     auto code = std::make_shared<Code>();
     code->table.version = FLEX_LINKED_VERSION;

@@ -119,6 +119,15 @@ public:
                            size_t* bytes) const noexcept {
         return kernel_.workspace(stream, arrays, args, bytes);
     }
+    /// See flex::Kernel::backward; with CompileOptions::gradients.
+    flex::Status backward(const flex::Stream& stream, const flex::AttentionArrays& arrays, const flex::GradientArrays& gradients,
+                          const std::vector<flex::Argument>& args = {}) const noexcept {
+        return kernel_.backward(stream, arrays, gradients, args);
+    }
+    flex::Status backward_workspace(const flex::Stream& stream, const flex::AttentionArrays& arrays, const flex::GradientArrays& gradients,
+                                    const std::vector<flex::Argument>& args, size_t* bytes) const noexcept {
+        return kernel_.backward_workspace(stream, arrays, gradients, args, bytes);
+    }
 
 private:
     std::shared_ptr<const detail::Compiled> compiled_;
