@@ -115,6 +115,59 @@ TEST_CASE("a kernel knows its name, its warnings, and answers") {
     CHECK(copy.forward(flex::Stream::cuda(nullptr), {}, {}).text() == "`odd` was built without a target for GPUs");
 }
 
+TEST_CASE("a kernel compiled with gradients has a backward pass, and one without says so") {
+    Cache cache;
+    flexc::CompileOptions options;
+    options.cache_dir = cache.path;
+    // Scores are the bias of the key, whatever q and k are, and one of two keys is seen: weights are (1 - w, w), o = w for v = (0, 1).
+    const std::string text = "attention two(bias: grad f32[K]) { score = bias[k] + 0.0 * score; }";
+    float q = 1, o = 0, lse = 0, d_o = 3, dq = 7, bias[2] = {0, 0.5f}, k[2] = {1, 2}, v[2] = {0, 1}, dk[2], dv[2], d_bias[2];
+    const auto row = [](float* x, int64_t n) { return flex::Tensor::contiguous(x, flex::DType::F32, {1, 1, n, 1}); };
+    const auto one = [](float* x, int64_t n) { return flex::Tensor::contiguous(x, flex::DType::F32, {n}); };
+    const flex::AttentionArrays arrays = {row(&q, 1), row(k, 2), row(v, 2), row(&o, 1),
+                                          flex::Tensor::contiguous(&lse, flex::DType::F32, {1, 1, 1})};
+    flex::GradientArrays gradients;
+    gradients.d_o = row(&d_o, 1), gradients.dq = row(&dq, 1), gradients.dk = row(dk, 2), gradients.dv = row(dv, 2);
+    gradients.d_params = {{"bias", one(d_bias, 2)}};
+    const std::vector<flex::Argument> args = {{"bias", one(bias, 2)}};
+    const flex::Stream stream = flex::Stream::cpu();
+
+    const auto without = flexc::compile(text, options);
+    REQUIRE(without);
+    REQUIRE(without->forward(stream, arrays, args).ok());
+    CHECK(without->backward(stream, arrays, gradients, args).text().find("`two` was compiled without gradients for the CPU") == 0);
+    options.gradients = true;
+    const auto first = flexc::compile(text, options), kernel = flexc::compile(text, options);
+    REQUIRE(kernel);
+    CHECK_FALSE(first->from_cache());
+    CHECK(kernel->from_cache());
+    size_t bytes = 1;
+    REQUIRE(kernel->backward_workspace(stream, arrays, gradients, args, &bytes).ok());
+    CHECK(bytes == 0);
+    REQUIRE(kernel->forward(stream, arrays, args).ok());
+    const flex::Status status = kernel->backward(stream, arrays, gradients, args);
+    REQUIRE_MESSAGE(status.ok(), status.text());
+    const float w = 1 / (1 + std::exp(-0.5f));
+    CHECK(o == doctest::Approx(w));
+    CHECK(d_bias[1] == doctest::Approx(3 * w * (1 - w)));
+    CHECK(d_bias[0] == doctest::Approx(-3 * w * (1 - w)));
+    CHECK(dv[1] == doctest::Approx(3 * w));
+    CHECK(dv[0] == doctest::Approx(3 * (1 - w)));
+    CHECK(std::abs(dq) < 1e-6f);
+
+    const auto sink = flexc::compile("attention a(s: grad f32[H]) { sink = s[h]; }", options);
+    REQUIRE_FALSE(sink);
+    CHECK(sink.error().diagnostics.front().code == "E4021");
+    options.targets = {"cpu", "sm_80"};
+    std::string many = "attention many(t0: grad f32[H]";
+    for (int i = 1; i < 9; ++i) many += ", t" + std::to_string(i) + ": grad f32[H]";
+    many += ") { score = score";
+    for (int i = 0; i < 9; ++i) many += " + t" + std::to_string(i) + "[h]";
+    const auto too_many = flexc::compile(many + "; }", options);
+    REQUIRE_FALSE(too_many);
+    CHECK(too_many.error().diagnostics.front().code == "E4028");
+}
+
 TEST_CASE("GPU code comes from the cache, too") {
     Cache cache;
     flexc::CompileOptions options;
@@ -122,6 +175,7 @@ TEST_CASE("GPU code comes from the cache, too") {
     options.targets = {"cpu", "sm_80"};
     options.head_dim = 64;
     options.dtypes = {flex::DType::F16, flex::DType::F32};
+    options.gradients = true;
     const auto first = flexc::compile(steps(3), options), second = flexc::compile(steps(3), options);
     REQUIRE(first);
     REQUIRE(second);
@@ -133,6 +187,8 @@ TEST_CASE("GPU code comes from the cache, too") {
     const auto third = flexc::compile(steps(3), options);
     REQUIRE(third);
     CHECK_FALSE(third->from_cache());
+    options.atomic = true;  // another backward image
+    CHECK_FALSE(flexc::compile(steps(3), options)->from_cache());
     options.allow_tf32 = true;
     CHECK_FALSE(flexc::compile(steps(3), options)->from_cache());
 }
