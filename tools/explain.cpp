@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <memory>
 
+#include "tools/explain_advice.h"
 #include "tools/explain_code.h"
+#include "tools/explain_risks.h"
 #include "tools/mask_rows.h"
 #include "tools/report.h"
 
@@ -143,6 +145,7 @@ std::string page(const ir::Attention& attention, const Explanation& facts, const
             if (!values->empty()) evaluation += fmt::format("    {}: {}\n", name, joined(*values, "; "));
     }
     if (!evaluation.empty()) text += "\nEvaluation\n" + evaluation;
+    text += cost_text(attention, facts) + risks_text(attention);
     text += unsupported.empty() ? "\nThe target cpu has all of its clauses.\n"
                                 : fmt::format("\nNot on the target cpu: {}; `--device interp` has them.\n", joined(unsupported, ", "));
     return text;
@@ -150,6 +153,15 @@ std::string page(const ir::Attention& attention, const Explanation& facts, const
 
 Json tiles_json(const TileCounts& counts) {
     return {{"full", counts.full}, {"partial", counts.partial}, {"skip", counts.skip}};
+}
+
+Json cost_json(const ir::Attention& attention, const Explanation& facts) {
+    const Cost found = cost(attention);
+    return {{"tile_operations", found.tile_operations},
+            {"tile_lookups", found.tile_lookups},
+            {"element_operations", found.element_operations},
+            {"element_functions", found.element_functions},
+            {"advice", advice(attention, facts)}};
 }
 
 Json json_of(const ir::Attention& attention, const Explanation& facts, const Counts& counts, const TileSize& tile,
@@ -179,7 +191,13 @@ Json json_of(const ir::Attention& attention, const Explanation& facts, const Cou
                            {"per_row", clause.per_row},
                            {"per_head", clause.per_head},
                            {"per_launch", clause.once}});
-    return {{"attention", attention.name}, {"mask", mask}, {"loads", loads}, {"clauses", clauses}, {"unsupported", unsupported}};
+    return {{"attention", attention.name},
+            {"mask", mask},
+            {"loads", loads},
+            {"clauses", clauses},
+            {"cost", cost_json(attention, facts)},
+            {"risks", risks_json(attention)},
+            {"unsupported", unsupported}};
 }
 
 int explain_command(const Options& options) {
