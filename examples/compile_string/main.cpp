@@ -127,10 +127,10 @@ int main(int argc, char** argv) {
         std::printf("stride %d: expected mean key %.2f, share of a key %.4f;", stride, expected, share);
         const auto show = [&](const char* where, flex::CudaDevice* on) {
             const Answer answer = run(*kernel, on, reach);
-            std::printf(" on %s %.2f, %.4f", where, answer.mean_key, answer.share);
+            std::printf(" %s %.2f, %.4f;", where, answer.mean_key, answer.share);
             right = right && std::abs(answer.mean_key - expected) < 0.2f && std::abs(answer.share - share) < 0.001f;
         };
-        show("the CPU", nullptr);
+        show("CPU", nullptr);
         if (gpu) show(device->name().c_str(), device.get());
         std::puts("");
     }

@@ -123,8 +123,8 @@ class Install(InstalledTest):
         build = self.configure(ROOT / "examples" / "compile_string", "build")
         self.step("cmake", "--build", build)
         program = build / "compile_string"
-        self.assertIn("stride 4: mean key 49.00, expected 49.00", self.step(program, env=self.without_gpu()))
-        self.assertRegex(self.step(program, "--device", "cuda", env=self.emulated()), r"expected 49\.50; on .*emulated.* 49\.50")
+        self.assertIn("stride 4: expected mean key 49.00, share of a key 0.1250; CPU 49.00, 0.1250;", self.step(program, env=self.without_gpu()))
+        self.assertRegex(self.step(program, "--device", "cuda", env=self.emulated()), r"expected mean key 49\.50, .*; CPU .*; .*emulated.* 49\.50, 0\.2500;")
         error = self.step(program, "attention a() { mask = q >= kk; }", code=1, env=self.environment)
         self.assertIn("<source>:1:29: error[E2001]: unknown name `kk`", error)
         self.assertIn("attention a() { mask = q >= kk; }", error)

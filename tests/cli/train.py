@@ -163,6 +163,21 @@ class Train(InstalledTest):
             for name, array in dumps[0].items():
                 self.assertEqual(array.tobytes(), dump[name].tobytes(), name)
 
+    def test_the_emulated_device(self):
+        options = "--steps", "3"
+        _, here = self.train(*options, name="here")
+        (self.folder / "there").mkdir()
+        out = self.step(self.program, *options, "--device", "cuda", "--dump", self.folder / "there", env=self.emulated())
+        self.assertIn("emulated", out)
+        worst = 0
+        for name in here:
+            array = np.load(self.folder / "there" / f"{name}.npy")
+            if name.startswith("d_"):
+                worst = max(worst, np.abs(array[0] - here[name][0]).max() / np.abs(here[name][0]).max())
+        self.assertLess(worst, 2 * GRADIENT_TOLERANCE)
+        np.testing.assert_allclose(np.load(self.folder / "there" / "loss.npy"), here["loss"], rtol=1e-5)
+        print(f"the first step's gradients on the emulated device: {worst:.1e} from those of the CPU")
+
     def test_mistakes(self):
         for wrong in ["--steps", "0"], ["--lag", "16"], ["--lag", "3x"], ["--device", "gpu"], ["--steps"], ["--rat", "1"]:
             self.assertIn("usage: train", self.step(self.program, *wrong, code=2))

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <random>
 #include <vector>
 
@@ -164,6 +165,50 @@ TEST_CASE("gradients that are not set are not wanted") {
     size_t bytes = 1;
     CHECK(test::learned::backward_workspace(stream, c.arrays, wanted, c.args, &bytes).ok());
     CHECK(bytes == 0);
+}
+
+TEST_CASE("the same calls serve the emulated device") {
+    REQUIRE(flex::use_cuda_driver(FLEXC_EMULATED_DRIVER).ok());
+    std::unique_ptr<flex::CudaDevice> device;
+    const flex::Status opened = flex::CudaDevice::open(0, &device);
+    REQUIRE_MESSAGE(opened.ok(), opened.text());
+    Case c;
+    Results results;
+    test::learned::Gradients gradients = results.views(c);
+    struct Copy {
+        flex::Tensor* view;
+        void* host;
+        size_t bytes;
+    };
+    std::vector<Copy> copies;
+    for (flex::Tensor* view :
+         {&c.arrays.q, &c.arrays.k, &c.arrays.v, &c.arrays.o, &c.arrays.lse, &c.args.o, &c.args.int_, &c.args.lse, &gradients.d_o,
+          &gradients.d_lse, &gradients.dq, &gradients.dk, &gradients.dv, &gradients.d_o_, &gradients.d_int, &gradients.d_lse_}) {
+        size_t bytes = flex::size_of(view->dtype);
+        for (int i = 0; i < view->rank; ++i) bytes *= size_t(view->shape[size_t(i)]);
+        copies.push_back({view, view->data, bytes});
+        REQUIRE(device->allocate(bytes, &view->data).ok());
+        REQUIRE(device->to_device(view->data, copies.back().host, bytes).ok());
+    }
+    const flex::Stream stream = flex::Stream::cuda(nullptr);
+    flex::Status status = test::learned::forward(stream, c.arrays, c.args);
+    REQUIRE_MESSAGE(status.ok(), status.text());
+    status = test::learned::backward(stream, c.arrays, gradients, c.args);
+    REQUIRE_MESSAGE(status.ok(), status.text());
+    // A workspace of the caller's: what it must hold, and that less is refused.
+    size_t bytes = 0;
+    REQUIRE(test::learned::backward_workspace(stream, c.arrays, gradients, c.args, &bytes).ok());
+    REQUIRE(bytes > 0);
+    void* workspace = nullptr;
+    REQUIRE(device->allocate(bytes, &workspace).ok());
+    CHECK(test::learned::backward(flex::Stream::cuda(nullptr, workspace, bytes - 1), c.arrays, gradients, c.args).code() ==
+          flex::Code::OutOfMemory);
+    CHECK(test::learned::backward(flex::Stream::cuda(nullptr, workspace, bytes), c.arrays, gradients, c.args).ok());
+    REQUIRE(device->synchronise().ok());
+    for (const Copy& copy : copies) REQUIRE(device->to_host(copy.host, copy.view->data, copy.bytes).ok());
+    CHECK(error(results.all(), expected(c)) < 1e-4);
+    for (const Copy& copy : copies) CHECK(device->free(copy.view->data).ok());
+    CHECK(device->free(workspace).ok());
 }
 
 TEST_CASE("what does not fit a backward pass is a message") {
