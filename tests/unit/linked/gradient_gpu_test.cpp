@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "flexc/flexc.h"
+#include "test_learned.h"
 
 namespace {
 
@@ -121,20 +122,23 @@ struct Shape {
     DType type = DType::F32;
 };
 
-/// One problem of a variant with `near: i32`, `slope: f32[H]`, `bias: f32[N]` (N = Q + K), `pair: f32[B, Q, K]`, `tau: f32[H, Q]`: whichever it declares.
+/// One problem of a variant that captures one i32 and any tensors. An extent of its own is Q + K.
 struct Case {
-    Case(flex::CudaDevice& on, const flexc::Kernel& kernel, const Shape& s, unsigned seed = 7) : device(on) {
+    Case(flex::CudaDevice& on, const flex::KernelDesc& desc, const Shape& s) : device(on) {
         const auto add = [&](DType type, std::vector<int64_t> dims) {
             return all.emplace_back(std::make_unique<Array>(device, type, std::move(dims))).get();
         };
-        std::mt19937 engine(seed);
+        std::mt19937 engine(7);
         q = add(s.type, {s.b, s.h, s.q, s.d}), k = add(s.type, {s.kb, s.hkv, s.k, s.d}), v = add(s.type, {s.vb, s.hkv, s.k, s.dv});
         o = add(s.type, {s.b, s.h, s.q, s.dv}), d_o = add(s.type, o->shape);
         lse = add(DType::F32, {s.b, s.h, s.q}), d_lse = add(DType::F32, lse->shape), d_max = add(DType::F32, lse->shape);
         results = {add(s.type, q->shape), add(s.type, k->shape), add(s.type, v->shape)};
         for (Array* each : {q, k, v, d_o, d_lse, d_max}) each->fill(engine, 1);
-        for (const flex::ParamDesc& param : kernel.desc().params) {
-            if (!param.is_tensor) continue;
+        for (const flex::ParamDesc& param : desc.params) {
+            if (!param.is_tensor) {
+                scalar = param.name;
+                continue;
+            }
             std::vector<int64_t> dims;
             for (const flex::DimDesc& dim : param.dims) {
                 const int64_t values[] = {s.b, s.h, s.hkv, s.q, s.k, s.d, s.dv, s.q + s.k};
@@ -151,7 +155,7 @@ struct Case {
         return {q->view(on_device), k->view(on_device), v->view(on_device), o->view(on_device), lse->view(on_device)};
     }
     [[nodiscard]] std::vector<flex::Argument> args(bool on_device) const {
-        std::vector<flex::Argument> made = {{"near", flex::scalar(near)}};
+        std::vector<flex::Argument> made = {{scalar, flex::scalar(near)}};
         for (const auto& [name, array] : captured) made.push_back({name, array->view(on_device)});
         return made;
     }
@@ -163,21 +167,25 @@ struct Case {
         for (const auto& [name, array] : d_captured) g.d_params.push_back({name, array->view(on_device)});
         return g;
     }
-    flex::Status forward(const flexc::Kernel& kernel, const flex::Stream& stream) const {
+    template <class Kernel>
+    flex::Status forward(const Kernel& kernel, const flex::Stream& stream) const {
         return kernel.forward(stream, arrays(stream.on_gpu()), args(stream.on_gpu()));
     }
-    flex::Status backward(const flexc::Kernel& kernel, const flex::Stream& stream) const {
+    template <class Kernel>
+    flex::Status backward(const Kernel& kernel, const flex::Stream& stream) const {
         return kernel.backward(stream, arrays(stream.on_gpu()), gradients(stream.on_gpu()), args(stream.on_gpu()));
     }
     /// Both passes on the device, with nothing left of what was there before.
-    void run(const flexc::Kernel& kernel, const flex::Stream& stream) const {
+    template <class Kernel>
+    void run(const Kernel& kernel, const flex::Stream& stream) const {
         for (Array* each : results) each->spoil_device();
         flex::Status status = forward(kernel, stream);
         if (status.ok()) status = backward(kernel, stream);
         if (status.ok()) status = device.synchronise();
         REQUIRE_MESSAGE(status.ok(), status.text());
     }
-    void run_on_cpu(const flexc::Kernel& kernel) const {
+    template <class Kernel>
+    void run_on_cpu(const Kernel& kernel) const {
         flex::Status status = forward(kernel, flex::Stream::cpu());
         if (status.ok()) status = backward(kernel, flex::Stream::cpu());
         REQUIRE_MESSAGE(status.ok(), status.text());
@@ -200,6 +208,7 @@ struct Case {
     Array *q, *k, *v, *o, *d_o, *lse, *d_lse, *d_max;
     std::vector<Array*> results;  // dq, dk, dv, then of captured tensors
     std::vector<std::pair<std::string, Array*>> captured, d_captured;
+    std::string scalar;  // the only one
     int32_t near = 40;
     bool with_statistics = true;
 };
@@ -245,7 +254,7 @@ TEST_CASE("the device's gradients are those of the CPU") {
               Shape{.q = 33, .k = 70, .kb = 1, .type = type}, Shape{.q = 1, .k = 300, .vb = 1, .type = type}}) {
             CAPTURE(flex::name(type));
             CAPTURE(each.q);
-            const Case c(*device, kernel, each);
+            const Case c(*device, kernel.desc(), each);
             c.run_on_cpu(kernel);
             c.run(kernel, stream);
             c.compare(tolerance(type));
@@ -262,7 +271,7 @@ TEST_CASE("rows without keys, problems without queries or keys, and gradients th
     const auto device = emulated();
     const flexc::Kernel kernel = compiled(kEveryRead, {});
     const flex::Stream stream = flex::Stream::cuda(nullptr);
-    Case masked(*device, kernel, {.q = 70, .k = 40});
+    Case masked(*device, kernel.desc(), {.q = 70, .k = 40});
     masked.near = -30;  // the first 30 queries see nothing
     masked.run_on_cpu(kernel);
     masked.run(kernel, stream);
@@ -271,11 +280,11 @@ TEST_CASE("rows without keys, problems without queries or keys, and gradients th
     masked.run(kernel, stream);
     for (const auto& bits : masked.bits()) CHECK(std::all_of(bits.begin(), bits.end(), [](unsigned char x) { return (x & 0x7f) == 0; }));
     for (const Shape& shape : {Shape{.q = 0, .k = 40}, Shape{.q = 40, .k = 0}, Shape{.b = 0, .kb = 1, .vb = 1}}) {
-        const Case empty(*device, kernel, shape);
+        const Case empty(*device, kernel.desc(), shape);
         empty.run(kernel, stream);
         for (const auto& bits : empty.bits()) CHECK(std::all_of(bits.begin(), bits.end(), [](unsigned char x) { return x == 0; }));
     }
-    Case some(*device, kernel, {.q = 40, .k = 50});
+    Case some(*device, kernel.desc(), {.q = 40, .k = 50});
     some.with_statistics = false;
     some.d_captured.erase(some.d_captured.begin() + 1);
     Array* const unwanted = some.results[4];
@@ -291,7 +300,7 @@ TEST_CASE("rows without keys, problems without queries or keys, and gradients th
 TEST_CASE("gradients between strides") {
     const auto device = emulated();
     const flexc::Kernel kernel = compiled("attention plain(near: i32) { mask = k <= q + near; }", {});
-    const Case c(*device, kernel, {.q = 50, .k = 60});
+    const Case c(*device, kernel.desc(), {.q = 50, .k = 60});
     c.run_on_cpu(kernel);
     // q, k, v and o as [B, N, H, D], rows of dq 40 elements apart.
     flex::GradientArrays g = c.gradients(true);
@@ -321,10 +330,27 @@ TEST_CASE("gradients between strides") {
     CHECK(worst < 1e-4);
 }
 
+TEST_CASE("a linked backward pass") {
+    const auto device = emulated();
+    const flex::Kernel& kernel = test::learned::detail::kernel();
+    for (const DType type : {DType::F32, DType::BF16}) {
+        const Case c(*device, *kernel.desc(), {.d = 16, .dv = 16, .type = type});
+        c.run_on_cpu(kernel);
+        c.run(kernel, flex::Stream::cuda(nullptr));
+        c.compare(tolerance(type));
+    }
+    const Case half(*device, *kernel.desc(), {.d = 16, .dv = 16, .type = DType::F16});
+    CHECK(half.backward(kernel, flex::Stream::cuda(nullptr)).text() ==
+          "the backward pass of `learned` was compiled for f32, bf16 on GPUs, and `q` is f16");
+    const Case wide(*device, *kernel.desc(), {.d = 100, .dv = 16, .type = DType::F32});
+    CHECK(wide.backward(kernel, flex::Stream::cuda(nullptr)).text() ==
+          "the backward pass of `learned` was compiled for head dimensions up to 64 with f32, and `q` has D = 100");
+}
+
 TEST_CASE("an atomic backward pass") {
     const auto device = emulated();
     const flexc::Kernel kernel = compiled(kEveryRead, {}, true);
-    const Case c(*device, kernel, {});
+    const Case c(*device, kernel.desc(), {});
     c.run_on_cpu(kernel);
     c.run(kernel, flex::Stream::cuda(nullptr));
     c.compare(tolerance(DType::F32));
@@ -333,7 +359,7 @@ TEST_CASE("an atomic backward pass") {
 TEST_CASE("both passes in one graph: a launch allocates nothing, and inputs may change") {
     const auto device = emulated();
     const flexc::Kernel kernel = compiled(kEveryRead, {});
-    Case c(*device, kernel, {.q = 40, .k = 50});
+    Case c(*device, kernel.desc(), {.q = 40, .k = 50});
     void *queue = nullptr, *graph = nullptr, *executable = nullptr;
     REQUIRE(call("cuStreamCreate", &queue, 1u) == 0);
     {
