@@ -38,10 +38,8 @@
 #include <memory>
 #include <new>
 #include <vector>
-#if defined(__x86_64__)
-#include <xmmintrin.h>
-#endif
 
+#include "runtime/cpu/flush_subnormals.h"
 #include "runtime/cpu/microkernel_table.h"
 #include "runtime/cpu/pool.h"
 
@@ -96,21 +94,6 @@ struct Workspace {
     float* l = nullptr;
     float* alpha = nullptr;
     SubTile* subs = nullptr;
-};
-
-/// While it lives, results below the smallest normal f32 are 0 on this thread. Outputs pass through such values when early keys of a row
-/// weigh next to nothing (ALiBi), and each costs over a hundred cycles.
-class FlushSubnormals {
-#if defined(__x86_64__)
-public:
-    FlushSubnormals() { _mm_setcsr(before_ | _MM_FLUSH_ZERO_ON); }
-    ~FlushSubnormals() { _mm_setcsr(before_); }
-    FlushSubnormals(const FlushSubnormals&) = delete;
-    FlushSubnormals& operator=(const FlushSubnormals&) = delete;
-
-private:
-    unsigned before_ = _mm_getcsr();
-#endif
 };
 
 /// What to fetch while a tile is worked on.

@@ -6,14 +6,19 @@
 //
 // A *work item* is one KV head of one batch and a run of its keys, a *chunk*. One thread walks it:
 //
-//     for each KV tile of kTile keys of the chunk
+//     for each KV tile of the chunk
 //         pack K as panels for S and for dQ, V as panels for dP;  dK = dV = 0
 //         for each query head of the group, for each block of kRows queries that may see the tile (the transposed range)
-//             skip it, or:  S, dP;  (P, dX) = backward step;  dV += P^T dO;  dK += dX^T Q;  dQ += dX K
+//             for each part of the block that the mask leaves
+//                 S, dP;  (P, dX) = backward step;  dV += P^T dO;  dK += dX^T Q;  dQ += dX K
 //         store dK, dV
 //
-// Five products of packed tiles, each with the forward's micro-kernels or their transposes. Rows of Q and dO are converted into
-// a small block for each visit: two of 5 kTile FMAs an element.
+// Five products of packed tiles, each with the forward's micro-kernels or their transposes: 10 D operations an element, which is nearly all of the time.
+// So what they read lies ready: rows of Q (times the scale) and of dO are converted once, before, into f32 rows that every tile's visits read;
+// the rows of the next block are fetched into the cache meanwhile. Of a block that the mask leaves in part, only strips of kStrip keys by kStep rows are
+// computed that it leaves something of, put together where that is cheaper.
+//
+// Items are dealt out by falling cost, which the transposed ranges tell.
 //
 // Determinism. dQ of a row is summed over the tiles of a chunk in order, and over chunks in order; gradients of captured tensors are summed
 // in *slots*: item i adds to slot i mod slots, items of one slot in order, and slots are summed in order. Chunks and slots follow from
@@ -30,8 +35,12 @@
 #include <limits>
 #include <memory>
 #include <new>
+#include <numeric>
+#include <utility>
 #include <vector>
 
+#include "runtime/cpu/flush_subnormals.h"
+#include "runtime/cpu/launch_memory.h"
 #include "runtime/cpu/microkernel_table.h"
 #include "runtime/cpu/pool.h"
 
@@ -39,12 +48,16 @@ namespace flex::cpu {
 namespace {
 
 constexpr int kRows = 64;
-constexpr int kTile = 128;        // a multiple of every panel width
-constexpr int kWorkItems = 16;    // at least, if the keys allow
-constexpr int kChunkKeys = 1024;  // at least, in one chunk
+constexpr int kMostTile = 256;              // keys
+constexpr int64_t kTileBytes = 840 * 1024;  // of what a visit touches, to stay in the second-level cache
+constexpr int kStrip = 32;                  // keys; a multiple of every panel width
+constexpr int kStep = 16;                   // rows
+constexpr int kWorkItems = 16;              // at least, if the keys allow
+constexpr int kChunkKeys = 1024;            // at least, in one chunk
 constexpr int kMostSlots = 16;
 constexpr int64_t kSlotBytes = 64 << 20;  // of all slots of one tensor beyond the first
 constexpr float kLargeLse = 64.0f;
+constexpr uint8_t kFiniteQ = 1, kFiniteDo = 2;
 
 int round_up(int value, int unit) {
     return (value + unit - 1) / unit * unit;
@@ -63,12 +76,37 @@ Floats floats(int64_t count) {
         static_cast<float*>(::operator new[](static_cast<size_t>(std::max<int64_t>(count, 1)) * sizeof(float), std::align_val_t{64})));
 }
 
+/// Calls f(first, count) for pieces of [0, count).
+template <class F>
+void in_pieces(int threads, int64_t count, F f) {
+    constexpr int64_t kPiece = 1 << 16;
+    auto piece = [&](int64_t i) { f(i * kPiece, std::min(kPiece, count - i * kPiece)); };
+    parallel_for(threads, (count + kPiece - 1) / kPiece, piece);
+}
+void clear(int threads, float* data, int64_t count) {
+    in_pieces(threads, count, [&](int64_t first, int64_t n) { std::fill_n(data + first, n, 0.0f); });
+}
+
 struct Scratch {
     float *key_panels, *key_rows, *value_panels;  // K for S, K for dQ, V for dP
-    float *q, *d_o;                               // rows of a block, zero-padded
     float *s, *dp;
     float *dk, *dv;
-    float *m, *scale_l, *delta;
+};
+
+/// Rows [q0, q1) and keys [k0, k1) of one block, k0 at the start of a panel of its tile.
+struct Part {
+    int q0, q1, k0, k1;
+    /// In multiply-adds of one column of D; the rest is what a product costs that is small.
+    [[nodiscard]] int64_t cost() const { return int64_t{q1 - q0 + 8} * (k1 - k0 + 16); }
+};
+
+/// What a work item goes through beside the arrays.
+struct Visitor {
+    Scratch w;
+    float* const* d_tensors;
+    int b, h, chunk;
+    int tile;  // first key
+    bool finite_k;
 };
 
 /// A gradient of a captured tensor.
@@ -100,11 +138,14 @@ public:
         shared_ = batch_ > 1 && (kv_batch_ == 1 || v_batch_ == 1);
         ldd_ = round_up(depth_, micro_.lanes) + micro_.lanes;  // not a power of two
         ldv_ = round_up(columns_, micro_.lanes) + micro_.lanes;
-        lds_ = kTile + 16;
+        const int64_t key_bytes = 4 * (2 * int64_t{depth_} + columns_ + ldd_ + ldv_ + 2 * kRows);  // panels, dK and dV, S and dP
+        tile_ = static_cast<int>(std::clamp<int64_t>(kTileBytes / key_bytes / kStrip * kStrip, 2 * kStrip, kMostTile));
+        tile_ = std::min(tile_, std::max(round_up(keys_, kStrip), kStrip));
+        lds_ = tile_ + 16;
         const int runs = (shared_ ? 1 : batch_) * kv_heads_;
         const int wanted = divide_up(kWorkItems, std::max(runs, 1));
         const int chunks = std::clamp(keys_ / kChunkKeys, 1, std::max(wanted, 1));
-        chunk_keys_ = round_up(divide_up(std::max(keys_, 1), chunks), kTile);
+        chunk_keys_ = round_up(divide_up(std::max(keys_, 1), chunks), tile_);
         chunks_ = std::max(divide_up(keys_, chunk_keys_), 1);
         items_ = runs * chunks_;
     }
@@ -120,15 +161,31 @@ private:
     }
     [[nodiscard]] static Rows rows_of(const Tensor& t, int b, int h, int row) { return {at(t, b, h, row), t.dtype, t.stride[2]}; }
 
-    void choose_slots();
+    void choose_slots(int threads);
     [[nodiscard]] int64_t scratch_floats(float* base, Scratch* out) const;
     void row_facts(int64_t index);
     void again(int64_t index);
     void find_peaks(int64_t index);
     void run_slot(int64_t slot);
     void run_item(int item, const Scratch& w, float* const* d_tensors);
-    void visit(const Scratch& w, int b, int h, int q0, int q1, int k0, int k1, bool full, bool finite_k, int chunk,
-               float* const* d_tensors);
+    void order_slots(int threads);
+    [[nodiscard]] const int32_t* range_of(int b, int h, int k0) const {
+        const int64_t tiles = divide_up(std::max(keys_, 1), tile_);
+        return ranges_.data() + ((static_cast<int64_t>(b) * heads_ + h) * tiles + k0 / tile_) * 2;
+    }
+    /// Queries that may see a key of the chunk, whole blocks.
+    [[nodiscard]] std::pair<int, int> chunk_range(int b, int h, int chunk) const {
+        int first = queries_, last = 0;
+        for (int k0 = chunk * chunk_keys_; k0 < std::min((chunk + 1) * chunk_keys_, keys_); k0 += tile_) {
+            const int32_t* range = range_of(b, h, k0);
+            if (range[0] >= range[1]) continue;
+            first = std::min(first, range[0] / kRows * kRows);
+            last = std::max(last, std::min(round_up(range[1], kRows), queries_));
+        }
+        return {first, last};
+    }
+    [[nodiscard]] int parts(int b, int h, int q0, int q1, int k0, int k1, Part (&out)[kMostTile / kStrip]) const;
+    void visit(const Visitor& v, const Part& part, bool full, int next_q);
     void load_block(const Tensor& t, int b, int h, int q0, int q1, int n, bool scaled, float* out, int ld) const;
     void finish_queries(int64_t index);
     void scatter_scale();
@@ -142,18 +199,24 @@ private:
     int batch_, heads_, kv_heads_, group_, queries_, keys_, depth_, columns_, kv_batch_, v_batch_;
     bool shared_;
     int ldd_, ldv_, lds_;
+    int tile_;  // keys, a multiple of kStrip
     int chunk_keys_, chunks_, items_, slots_ = kMostSlots;
-    Floats dq_;                   // [chunk][row][ldd]
-    Floats m_, scale_l_, delta_;  // by row
-    Floats peak_, d_peak_;        // by row, if the loss depends on max_score
+    float *q_ = nullptr, *d_o_ = nullptr;                         // [row][ldd], [row][ldv]: f32, padded with zeros; q times its scale
+    float* dq_ = nullptr;                                         // [chunk][row][ldd], of rows that the chunk's keys are seen by
+    float *m_ = nullptr, *scale_l_ = nullptr, *delta_ = nullptr;  // by row, and so the next
+    float *peak_ = nullptr, *d_peak_ = nullptr;                   // if the loss depends on max_score
+    float* d_scale_ = nullptr;     // q . (dX K), the derivative by the scale; if captured tensors have gradients
+    std::vector<uint8_t> finite_;  // a block of rows: kFiniteQ, kFiniteDo
     std::vector<Captured> captured_;
     std::vector<float*> destinations_;  // [slot][parameter]
+    std::vector<int32_t> ranges_;       // [b][h][tile][2]: queries that may see a tile
+    std::vector<int> order_;            // of slots, costly ones first
     std::atomic<bool> no_memory_{false};
     std::atomic<int64_t> visited_{0}, full_{0};
 };
 
 /// Whether items touch different elements of a parameter: decided from how the parameter may be indexed, which the compiler left in the description.
-void Backward::choose_slots() {
+void Backward::choose_slots(int threads) {
     for (size_t i = 0; i < desc_.params.size(); ++i) {
         for (const Argument& each : gradients_.d_params) {
             if (each.name != desc_.params[i].name) continue;
@@ -175,12 +238,12 @@ void Backward::choose_slots() {
     slots_ = std::min(slots_, items_);
     bool any = false;
     for (Captured& c : captured_) {
-        std::fill_n(c.out, c.count, 0.0f);
+        clear(threads, c.out, c.count);
         if (c.slots == 0) continue;
         any = true;
         c.slots = slots_;
         c.more = floats(c.count * (slots_ - 1));
-        std::fill_n(c.more.get(), c.count * (slots_ - 1), 0.0f);
+        clear(threads, c.more.get(), c.count * (slots_ - 1));
     }
     if (!any) slots_ = items_;
     destinations_.assign(static_cast<size_t>(slots_) * desc_.params.size(), nullptr);
@@ -197,28 +260,27 @@ int64_t Backward::scratch_floats(float* base, Scratch* out) const {
         used += (count + 15) / 16 * 16;
         return piece;
     };
-    out->key_panels = take(int64_t{kTile} * depth_);
-    out->key_rows = take(int64_t{kTile} * ldd_);
-    out->value_panels = take(int64_t{kTile} * columns_);
-    out->q = take(int64_t{kRows} * ldd_);
-    out->d_o = take(int64_t{kRows} * ldv_);
+    out->key_panels = take(int64_t{tile_} * depth_);
+    out->key_rows = take(int64_t{tile_} * ldd_);
+    out->value_panels = take(int64_t{tile_} * columns_);
     out->s = take(int64_t{kRows} * lds_);
     out->dp = take(int64_t{kRows} * lds_);
-    out->dk = take(int64_t{kTile} * ldd_);
-    out->dv = take(int64_t{kTile} * ldv_);
-    out->m = take(kRows);
-    out->scale_l = take(kRows);
-    out->delta = take(kRows);
+    out->dk = take(int64_t{tile_} * ldd_);
+    out->dv = take(int64_t{tile_} * ldv_);
     return used;
 }
 
 Status Backward::run(int threads, CpuStats* stats) {
-    choose_slots();
-    m_ = floats(rows());
-    scale_l_ = floats(rows());
-    delta_ = floats(rows());
-    if (gradients_.d_max_score.data) peak_ = floats(rows()), d_peak_ = floats(rows());
-    dq_ = floats(static_cast<int64_t>(chunks_) * rows() * ldd_);
+    choose_slots(threads);
+    const bool peaks = gradients_.d_max_score.data != nullptr, scales = !captured_.empty();
+    const std::pair<float**, int64_t> arrays[] = {
+        {&q_, rows() * ldd_},        {&d_o_, rows() * ldv_}, {&dq_, chunks_ * rows() * ldd_}, {&m_, rows()},
+        {&scale_l_, rows()},         {&delta_, rows()},      {&peak_, peaks * rows()},        {&d_peak_, peaks * rows()},
+        {&d_scale_, scales * rows()}};
+    int64_t total = 0;
+    for (const auto& [array, count] : arrays) total += LaunchMemory::padded(count);
+    LaunchMemory memory(total);
+    for (const auto& [array, count] : arrays) *array = count > 0 ? memory.take(count) : nullptr;
     const int blocks = divide_up(queries_, kRows);
     const int64_t row_blocks = static_cast<int64_t>(batch_) * heads_ * blocks;
     auto facts = [&](int64_t index) {
@@ -228,42 +290,50 @@ Status Backward::run(int threads, CpuStats* stats) {
             no_memory_.store(true);
         }
     };
+    finite_.assign(static_cast<size_t>(row_blocks), 0);
     parallel_for(threads, row_blocks, facts);
-    auto slot = [&](int64_t index) { run_slot(index); };
+    if (!no_memory_.load()) order_slots(threads);
+    auto slot = [&](int64_t index) { run_slot(order_[static_cast<size_t>(index)]); };
     if (!no_memory_.load()) parallel_for(threads, slots_, slot);
     if (no_memory_.load()) return Status(Code::OutOfMemory, "no memory for the blocks of the backward pass");
     auto finish = [&](int64_t index) { finish_queries(index); };
     parallel_for(threads, row_blocks, finish);
-    for (Captured& c : captured_)
-        for (int s = 1; s < c.slots; ++s)
-            for (int64_t i = 0; i < c.count; ++i) c.out[i] += c.more[(s - 1) * c.count + i];
+    for (const Captured& c : captured_)
+        in_pieces(threads, c.slots > 1 ? c.count : 0, [&](int64_t first, int64_t n) {
+            for (int s = 1; s < c.slots; ++s)
+                for (int64_t i = first; i < first + n; ++i) c.out[i] += c.more[(s - 1) * c.count + i];
+        });
     scatter_scale();
     if (stats) {
         Scratch none{};
         stats->tiles_visited = visited_.load();
         stats->tiles_full = full_.load();
-        int64_t count = rows() * ((peak_ ? 5 : 3) + static_cast<int64_t>(chunks_) * ldd_) +
-                        std::min<int64_t>(threads, slots_) * scratch_floats(nullptr, &none);
+        int64_t count = total + std::min<int64_t>(threads, slots_) * scratch_floats(nullptr, &none);
         for (const Captured& c : captured_) count += c.count * std::max(c.slots - 1, 0);
         stats->workspace_bytes = count * 4;
     }
     return {};
 }
 
-/// delta, and what weights are relative to, of one block of rows.
+/// Q, dO and delta, and what weights are relative to, of one block of rows.
 void Backward::row_facts(int64_t index) {
     const int blocks = divide_up(queries_, kRows);
     const int q0 = static_cast<int>(index % blocks) * kRows, q1 = std::min(q0 + kRows, queries_);
     const int h = static_cast<int>(index / blocks % heads_), b = static_cast<int>(index / blocks / heads_);
-    std::vector<float> o(static_cast<size_t>(ldv_), 0.0f), d_o(static_cast<size_t>(ldv_), 0.0f);
+    const int64_t first = row_index(b, h, q0);
+    load_block(arrays_.q, b, h, q0, q1, depth_, true, q_ + first * ldd_, ldd_);
+    load_block(gradients_.d_o, b, h, q0, q1, columns_, false, d_o_ + first * ldv_, ldv_);
+    const bool finite_q = micro_.all_finite(q_ + first * ldd_, ldd_, q1 - q0, depth_);
+    const bool finite_do = micro_.all_finite(d_o_ + first * ldv_, ldv_, q1 - q0, columns_);
+    finite_[static_cast<size_t>(index)] = static_cast<uint8_t>((finite_q ? kFiniteQ : 0) | (finite_do ? kFiniteDo : 0));
+    std::vector<float> o(static_cast<size_t>(ldv_), 0.0f);
     bool large = false;
     for (int q = q0; q < q1; ++q) {
         const int64_t row = row_index(b, h, q);
         micro_.load_row(at(arrays_.o, b, h, q), arrays_.o.dtype, columns_, 1.0f, o.data());
-        micro_.load_row(at(gradients_.d_o, b, h, q), gradients_.d_o.dtype, columns_, 1.0f, d_o.data());
         const float lse = *reinterpret_cast<const float*>(at(arrays_.lse, b, h, q));
         const float d_lse = gradients_.d_lse.data ? *reinterpret_cast<const float*>(at(gradients_.d_lse, b, h, q)) : 0.0f;
-        delta_[row] = micro_.dot(o.data(), d_o.data(), round_up(columns_, micro_.lanes)) - d_lse;
+        delta_[row] = micro_.dot(o.data(), d_o_ + row * ldv_, round_up(columns_, micro_.lanes)) - d_lse;
         const bool none = lse == -std::numeric_limits<float>::infinity();
         m_[row] = none ? 0.0f : lse;
         scale_l_[row] = none ? 0.0f : 1.0f;
@@ -279,20 +349,20 @@ void Backward::again(int64_t index) {
     const int q0 = static_cast<int>(index % blocks) * kRows, q1 = std::min(q0 + kRows, queries_);
     const int h = static_cast<int>(index / blocks % heads_), b = static_cast<int>(index / blocks / heads_);
     const int count = q1 - q0;
-    const Floats panels = floats(int64_t{kTile} * depth_), q = floats(int64_t{kRows} * ldd_), s = floats(int64_t{kRows} * lds_);
+    const Floats panels = floats(int64_t{tile_} * depth_), s = floats(int64_t{kRows} * lds_);
+    const float* q = q_ + row_index(b, h, q0) * ldd_;
     const Floats m = floats(kRows), l = floats(kRows), alpha = floats(kRows);
     std::fill_n(m.get(), kRows, -std::numeric_limits<float>::infinity());
     std::fill_n(l.get(), kRows, 0.0f);
-    load_block(arrays_.q, b, h, q0, q1, depth_, true, q.get(), ldd_);
     int32_t range[2] = {0, 0};
     kernel_.kv_range(&args_, b, h, q0, q1, range);
-    for (int k0 = range[0] / kTile * kTile; k0 < range[1]; k0 += kTile) {
-        const int k1 = std::min(k0 + kTile, keys_);
+    for (int k0 = range[0] / tile_ * tile_; k0 < range[1]; k0 += tile_) {
+        const int k1 = std::min(k0 + tile_, keys_);
         const int state = kernel_.tile_state(&args_, b, h, q0, q1, k0, k1);
         if (state == FLEX_TILE_SKIP) continue;
         micro_.pack_keys(rows_of(arrays_.k, b, h / group_, k0), k1 - k0, depth_, panels.get());
         Ahead ahead;
-        micro_.scores(q.get(), ldd_, count, depth_, panels.get(), k1 - k0, s.get(), lds_, ahead);
+        micro_.scores(q, ldd_, count, depth_, panels.get(), k1 - k0, s.get(), lds_, ahead);
         flex_block block{};
         block.args = &args_, block.b = b, block.h = h, block.q = q0, block.nq = count, block.rows = count;
         block.k = k0, block.cols = k1 - k0, block.full = state == FLEX_TILE_FULL;
@@ -313,26 +383,25 @@ void Backward::find_peaks(int64_t index) {
     const int q0 = static_cast<int>(index % blocks) * kRows, q1 = std::min(q0 + kRows, queries_);
     const int h = static_cast<int>(index / blocks % heads_), b = static_cast<int>(index / blocks / heads_);
     const int64_t row = row_index(b, h, q0);
-    std::fill_n(peak_.get() + row, q1 - q0, std::numeric_limits<float>::quiet_NaN());
-    std::fill_n(d_peak_.get() + row, q1 - q0, 0.0f);
+    std::fill_n(peak_ + row, q1 - q0, std::numeric_limits<float>::quiet_NaN());
+    std::fill_n(d_peak_ + row, q1 - q0, 0.0f);
     const auto d_max = [&](int q) { return *reinterpret_cast<const float*>(at(gradients_.d_max_score, b, h, q)); };
     bool wanted = false;
     for (int q = q0; q < q1; ++q) wanted = wanted || d_max(q) != 0.0f;
     if (!wanted) return;
 
-    const Floats panels = floats(int64_t{kTile} * depth_), q_rows = floats(int64_t{kRows} * ldd_), s = floats(int64_t{kRows} * lds_);
+    const Floats panels = floats(int64_t{tile_} * depth_), s = floats(int64_t{kRows} * lds_);
     std::vector<int64_t> count(static_cast<size_t>(q1 - q0), 0);
-    std::array<uint8_t, kTile> keep{};
-    load_block(arrays_.q, b, h, q0, q1, depth_, true, q_rows.get(), ldd_);
+    std::array<uint8_t, kMostTile> keep{};
     int32_t range[2] = {0, 0};
     kernel_.kv_range(&args_, b, h, q0, q1, range);
-    for (int k0 = range[0] / kTile * kTile; k0 < range[1]; k0 += kTile) {
-        const int k1 = std::min(k0 + kTile, keys_), keys = k1 - k0;
+    for (int k0 = range[0] / tile_ * tile_; k0 < range[1]; k0 += tile_) {
+        const int k1 = std::min(k0 + tile_, keys_), keys = k1 - k0;
         const int state = kernel_.tile_state(&args_, b, h, q0, q1, k0, k1);
         if (state == FLEX_TILE_SKIP) continue;
         micro_.pack_keys(rows_of(arrays_.k, b, h / group_, k0), keys, depth_, panels.get());
         Ahead ahead;
-        micro_.scores(q_rows.get(), ldd_, q1 - q0, depth_, panels.get(), keys, s.get(), lds_, ahead);
+        micro_.scores(q_ + row * ldd_, ldd_, q1 - q0, depth_, panels.get(), keys, s.get(), lds_, ahead);
         for (int q = q0; q < q1; ++q) {
             float* scores = s.get() + static_cast<int64_t>(q - q0) * lds_;
             float& peak = peak_[row + q - q0];
@@ -363,6 +432,31 @@ void Backward::load_block(const Tensor& t, int b, int h, int q0, int q1, int n, 
     }
 }
 
+/// Which queries may see each tile, and by that the order of the slots.
+void Backward::order_slots(int threads) {
+    const int tiles = divide_up(std::max(keys_, 1), tile_);
+    ranges_.assign(static_cast<size_t>(batch_) * static_cast<size_t>(heads_) * static_cast<size_t>(tiles) * 2, 0);
+    auto ranges = [&](int64_t index) {
+        for (int tile = 0; tile < tiles; ++tile)
+            kernel_.q_range(&args_, static_cast<int>(index / heads_), static_cast<int>(index % heads_), tile * tile_,
+                            std::min((tile + 1) * tile_, keys_), ranges_.data() + (index * tiles + tile) * 2);
+    };
+    parallel_for(threads, static_cast<int64_t>(batch_) * heads_, ranges);
+    std::vector<int64_t> cost(static_cast<size_t>(slots_), 0);
+    for (int item = 0; item < items_; ++item) {
+        const int chunk = item % chunks_, hkv = item / chunks_ % kv_heads_, run = item / chunks_ / kv_heads_;
+        for (int b = shared_ ? 0 : run; b < (shared_ ? batch_ : run + 1); ++b)
+            for (int h = hkv * group_; h < (hkv + 1) * group_; ++h)
+                for (int k0 = chunk * chunk_keys_; k0 < std::min((chunk + 1) * chunk_keys_, keys_); k0 += tile_) {
+                    const int32_t* range = range_of(b, h, k0);
+                    cost[static_cast<size_t>(item % slots_)] += range[1] - range[0];
+                }
+    }
+    order_.resize(static_cast<size_t>(slots_));
+    std::iota(order_.begin(), order_.end(), 0);
+    std::sort(order_.begin(), order_.end(), [&](int x, int y) { return cost[static_cast<size_t>(x)] > cost[static_cast<size_t>(y)]; });
+}
+
 void Backward::run_slot(int64_t slot) {
     Scratch w{};
     const int64_t count = scratch_floats(nullptr, &w);
@@ -381,21 +475,21 @@ void Backward::run_item(int item, const Scratch& w, float* const* d_tensors) {
     const int b0 = shared_ ? 0 : run, b1 = shared_ ? batch_ : run + 1;
     for (int b = b0; b < b1; ++b)
         for (int h = hkv * group_; h < (hkv + 1) * group_; ++h)
-            std::fill_n(dq_.get() + (chunk * rows() + row_index(b, h, 0)) * ldd_, static_cast<int64_t>(queries_) * ldd_, 0.0f);
+            if (const auto [first, last] = chunk_range(b, h, chunk); first < last)
+                std::fill_n(dq_ + (chunk * rows() + row_index(b, h, first)) * ldd_, static_cast<int64_t>(last - first) * ldd_, 0.0f);
 
     int64_t visited = 0, full = 0;
     const int end = std::min((chunk + 1) * chunk_keys_, keys_);
     const int width = micro_.lanes * micro_.vectors;
-    for (int k0 = chunk * chunk_keys_; k0 < end; k0 += kTile) {
-        const int k1 = std::min(k0 + kTile, end), count = k1 - k0;
-        std::fill_n(w.dk, int64_t{kTile} * ldd_, 0.0f);
-        std::fill_n(w.dv, int64_t{kTile} * ldv_, 0.0f);
+    for (int k0 = chunk * chunk_keys_; k0 < end; k0 += tile_) {
+        const int k1 = std::min(k0 + tile_, end), count = k1 - k0;
+        std::fill_n(w.dk, int64_t{tile_} * ldd_, 0.0f);
+        std::fill_n(w.dv, int64_t{tile_} * ldv_, 0.0f);
         int packed_k = -1, packed_v = -1;
         bool finite_k = true;
         for (int b = b0; b < b1; ++b) {
             for (int h = hkv * group_; h < (hkv + 1) * group_; ++h) {
-                int32_t range[2] = {0, 0};
-                kernel_.q_range(&args_, b, h, k0, k1, range);
+                const int32_t* range = range_of(b, h, k0);
                 for (int q0 = range[0] / kRows * kRows; q0 < range[1]; q0 += kRows) {
                     const int q1 = std::min(q0 + kRows, queries_);
                     const int state = kernel_.tile_state(&args_, b, h, q0, q1, k0, k1);
@@ -405,15 +499,28 @@ void Backward::run_item(int item, const Scratch& w, float* const* d_tensors) {
                         packed_k = kb;
                         micro_.pack_keys(rows_of(arrays_.k, kb, hkv, k0), count, depth_, w.key_panels);
                         finite_k =
-                            !micro_.pack_values(rows_of(arrays_.k, kb, hkv, k0), count, depth_, w.key_rows, int64_t{kTile} * width, 0);
+                            !micro_.pack_values(rows_of(arrays_.k, kb, hkv, k0), count, depth_, w.key_rows, int64_t{tile_} * width, 0);
                     }
                     if (packed_v != vb) {
                         packed_v = vb;
                         micro_.pack_keys(rows_of(arrays_.v, vb, hkv, k0), count, columns_, w.value_panels);
                     }
-                    visit(w, b, h, q0, q1, k0, k1, state == FLEX_TILE_FULL, finite_k, chunk, d_tensors);
-                    ++visited;
-                    full += state == FLEX_TILE_FULL;
+                    const Visitor visitor{w, d_tensors, b, h, chunk, k0, finite_k};
+                    if (state == FLEX_TILE_FULL) {
+                        visit(visitor, {q0, q1, k0, k1}, true, q1 < range[1] ? q1 : q0);
+                        ++visited;
+                        ++full;
+                        continue;
+                    }
+                    Part left[kMostTile / kStrip];
+                    const int pieces = parts(b, h, q0, q1, k0, k1, left);
+                    for (int i = 0; i < pieces; ++i) {
+                        const Part& part = left[i];
+                        const bool whole = kernel_.tile_state(&args_, b, h, part.q0, part.q1, part.k0, part.k1) == FLEX_TILE_FULL;
+                        visit(visitor, part, whole, i + 1 < pieces || q1 >= range[1] ? q0 : q1);
+                        ++visited;
+                        full += whole;
+                    }
                 }
             }
             // Each batch has its own dK (dV), or this was the last that adds to the common one.
@@ -421,7 +528,7 @@ void Backward::run_item(int item, const Scratch& w, float* const* d_tensors) {
                 if (batches == 1 && b + 1 < b1) return;
                 for (int k = k0; k < k1; ++k)
                     micro_.store_row(rows + static_cast<int64_t>(k - k0) * ld, n, 1.0f, t.dtype, const_cast<char*>(at(t, b, hkv, k)));
-                std::fill_n(rows, int64_t{kTile} * ld, 0.0f);
+                std::fill_n(rows, int64_t{tile_} * ld, 0.0f);
             };
             store(gradients_.dk, w.dk, ldd_, depth_, kv_batch_);
             store(gradients_.dv, w.dv, ldv_, columns_, v_batch_);
@@ -431,34 +538,77 @@ void Backward::run_item(int item, const Scratch& w, float* const* d_tensors) {
     full_.fetch_add(full, std::memory_order_relaxed);
 }
 
-void Backward::visit(const Scratch& w, int b, int h, int q0, int q1, int k0, int k1, bool full, bool finite_k, int chunk,
-                     float* const* d_tensors) {
-    const int rows = q1 - q0, keys = k1 - k0;
-    const int width = micro_.lanes * micro_.vectors;
-    load_block(arrays_.q, b, h, q0, q1, depth_, true, w.q, ldd_);
-    load_block(gradients_.d_o, b, h, q0, q1, columns_, false, w.d_o, ldv_);
-    Ahead ahead;
-    micro_.scores(w.q, ldd_, rows, depth_, w.key_panels, keys, w.s, lds_, ahead);
-    micro_.scores(w.d_o, ldv_, rows, columns_, w.value_panels, keys, w.dp, lds_, ahead);
+/// What the mask leaves of a block, at most: strips of keys with the rows that may see them, neighbours as one where that costs less.
+int Backward::parts(int b, int h, int q0, int q1, int k0, int k1, Part (&out)[kMostTile / kStrip]) const {
+    int count = 0;
+    for (int k = k0; k < k1; k += kStrip) {
+        Part strip{q0, q1, k, std::min(k + kStrip, k1)};
+        const auto empty = [&](int from, int to) {
+            return kernel_.tile_state(&args_, b, h, from, to, strip.k0, strip.k1) == FLEX_TILE_SKIP;
+        };
+        while (strip.q0 < strip.q1 && empty(strip.q0, std::min(strip.q0 + kStep, strip.q1)))
+            strip.q0 = std::min(strip.q0 + kStep, strip.q1);
+        while (strip.q0 < strip.q1) {
+            const int from = std::max((strip.q1 - 1) / kStep * kStep, strip.q0);
+            if (!empty(from, strip.q1)) break;
+            strip.q1 = from;
+        }
+        if (strip.q0 >= strip.q1) continue;
+        if (count > 0) {
+            Part& last = out[count - 1];
+            const Part both{std::min(last.q0, strip.q0), std::max(last.q1, strip.q1), last.k0, strip.k1};
+            if (both.cost() <= last.cost() + strip.cost()) {
+                last = both;
+                continue;
+            }
+        }
+        out[count++] = strip;
+    }
+    return count;
+}
 
-    const int64_t row = row_index(b, h, q0);
+/// `next_q`: the rows that are wanted next.
+void Backward::visit(const Visitor& v, const Part& part, bool full, int next_q) {
+    const Scratch& w = v.w;
+    const int rows = part.q1 - part.q0, keys = part.k1 - part.k0, offset = part.k0 - v.tile;
+    const int width = micro_.lanes * micro_.vectors;
+    const int64_t row = row_index(v.b, v.h, part.q0), next_row = row_index(v.b, v.h, next_q);
+    const float *q = q_ + row * ldd_, *d_o = d_o_ + row * ldv_;
+    float* dq = dq_ + (v.chunk * this->rows() + row) * ldd_;
+    const auto ahead = [&](const float* from, int ld, int columns) {
+        Ahead all;
+        if (next_q == part.q0) return all;
+        all.row = reinterpret_cast<const char*>(from);
+        all.row_bytes = all.stride_bytes = int64_t{ld} * 4;
+        all.rows = std::min(kRows, queries_ - next_q);
+        const int blocks = divide_up(rows, micro_.rows) * divide_up(columns, width);
+        all.lines_a_block = static_cast<int>(all.rows * all.row_bytes / 64 / blocks) + 1;
+        return all;
+    };
+    Ahead next_q_rows = ahead(q_ + next_row * ldd_, ldd_, keys), next_do = ahead(d_o_ + next_row * ldv_, ldv_, keys),
+          next_dq = ahead(dq_ + (v.chunk * this->rows() + next_row) * ldd_, ldd_, depth_);
+    micro_.scores(q, ldd_, rows, depth_, w.key_panels + int64_t{offset} * depth_, keys, w.s, lds_, next_q_rows);
+    micro_.scores(d_o, ldv_, rows, columns_, w.value_panels + int64_t{offset} * columns_, keys, w.dp, lds_, next_do);
+
     flex_grad_block block{};
-    block.args = &args_, block.b = b, block.h = h, block.q = q0, block.nq = rows, block.rows = rows;
-    block.k = k0, block.cols = keys, block.full = full;
+    block.args = &args_, block.b = v.b, block.h = v.h, block.q = part.q0, block.nq = rows, block.rows = rows;
+    block.k = part.k0, block.cols = keys, block.full = full;
     block.s = w.s, block.dp = w.dp, block.ld = lds_;
-    block.m = m_.get() + row, block.scale_l = scale_l_.get() + row, block.delta = delta_.get() + row;
-    if (peak_) block.peak = peak_.get() + row, block.d_peak = d_peak_.get() + row;
-    block.d_tensors = d_tensors;
+    block.m = m_ + row, block.scale_l = scale_l_ + row, block.delta = delta_ + row;
+    if (peak_) block.peak = peak_ + row, block.d_peak = d_peak_ + row;
+    block.d_tensors = v.d_tensors;
     kernel_.backward(&block);
 
+    [[maybe_unused]] const FlushSubnormals flush{};
     const Weights p{w.s, lds_}, dx{w.dp, lds_};
-    const bool finite_q = micro_.all_finite(w.q, ldd_, rows, depth_), finite_do = micro_.all_finite(w.d_o, ldv_, rows, columns_);
-    (finite_do ? micro_.accumulate_transposed : micro_.accumulate_transposed_exact)(p, rows, keys, w.d_o, ldv_, columns_, w.dv, ldv_);
-    (finite_q ? micro_.accumulate_transposed : micro_.accumulate_transposed_exact)(dx, rows, keys, w.q, ldd_, depth_, w.dk, ldd_);
-    float* dq = dq_.get() + (chunk * this->rows() + row) * ldd_;
-    const ValuePanels k{w.key_rows, int64_t{kTile} * width, 0};
-    if (finite_k)
-        micro_.accumulate(dx, rows, keys, k, depth_, dq, ldd_, ahead);
+    const uint8_t finite =
+        finite_[static_cast<size_t>((static_cast<int64_t>(v.b) * heads_ + v.h) * divide_up(queries_, kRows) + part.q0 / kRows)];
+    float *dv = w.dv + int64_t{offset} * ldv_, *dk = w.dk + int64_t{offset} * ldd_;
+    (finite & kFiniteDo ? micro_.accumulate_transposed : micro_.accumulate_transposed_exact)(p, rows, keys, d_o, ldv_, columns_, dv, ldv_);
+    (finite & kFiniteQ ? micro_.accumulate_transposed : micro_.accumulate_transposed_exact)(dx, rows, keys, q, ldd_, depth_, dk, ldd_);
+    const ValuePanels k{w.key_rows, int64_t{tile_} * width, offset};
+    if (v.finite_k)
+        micro_.accumulate(dx, rows, keys, k, depth_, dq, ldd_, next_dq);
     else
         micro_.accumulate_exact(dx, rows, keys, k, depth_, dq, ldd_);
 }
@@ -468,12 +618,21 @@ void Backward::finish_queries(int64_t index) {
     const int blocks = divide_up(queries_, kRows);
     const int q0 = static_cast<int>(index % blocks) * kRows, q1 = std::min(q0 + kRows, queries_);
     const int h = static_cast<int>(index / blocks % heads_), b = static_cast<int>(index / blocks / heads_);
+    std::vector<float> query(static_cast<size_t>(ldd_), 0.0f);
+    std::vector<std::pair<int, int>> ranges;
+    for (int chunk = 0; chunk < chunks_; ++chunk) ranges.push_back(chunk_range(b, h, chunk));
     for (int q = q0; q < q1; ++q) {
         const int64_t row = row_index(b, h, q);
-        float* total = dq_.get() + row * ldd_;
+        float* total = dq_ + row * ldd_;
+        if (q < ranges[0].first || q >= ranges[0].second) std::fill_n(total, ldd_, 0.0f);
         for (int chunk = 1; chunk < chunks_; ++chunk) {
-            const float* part = dq_.get() + (chunk * rows() + row) * ldd_;
-            for (int d = 0; d < depth_; ++d) total[d] += part[d];
+            if (q < ranges[static_cast<size_t>(chunk)].first || q >= ranges[static_cast<size_t>(chunk)].second) continue;
+            const float* part = dq_ + (chunk * rows() + row) * ldd_;
+            for (int d = 0; d < ldd_ - micro_.lanes; ++d) total[d] += part[d];
+        }
+        if (d_scale_) {
+            micro_.load_row(at(arrays_.q, b, h, q), arrays_.q.dtype, depth_, 1.0f, query.data());
+            d_scale_[row] = micro_.dot(query.data(), total, round_up(depth_, micro_.lanes));
         }
         const Tensor& t = gradients_.dq;
         micro_.store_row(total, depth_, kernel_.scale(&args_, b, h, q), t.dtype, const_cast<char*>(at(t, b, h, q)));
@@ -485,16 +644,11 @@ void Backward::scatter_scale() {
     if (captured_.empty()) return;
     std::vector<float*> d_tensors(desc_.params.size(), nullptr);
     for (const Captured& c : captured_) d_tensors[c.param] = c.out;
-    std::vector<float> query(static_cast<size_t>(ldd_), 0.0f);
     for (int b = 0; b < batch_; ++b)
         for (int h = 0; h < heads_; ++h)
             for (int q = 0; q < queries_; ++q) {
                 const int64_t row = row_index(b, h, q);
-                if (scale_l_[row] == 0.0f) continue;
-                micro_.load_row(at(arrays_.q, b, h, q), arrays_.q.dtype, depth_, 1.0f, query.data());
-                float d_scale = 0.0f;
-                for (int d = 0; d < depth_; ++d) d_scale += query[static_cast<size_t>(d)] * dq_[row * ldd_ + d];
-                kernel_.scale_backward(&args_, b, h, q, d_scale, d_tensors.data());
+                if (scale_l_[row] != 0.0f) kernel_.scale_backward(&args_, b, h, q, d_scale_[row], d_tensors.data());
             }
 }
 

@@ -266,7 +266,9 @@ const Special kSpecials[] = {
 
 void check_special(const Special& special, uint32_t seed) {
     const Shape shapes[] = {
-        {2, 4, 2, 70, 83, 20, 36, 2}, {1, 2, 2, 130, 300, 64, 64, 1}, {2, 3, 1, 1, 5, 7, 3, 1}, {3, 2, 1, 150, 140, 32, 16, 1}};
+        {2, 4, 2, 70, 83, 20, 36, 2},   {1, 2, 2, 130, 300, 64, 64, 1}, {2, 3, 1, 1, 5, 7, 3, 1},
+        {3, 2, 1, 150, 140, 32, 16, 1}, {1, 1, 1, 40, 2200, 8, 8, 1},  // the last: two chunks of keys
+    };
     for (const Shape& shape : shapes) {
         Random random(++seed);
         auto attention = differentiated(special.label, special.source, {});

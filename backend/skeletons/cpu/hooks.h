@@ -31,7 +31,7 @@ void flex_hook_scatter(const flex_args* args, const RowState* row, int32_t b, in
 void flex_hook_scatter_row(const flex_args* args, int32_t b, int32_t h, int32_t q, const F* row_sums, float* const* d_tensors);
 void flex_hook_scatter_scale(const flex_args* args, int32_t b, int32_t h, int32_t q, float d_scale, float* const* d_tensors);
 
-/// For these hooks: to[offset[i]] += value[i] in the lanes of `keep`, one after another; and to[offset] += the sum of the lanes.
+/// For these hooks: to[offset[i]] += value[i] in the lanes of `keep`, offset aligned as a vector; and to[offset] += the sum of the lanes.
 void flex_add_lanes(float* to, const int64_t* offset, F value, I keep);
 void flex_add_sum(float* to, int64_t offset, F value);
 
