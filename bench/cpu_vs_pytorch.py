@@ -3,12 +3,17 @@
 
     ./dev bench                                  # the main table: f32 and bf16, D = 64 and 128, S = 4096
     python3 bench/cpu_vs_pytorch.py --suite grid # many shapes, including short and odd ones
+    python3 bench/cpu_vs_pytorch.py --suite backward # the backward pass
 
 PyTorch is installed from PyPI into bench/.venv on first use; flexc itself never needs it. For each case the script
 checks that both give the same result, then alternates: one timing of each peer, one of flexc, and so on for
 --rounds rounds; every ratio is taken within a round and the median of the ratios is reported. Peers:
 compiled flex_attention everywhere, scaled_dot_product_attention where it can express the variant.
-GFLOP/s counts unmasked elements x 2 (D + DV). The results go to bench/results/ as JSON, Markdown and a plot.
+GFLOP/s counts unmasked elements x 2 (D + DV).
+
+The suite `backward` times the backward pass alone, whose five products are 5 (D + DV) operations an unmasked element. The peer is the backward of
+scaled_dot_product_attention through autograd, the forward pass outside of what is timed; flex_attention has no backward on CPUs. Variants that SDPA lacks,
+with gradients of the tensors they capture, alternate with `causal` of the same shape, and their rate per unmasked element is given relative to its. The results go to bench/results/ as JSON, Markdown and a plot.
 """
 import argparse
 import json
@@ -65,6 +70,13 @@ class Case:
             n = max(self.q, self.k)
             cuts = np.sort(rng.choice(np.arange(1, n), size=min(7, n - 1), replace=False)) if n > 1 else np.array([], int)
             arrays["doc"] = np.searchsorted(cuts, np.arange(n), side="right").astype(np.int32)
+        captured = {"alibi_learned": ("slope", (self.h,)), "relative_bias": ("table", (self.h, 64)),
+                    "relative_position": ("table", (self.h, self.k)), "key_bias": ("bias", (self.h, self.k)),
+                    "full_bias": ("bias", (self.b, self.h, self.q, self.k))}.get(self.variant)
+        if captured:
+            arrays[captured[0]] = make(*captured[1])
+        if self.variant == "alibi_learned":
+            arrays["slope"] = np.exp2(-8.0 * np.arange(1, self.h + 1, dtype=np.float32) / self.h).astype(np.float32)
         return arrays
 
     def unmasked(self, np, arrays):
@@ -83,7 +95,9 @@ class Case:
 
 
 ATTENTION = {"none": "none", "causal": "causal_only", "alibi": "alibi_causal", "softcap": "softcap_causal", "window": "window",
-             "documents": "documents"}
+             "documents": "documents",
+             "alibi_learned": "alibi_learned", "relative_bias": "relative_bias", "relative_position": "relative_position",
+             "key_bias": "key_bias", "full_bias": "full_bias"}
 
 
 def torch_peers(torch, case, arrays):
@@ -128,9 +142,9 @@ def seconds(call, at_least):
     return statistics.median(times)
 
 
-def flexc_bench(flexc, case, arrays_file, threads, repeat):
+def flexc_bench(flexc, case, arrays_file, threads, repeat, backward=False):
     command = [flexc, "bench", str(ROOT / "bench" / "variants.flex"), "--name", ATTENTION[case.variant], "--in", arrays_file,
-               "--dtype", case.dtype, "--threads", str(threads), "--repeat", str(repeat), "--json"]
+               "--dtype", case.dtype, "--threads", str(threads), "--repeat", str(repeat), "--json"] + (["--backward"] if backward else [])
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
@@ -175,12 +189,66 @@ def run_case(np, torch, flexc, case, threads, rounds, budget):
     return row
 
 
+def sdpa_backward(np, torch, case, arrays, ours):
+    """The callable that times SDPA's backward, after its gradients were compared with flexc's."""
+    import torch.nn.functional as F
+
+    kind = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}[case.dtype]
+    inputs = tuple(torch.from_numpy(arrays[n]).to(kind).requires_grad_() for n in "qkv")
+    d_o = torch.from_numpy(arrays["do"]).to(kind)
+    o = F.scaled_dot_product_attention(*inputs, is_causal=case.variant == "causal", enable_gqa=case.h != case.hkv)
+    call = lambda: torch.autograd.grad(o, inputs, d_o, retain_graph=True)
+    allowed = {"f32": 2e-5, "f16": 8e-3, "bf16": 6e-2}[case.dtype]
+    for name, gradient in zip(("dq", "dk", "dv"), call()):
+        theirs = gradient.float().numpy()
+        error = float(np.abs(theirs - ours[name].astype(np.float32)).max()) / (1 + float(np.abs(theirs).max()))
+        if error > allowed:
+            raise SystemExit(f"{case.label}: {name} of sdpa and flexc differ by {error:.3g} of the largest (allowed {allowed:g})")
+    return call
+
+
+def run_backward_case(np, torch, flexc, case, threads, rounds, budget):
+    arrays = case.arrays(np)
+    arrays["do"] = np.random.default_rng(1).standard_normal(arrays["q"].shape, dtype=np.float32)
+    peer = case.variant in ("none", "causal")
+    reference = Case("causal", case.b, case.h, case.hkv, case.q, case.k, case.d, case.dtype)
+    with tempfile.TemporaryDirectory() as folder:
+        given, result = os.path.join(folder, "in.npz"), os.path.join(folder, "out.npz")
+        np.savez(given, **arrays)
+        if peer:
+            subprocess.run([flexc, "run", str(ROOT / "bench" / "variants.flex"), "--name", ATTENTION[case.variant], "--in", given, "--out",
+                            result, "--dtype", case.dtype, "--threads", str(threads)], check=True, capture_output=True)
+            call = sdpa_backward(np, torch, case, arrays, np.load(result))
+        repeat, ratios, reports = {}, [], []
+        def ours(which):
+            report = flexc_bench(flexc, which, given, threads, repeat.get(which.variant, 3), backward=True)
+            repeat[which.variant] = max(3, min(1000, math.ceil(budget / max(report["median_ms"] / 1e3, 1e-6))))
+            return report
+        for _ in range(rounds):
+            theirs = seconds(call, budget) * 1e3 if peer else ours(reference)
+            reports.append(ours(case))
+            ratios.append(theirs / reports[-1]["median_ms"] if peer else reports[-1]["gflops"] / theirs["gflops"])
+    middle = lambda key: statistics.median(r[key] for r in reports)
+    row = {"case": case.label, "variant": case.variant, "dtype": case.dtype, "d": case.d, "q": case.q, "k": case.k,
+           "flexc_gflops": middle("gflops"), "share_of_fma_peak": middle("peak_fraction"), "compile_ms": middle("compile_ms"),
+           "workspace_bytes": middle("workspace_bytes")}
+    ratio = statistics.median(ratios)
+    row.update({"sdpa_gflops": row["flexc_gflops"] / ratio, "ratio_sdpa": ratio} if peer else {"relative_to_causal": ratio})
+    return row
+
+
 def suite(name):
     if name == "main":
         return [Case(v, 1, 8, 8, 4096, 4096, d, t) for t in ("f32", "bf16", "f16") for d in (128, 64)
                 for v in ("none", "causal", "alibi", "softcap", "window", "documents")]
     if name == "decode":
         return [Case("none", 8, 32, 8, 1, 8192, 128, t) for t in ("f32", "bf16")]
+    if name == "backward":
+        against = [Case(v, 1, 8, 8, n, n, d, t) for t in ("f32", "bf16") for d in (64, 128) for n in (1024, 2048, 4096)
+                   for v in ("none", "causal")]
+        others = [Case(v, 1, 8, 8, 4096, 4096, d, "f32") for d in (64, 128)
+                  for v in ("alibi", "alibi_learned", "softcap", "window", "documents", "relative_bias", "relative_position", "key_bias")]
+        return against + others + [Case("full_bias", 1, 8, 8, 2048, 2048, d, "f32") for d in (64, 128)]
     lengths = (1, 17, 128, 1000, 4096)
     return [Case("none", 1, 8, 8, q, k, d, "f32") for d in (16, 64, 80, 128, 256) for q in lengths for k in lengths]
 
@@ -192,6 +260,16 @@ def table(rows):
         lines.append("| {} | {:.1f} | {:.0f} % | {} | {} | {} | {} |".format(
             r["case"], r["flexc_gflops"], 100 * r["share_of_fma_peak"], cell(r, "flex_attention_gflops", "{:.1f}"),
             cell(r, "ratio_flex_attention", "{:.2f}x"), cell(r, "sdpa_gflops", "{:.1f}"), cell(r, "ratio_sdpa", "{:.2f}x")))
+    return "\n".join(lines) + "\n"
+
+
+def backward_table(rows):
+    lines = ["| case | flexc GFLOP/s | share of FMA peak | SDPA backward | ratio | rate relative to causal |", "|---|---|---|---|---|---|"]
+    cell = lambda row, key, form: form.format(row[key]) if key in row else "-"
+    for r in rows:
+        lines.append("| {} | {:.1f} | {:.0f} % | {} | {} | {} |".format(
+            r["case"], r["flexc_gflops"], 100 * r["share_of_fma_peak"], cell(r, "sdpa_gflops", "{:.1f}"), cell(r, "ratio_sdpa", "{:.2f}x"),
+            cell(r, "relative_to_causal", "{:.2f}")))
     return "\n".join(lines) + "\n"
 
 
@@ -211,7 +289,7 @@ def plot(rows, path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--suite", choices=("main", "decode", "grid"), default="main")
+    parser.add_argument("--suite", choices=("main", "decode", "grid", "backward"), default="main")
     parser.add_argument("--only", default="", help="run only cases whose label contains this text")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -228,7 +306,8 @@ def main():
     for case in suite(options.suite):
         if options.only in case.label:
             print(f"  {case.label}", flush=True)
-            rows.append(run_case(np, torch, options.flexc, case, options.threads, options.rounds, options.budget))
+            run = run_backward_case if options.suite == "backward" else run_case
+            rows.append(run(np, torch, options.flexc, case, options.threads, options.rounds, options.budget))
             print("    " + ", ".join(f"{k} {v:.2f}" for k, v in rows[-1].items() if isinstance(v, float)), flush=True)
     if not rows:
         raise SystemExit(f"no case of the suite `{options.suite}` matches `{options.only}`")
@@ -240,10 +319,11 @@ def main():
     out.mkdir(parents=True, exist_ok=True)
     stem = f"cpu_{options.suite}"
     (out / f"{stem}.json").write_text(json.dumps({"machine": head, "rows": rows}, indent=1) + "\n")
+    lines = backward_table(rows) if options.suite == "backward" else table(rows)
     note = ", ".join(f"{k}: {v}" for k, v in head.items())
-    (out / f"{stem}.md").write_text(f"# flexc on the CPU against PyTorch, suite `{options.suite}`\n\n{note}\n\n{table(rows)}")
+    (out / f"{stem}.md").write_text(f"# flexc on the CPU against PyTorch, suite `{options.suite}`\n\n{note}\n\n{lines}")
     plot(rows, out / f"{stem}.png")
-    print(table(rows))
+    print(lines)
     print(f"written to {out}/{stem}.json, .md and .png")
 
 

@@ -276,17 +276,21 @@ void fetch(Ahead& ahead) {
     }
 }
 
-/// One panel against all rows, cut into blocks of nearly equal height.
-template <int V, int kStep, bool kAccumulate>
-void product_panel(const float* a, int64_t lda, int rows, const float* b, int depth, float* c, int64_t ldc, Ahead& ahead) {
-    int blocks = (rows + kRows - 1) / kRows;
-    for (; blocks > 0; --blocks) {
-        const int height = (rows + blocks - 1) / blocks;
-        fetch(ahead);
+template <int R>
+struct Height {
+    static constexpr int value = R;
+};
+
+/// Cuts rows into blocks of nearly equal height and calls f(first row, Height<R>) for each.
+template <class F>
+void each_block(int rows, F f) {
+    int first = 0;
+    for (int blocks = (rows + kRows - 1) / kRows; blocks > 0; --blocks) {
+        const int height = (rows - first + blocks - 1) / blocks;
         switch (height) {
-#define FLEX_CASE(R)                                                                                 \
-    case R:                                                                                          \
-        if constexpr (R <= kRows) product_block<R, V, kStep, kAccumulate>(a, lda, b, depth, c, ldc); \
+#define FLEX_CASE(R)                                     \
+    case R:                                              \
+        if constexpr (R <= kRows) f(first, Height<R>{}); \
         break
             FLEX_CASE(1);
             FLEX_CASE(2);
@@ -305,12 +309,19 @@ void product_panel(const float* a, int64_t lda, int rows, const float* b, int de
 #undef FLEX_CASE
             default: break;
         }
-        a += height * lda;
-        c += height * ldc;
-        rows -= height;
+        first += height;
     }
 }
-static_assert(kRows <= 14, "product_panel lists the heights of a block");
+static_assert(kRows <= 14, "each_block lists the heights of a block");
+
+/// One panel against all rows.
+template <int V, int kStep, bool kAccumulate>
+void product_panel(const float* a, int64_t lda, int rows, const float* b, int depth, float* c, int64_t ldc, Ahead& ahead) {
+    each_block(rows, [&](int first, auto height) {
+        fetch(ahead);
+        product_block<decltype(height)::value, V, kStep, kAccumulate>(a + first * lda, lda, b, depth, c + first * ldc, ldc);
+    });
+}
 
 void scores(const float* q, int64_t ldq, int rows, int depth, const float* panels, int keys, float* s, int64_t ld, Ahead& ahead) {
     for (int key = 0; key < keys; key += kWidth) {
@@ -379,35 +390,9 @@ void transposed_block(const float* a, int64_t lda, const float* b, int64_t ldb, 
 
 template <int V>
 void transposed_panel(Weights p, int rows, int keys, const float* b, int64_t ldb, float* c, int64_t ldc) {
-    const float* a = p.data;
-    for (int blocks = (keys + kRows - 1) / kRows; blocks > 0; --blocks) {
-        const int height = (keys + blocks - 1) / blocks;
-        switch (height) {
-#define FLEX_CASE(R)                                                                     \
-    case R:                                                                              \
-        if constexpr (R <= kRows) transposed_block<R, V>(a, p.ld, b, ldb, rows, c, ldc); \
-        break
-            FLEX_CASE(1);
-            FLEX_CASE(2);
-            FLEX_CASE(3);
-            FLEX_CASE(4);
-            FLEX_CASE(5);
-            FLEX_CASE(6);
-            FLEX_CASE(7);
-            FLEX_CASE(8);
-            FLEX_CASE(9);
-            FLEX_CASE(10);
-            FLEX_CASE(11);
-            FLEX_CASE(12);
-            FLEX_CASE(13);
-            FLEX_CASE(14);
-#undef FLEX_CASE
-            default: break;
-        }
-        a += height;
-        c += height * ldc;
-        keys -= height;
-    }
+    each_block(keys, [&](int first, auto height) {
+        transposed_block<decltype(height)::value, V>(p.data + first, p.ld, b, ldb, rows, c + first * ldc, ldc);
+    });
 }
 
 void accumulate_transposed(Weights p, int rows, int keys, const float* b, int64_t ldb, int columns, float* out, int64_t ldo) {
