@@ -140,14 +140,20 @@ struct ParamFields {
 };
 
 std::vector<ParamFields> param_fields(const flex::KernelDesc& desc) {
-    std::vector<std::string> values, gradients = {"d_o", "d_lse", "d_max_score"};
+    const std::vector<std::string> own = {"d_o", "d_lse", "d_max_score"};  // of Gradients, with dq, dk and dv
+    std::vector<std::string> values, gradients = own;
+    const auto free = [&](const std::string& gradient) { return std::find(own.begin(), own.end(), gradient) == own.end(); };
     // Names that stay as they are come first, so that `int` gives way to `int_` and not the other way round.
-    for (const flex::ParamDesc& param : desc.params)
+    for (const flex::ParamDesc& param : desc.params) {
         if (cpp_name(param.name) == param.name) values.push_back(param.name);
+        if (param.grad && free("d_" + param.name)) gradients.push_back("d_" + param.name);
+    }
     std::vector<ParamFields> out;
     for (const flex::ParamDesc& param : desc.params) {
-        const std::string name = cpp_name(param.name);
-        out.push_back({name == param.name ? name : unused(name, &values), param.grad ? unused("d_" + param.name, &gradients) : ""});
+        const std::string name = cpp_name(param.name), gradient = "d_" + param.name;
+        ParamFields& fields = out.emplace_back();
+        fields.value = name == param.name ? name : unused(name, &values);
+        if (param.grad) fields.gradient = free(gradient) ? gradient : unused(gradient, &gradients);
     }
     return out;
 }

@@ -193,13 +193,13 @@ class Outputs(InstalledTest):
 
     def test_headers_are_cpp_whatever_the_names_and_values(self):
         source = self.source('import std;\n## Line one \\\n##\n## ends \\\nattention register(int: grad f32[H, 2 * K + 1], std: i32[N], flex: bool[N, 3], class: f32 = inf, this: f32 = -inf,\n'
-                             "    float: f32 = 1e30, new: i32 = -2147483647 - 1, delete: bool = true, Args: i32) {\n"
-                             "    score = score + int[h, 0] + f32(std[0]) + class + this + float + f32(new) + f32(Args);\n"
+                             "    float: f32 = 1e30, new: i32 = -2147483647 - 1, delete: bool = true, Args: i32,\n    o: grad f32[N], o_: grad bf16[N]) {\n"
+                             "    score = score + o[0] + o_[0] + int[h, 0] + f32(std[0]) + class + this + float + f32(new) + f32(Args);\n"
                              "    mask = flex[0, 1] or delete;\n}\n")
         self.flexc("build", source, "--emit=header", "--grad", "-o", self.path("r"))
         (self.folder / "main.cpp").write_text(
             '#include "r.h"\n#include <cmath>\nint main() {\n    const register_::Args a{{}, {}, {}};\n'
-            "    const flex::Tensor t;\n    const register_::Gradients g{t, t, t, t, t};\n    std::size_t bytes = 0;\n"
+            "    const flex::Tensor t;\n    register_::Gradients g{t, t, t, t, t};\n    g.d_int = g.d_o = g.d_o__ = g.d_o_ = g.d_lse = t;\n    std::size_t bytes = 0;\n"
             "    if (register_::backward(flex::Stream::cpu(), {}, g, a).ok() || register_::backward_workspace(flex::Stream::cpu(), {}, g, a, &bytes).ok()) return 2;\n"
             "    return a.class_ > 1e38f && a.this_ < -1e38f && a.float_ == 1e30f && a.new_ == -2147483647 - 1 && a.delete_ ? 0 : 1;\n}\n")
         runtime = next(self.prefix.rglob("libflex_runtime.a"))
