@@ -135,14 +135,15 @@ std::optional<ir::Attention> Session::lower(const std::string& attention, const 
     return lowered;
 }
 
-bool Session::differentiate(ir::Attention* attention) {
+bool Session::differentiate(ir::Attention* attention, const std::function<void(std::string_view pass, const ir::Attention&)>& after_each) {
     if (const auto clauses = ir::no_gradient(*attention); !clauses.empty()) {
         sink.report(diag::Kind::no_gradients, {}, joined(clauses), attention->name).help("its forward pass can be computed");
         return false;
     }
     PhaseTimer timer(phases.lower);
     ir::differentiate(*attention);
-    ir::optimise(*attention);
+    if (after_each) after_each("differentiate", *attention);
+    ir::optimise(*attention, after_each);
     return true;
 }
 

@@ -3,9 +3,11 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "backend/cpu/compile.h"
 #include "diag/diagnostic.h"
@@ -54,8 +56,9 @@ public:
     [[nodiscard]] std::optional<std::string> choose(const std::string& name);
     /// Lowered and optimised IR.
     [[nodiscard]] std::optional<ir::Attention> lower(const std::string& attention, const frontend::ConstValues& consts);
-    /// Adds the derivatives (ir/gradient.h), optimised: then backward passes can be compiled. False after a report of a clause that has none (E4020).
-    bool differentiate(ir::Attention* attention);
+    /// Adds the derivatives (ir/gradient.h), optimised: then backward passes can be compiled. False after a report of a clause that has none (E4021).
+    /// `after_each` as in ir::optimise; the first is "differentiate".
+    bool differentiate(ir::Attention* attention, const std::function<void(std::string_view pass, const ir::Attention&)>& after_each = {});
     /// IR -> loaded native code, through the cache.
     [[nodiscard]] std::unique_ptr<CpuKernel> compile_cpu(const ir::Attention& attention, const KernelOptions& options);
 

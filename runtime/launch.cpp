@@ -64,4 +64,23 @@ Status launch_cpu_backward(const KernelDesc& desc, const flex_cpu_kernel& kernel
     }
 }
 
+CpuBackwardPlan plan_cpu_backward(const KernelDesc& desc, CpuLevel level, const BoundExtents& extents, int threads) {
+    AttentionArrays arrays;
+    for (Tensor* each : {&arrays.k, &arrays.v}) each->shape[0] = extents.values[0];
+    GradientArrays gradients;
+    for (const ParamDesc& param : desc.params) {
+        if (!param.grad) continue;
+        Argument& argument = gradients.d_params.emplace_back();
+        argument.name = param.name;
+        for (const DimDesc& dim : param.dims)
+            argument.value.shape[static_cast<size_t>(argument.value.rank++)] =
+                dim.extent < 0 ? dim.offset : int64_t{dim.multiplier} * extents.values[static_cast<size_t>(dim.extent)] + dim.offset;
+    }
+    flex_cpu_kernel kernel{};
+    kernel.lanes = static_cast<decltype(kernel.lanes)>(lanes(level));
+    flex_args args{};
+    args.extents = extents.values.data();
+    return cpu::plan_backward(desc, kernel, args, arrays, gradients, threads);
+}
+
 }  // namespace flex

@@ -97,6 +97,16 @@ Status launch_cpu_backward(const KernelDesc& desc, const flex_cpu_kernel& kernel
                            const GradientArrays& gradients, const std::vector<Argument>& args, const CpuOptions& options = {},
                            CpuStats* stats = nullptr);
 
+enum class CpuLevel : uint8_t;
+
+/// What a backward pass on the CPU takes beside its arrays, by shapes alone: with k and v of every batch, and every gradient wanted.
+struct CpuBackwardPlan {
+    int64_t workspace_bytes = 0;
+    std::vector<int> sums;  // for each `grad` parameter: partial sums that are added in order; 1: none beside the gradient itself
+};
+/// `desc` is of a kernel with gradients; `threads` as in CpuOptions.
+[[nodiscard]] CpuBackwardPlan plan_cpu_backward(const KernelDesc& desc, CpuLevel level, const BoundExtents& extents, int threads = 0);
+
 /// Vector levels of the CPU target, in rising order. `Generic` is 128-bit vectors without FMA.
 enum class CpuLevel : uint8_t { Generic, Avx2, Avx512, Avx512Bf16 };
 [[nodiscard]] const char* name(CpuLevel level);  // "generic", "avx2", "avx512", "avx512-bf16"

@@ -24,7 +24,7 @@ struct Options {
     std::string print_after;
     int head_dim = 0, v_head_dim = 0;
     std::vector<std::string> dtypes;
-    bool allow_tf32 = false, short_queries = false, grad = false;
+    bool allow_tf32 = false, short_queries = false, grad = false, atomic = false;
     std::string name_space;
     std::filesystem::path out, depfile, ptxas;
 };
@@ -32,7 +32,10 @@ struct Options {
 /// IR after each pass, under a heading, when it changed.
 std::optional<ir::Attention> lower(Session& session, const Options& options, const std::string& name, const frontend::ConstValues& consts,
                                    std::string* dumps) {
-    if (!options.print_after_all && options.print_after.empty()) return session.lower(name, consts);
+    if (!options.print_after_all && options.print_after.empty()) {
+        auto attention = session.lower(name, consts);
+        return attention && options.grad && !session.differentiate(&*attention) ? std::nullopt : attention;
+    }
     auto attention = frontend::lower(session.program(), name, consts, session.sink);
     if (!attention) return std::nullopt;
     const auto dump = [&](std::string_view pass, const ir::Attention& now) {
@@ -40,11 +43,13 @@ std::optional<ir::Attention> lower(Session& session, const Options& options, con
     };
     dump("lower", *attention);
     ir::optimise(*attention, dump);
+    if (options.grad && !session.differentiate(&*attention, dump)) return std::nullopt;
     return attention;
 }
 
-bool check_pass(Session& session, const std::string& pass) {
+bool check_pass(Session& session, const std::string& pass, bool grad) {
     std::vector<std::string> names = {"lower"};
+    if (grad) names.emplace_back("differentiate");
     for (const ir::Pass& each : ir::passes()) names.emplace_back(each.name);
     if (pass.empty() || std::find(names.begin(), names.end(), pass) != names.end()) return true;
     std::string list;
@@ -102,13 +107,17 @@ std::optional<Output> emit_cpu(Session& session, const ir::Attention& attention,
     return Output{std::string(object.begin(), object.end()), attention.name + ".o"};
 }
 
-std::optional<Output> emit_gpu(Session& session, const ir::Attention& attention, const nvptx::Options& target, const Options& options) {
-    if (!can_compile(session, attention, target)) return std::nullopt;
-    if (options.emit == "llvm") return Output{nvptx::emit_llvm(attention, target), {}};
+/// A module of PTX, and what --json says of it.
+struct Module {
+    std::string target, ptx;
+    Json facts;
+};
+
+Module forward_module(Session& session, const ir::Attention& attention, const nvptx::Options& target) {
     ImageOptions uncached;
     uncached.use_cache = false;
-    const nvptx::Image image = compile_image(session, attention, target, uncached);
-    Output out;
+    nvptx::Image image = compile_image(session, attention, target, uncached);
+    Module out{image.target, std::move(image.ptx), {}};
     out.facts = {{"instance", nvptx::choose(target)->name},
                  {"tile", {image.tile_q, image.tile_k}},
                  {"threads", image.threads},
@@ -116,12 +125,37 @@ std::optional<Output> emit_gpu(Session& session, const ir::Attention& attention,
                  {"parameter_bytes", nvptx::parameter_bytes(attention)},
                  {"summaries", image.summary_flags.size()},
                  {"max_pack", image.max_pack}};
+    return out;
+}
+
+Module backward_module(Session& session, const ir::Attention& attention, const nvptx::Options& target) {
+    ImageOptions uncached;
+    uncached.use_cache = false;
+    nvptx::BackwardImage image = compile_backward_image(session, attention, target, uncached);
+    Module out{image.target, std::move(image.ptx), {}};
+    Json kernels = Json::array();
+    for (const nvptx::BackwardImage::Kernel* each :
+         {&image.summarise, &image.rows, &image.queries, &image.keys, &image.scale, &image.finish})
+        if (!each->symbol.empty())
+            kernels.push_back({{"symbol", each->symbol}, {"threads", each->threads}, {"shared_bytes", each->shared_bytes}});
+    out.facts = {
+        {"instance", nvptx::choose_backward(target)->name},           {"tile", {image.tile_q, image.tile_k}},    {"kernels", kernels},
+        {"parameter_bytes", nvptx::parameter_bytes(attention, true)}, {"summaries", image.summary_flags.size()}, {"atomic", image.atomic}};
+    return out;
+}
+
+std::optional<Output> emit_gpu(Session& session, const ir::Attention& attention, const nvptx::Options& target, const Options& options) {
+    if (!(options.grad ? can_compile_backward : can_compile)(session, attention, target)) return std::nullopt;
+    if (options.emit == "llvm") return Output{(options.grad ? nvptx::emit_backward_llvm : nvptx::emit_llvm)(attention, target), {}};
+    Module module = (options.grad ? backward_module : forward_module)(session, attention, target);
+    Output out;
+    out.facts = std::move(module.facts);
     if (options.emit == "ptx") {
-        out.bytes = image.ptx;
+        out.bytes = std::move(module.ptx);
     } else {
         const std::filesystem::path ptxas = options.ptxas.empty() ? find_ptxas() : options.ptxas;
         std::string error = "it was not found";
-        auto cubin = ptxas.empty() ? std::nullopt : assemble(ptxas, image.target, image.ptx, &error);
+        auto cubin = ptxas.empty() ? std::nullopt : assemble(ptxas, module.target, module.ptx, &error);
         if (!cubin) {
             session.sink.report(diag::Kind::no_assembler, {}, "`" + (ptxas.empty() ? "ptxas" : ptxas.string()) + "`", error)
                 .help(
@@ -130,7 +164,7 @@ std::optional<Output> emit_gpu(Session& session, const ir::Attention& attention,
             return std::nullopt;
         }
         out.bytes = std::move(*cubin);
-        out.default_name = attention.name + ".cubin";
+        out.default_name = attention.name + (options.grad ? "_backward.cubin" : ".cubin");
     }
     out.facts["phases"] = phases_json(session.phases);
     return out;
@@ -144,7 +178,9 @@ bool check_target(Session& session, const Options& options) {
         return std::any_of(emits.begin(), emits.end(), [&](const char* each) { return options.emit == each; });
     };
     if (one && (is({"ast", "ir", "llvm"}) || is({"ptx", "cubin"}) == gpu) && (gpu || target == "cpu")) return true;
-    auto& report = session.sink.report(diag::Kind::no_emit, {}, options.emit, one ? target : options.targets[1]);
+    std::string names;
+    for (const std::string& each : options.targets) names += (names.empty() ? "" : ",") + each;
+    auto& report = session.sink.report(diag::Kind::no_emit, {}, options.emit, names);
     if (!one)
         report.help("several targets go into a header: `--emit=header`");
     else if (gpu)
@@ -159,7 +195,7 @@ bool check_target(Session& session, const Options& options) {
 /// Nothing after a report.
 std::optional<Output> emit(Session& session, const Options& options) {
     if (!check_target(session, options)) return std::nullopt;
-    if (!check_pass(session, options.print_after) || !open_source(session, options.input.file)) return std::nullopt;
+    if (!check_pass(session, options.print_after, options.grad) || !open_source(session, options.input.file)) return std::nullopt;
     if (options.emit == "ast") {
         diag::Sink again;  // the same file parsed a second time reports nothing new
         return Output{ast::print(*frontend::parse(session.sources, 0, again)), {}};
@@ -182,6 +218,7 @@ std::optional<Output> emit(Session& session, const Options& options) {
     if (options.v_head_dim) target.v_head_dim = options.v_head_dim;
     target.allow_tf32 = options.allow_tf32;
     target.short_queries = options.short_queries;
+    target.atomic = options.atomic;
     return emit_gpu(session, *attention, target, options);
 }
 
@@ -226,7 +263,12 @@ Command add_build(CLI::App& root) {
         ->check(CLI::IsMember({"f32", "f16", "bf16"}));
     app->add_flag("--allow-tf32", options->allow_tf32, "f32 products on a GPU may be tf32");
     app->add_flag("--short-queries", options->short_queries, "the kernel for few queries: tiles of 16 rows");
-    app->add_flag("--grad", options->grad, "with --emit=header: the backward pass too");
+    CLI::Option* grad =
+        app->add_flag("--grad", options->grad,
+                      "with derivatives: in the IR; in an object, the header and CPU code beside the forward pass; as ptx, cubin "
+                      "and llvm of a GPU the module of the backward pass, in place of the forward pass's");
+    app->add_flag("--atomic", options->atomic, "with --grad, on a GPU: sums by atomic additions, which differ from run to run")
+        ->needs(grad);
     app->add_option("--ptxas", options->ptxas, "with --emit=cubin: the assembler; looked for in $PATH and the CUDA toolkit if absent")
         ->type_name("FILE");
     app->add_option("--namespace", options->name_space, "of the header, and the name of its symbols; the attention's name if absent")
@@ -243,15 +285,20 @@ Command add_build(CLI::App& root) {
     app->add_flag("--json", options->input.json, "one JSON object on stdout, unless text goes there");
     app->footer(
         "Examples:\n"
-        "  flexc build alibi.flex --emit=ir\n"
+        "  flexc build alibi.flex --emit=ir --grad\n"
         "  flexc build alibi.flex --emit=asm --level avx2 -o alibi.s\n"
         "  flexc build alibi.flex --emit=ptx --head-dim 64 --dtype f16 -o alibi.ptx\n"
         "  flexc build alibi.flex --emit=header --target cpu,sm_80 -o include/");
     app->parse_complete_callback([options] {
         if (options->dtypes.size() > 1 && options->emit != "header") throw CLI::ValidationError("--dtype", "only a header takes several");
-        if (options->grad && options->emit != "header") throw CLI::ValidationError("--grad", "only a header has it");
+        if (options->grad && options->emit == "ast")
+            throw CLI::ValidationError("--grad", "derivatives come after the syntax tree: `--emit=ir`");
     });
     return {app, [options, target] {
+                std::vector<std::string> once;  // a target given twice is one target
+                for (const std::string& each : options->targets)
+                    if (std::find(once.begin(), once.end(), each) == once.end()) once.push_back(each);
+                options->targets = std::move(once);
                 if (target->count() == 0 && (options->emit == "ptx" || options->emit == "cubin")) options->targets = {"sm_80"};
                 return build(*options);
             }};

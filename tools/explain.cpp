@@ -8,6 +8,7 @@
 
 #include "tools/explain_advice.h"
 #include "tools/explain_code.h"
+#include "tools/explain_gradients.h"
 #include "tools/explain_risks.h"
 #include "tools/mask_rows.h"
 #include "tools/report.h"
@@ -68,6 +69,26 @@ bool count(Session& session, const ir::Attention& attention, Inputs& inputs, con
     return true;
 }
 
+/// All extents of a launch, for what depends on shapes alone; nothing if one is not given.
+std::optional<std::vector<int32_t>> known_extents(const ir::Attention& attention, const InputOptions& input) {
+    if (input.shape.empty() && input.in.empty()) return std::nullopt;
+    const flex::KernelDesc desc = cpu::describe(attention);
+    for (uint32_t id = 0; id < desc.extents.size(); ++id) {
+        const auto binds = [&](const ir::Param& param) {
+            return has_value(input, param) && std::any_of(param.dims.begin(), param.dims.end(), [&](const ir::Dim& dim) {
+                       return dim.extent_id == static_cast<int32_t>(ir::kBuiltinExtents + id);
+                   });
+        };
+        if (!input.shape.contains(desc.extents[id]) && std::none_of(attention.params.begin(), attention.params.end(), binds))
+            return std::nullopt;
+    }
+    Session scratch;  // what is wrong with the input is another's to say
+    Inputs inputs(scratch, input);
+    Launch launch;
+    if (!inputs.load() || !inputs.bind(desc, Need::Pictures, {}, std::nullopt, &launch)) return std::nullopt;
+    return launch.extents;
+}
+
 std::string joined(const std::vector<std::string>& parts, std::string_view separator) {
     std::string all;
     for (const std::string& part : parts) all += (all.empty() ? "" : std::string(separator)) + part;
@@ -108,7 +129,7 @@ Json visits_json(const Visits& visits) {
 }
 
 std::string page(const ir::Attention& attention, const Explanation& facts, const Counts& counts, const TileSize& tile,
-                 const std::vector<std::string>& unsupported) {
+                 const GradientExplanation& gradients, const std::vector<std::string>& unsupported) {
     std::string text = attention.name + "\n";
     text += fmt::format("\nMask: {}\n", facts.mask.empty() ? "true" : facts.mask);
     if (facts.everything) {
@@ -146,6 +167,7 @@ std::string page(const ir::Attention& attention, const Explanation& facts, const
     }
     if (!evaluation.empty()) text += "\nEvaluation\n" + evaluation;
     text += cost_text(attention, facts) + risks_text(attention);
+    text += gradients_text(gradients);
     text += unsupported.empty() ? "\nThe target cpu has all of its clauses.\n"
                                 : fmt::format("\nNot on the target cpu: {}; `--device interp` has them.\n", joined(unsupported, ", "));
     return text;
@@ -165,7 +187,7 @@ Json cost_json(const ir::Attention& attention, const Explanation& facts) {
 }
 
 Json json_of(const ir::Attention& attention, const Explanation& facts, const Counts& counts, const TileSize& tile,
-             const std::vector<std::string>& unsupported) {
+             const GradientExplanation& gradients, const std::vector<std::string>& unsupported) {
     Json mask = {{"text", facts.mask}, {"everything", facts.everything}, {"nothing", facts.nothing}};
     if (!facts.everything && !facts.nothing) {
         mask["visits"] = visits_json(facts.keys);
@@ -197,6 +219,7 @@ Json json_of(const ir::Attention& attention, const Explanation& facts, const Cou
             {"clauses", clauses},
             {"cost", cost_json(attention, facts)},
             {"risks", risks_json(attention)},
+            {"gradients", gradients_json(gradients)},
             {"unsupported", unsupported}};
 }
 
@@ -228,9 +251,10 @@ int explain_command(const Options& options) {
     Counts counts;
     if (!count(session, *attention, inputs, options, *consts, &counts)) return fail(session, json);
     const auto unsupported = cpu::unsupported_clauses(*attention);
-    if (json) return succeed(session, true, json_of(*attention, facts, counts, options.tile, unsupported));
+    const GradientExplanation gradients = explain_gradients(*attention, known_extents(*attention, input));
+    if (json) return succeed(session, true, json_of(*attention, facts, counts, options.tile, gradients, unsupported));
     (void)succeed(session, false);
-    return print_out(page(*attention, facts, counts, options.tile, unsupported)) ? kOk : kInputWrong;
+    return print_out(page(*attention, facts, counts, options.tile, gradients, unsupported)) ? kOk : kInputWrong;
 }
 
 }  // namespace

@@ -39,6 +39,7 @@
 #include <utility>
 #include <vector>
 
+#include "runtime/cpu/backward_memory.h"
 #include "runtime/cpu/flush_subnormals.h"
 #include "runtime/cpu/launch_memory.h"
 #include "runtime/cpu/microkernel_table.h"
@@ -58,34 +59,6 @@ constexpr int kMostSlots = 16;
 constexpr int64_t kSlotBytes = 64 << 20;  // of all slots of one tensor beyond the first
 constexpr float kLargeLse = 64.0f;
 constexpr uint8_t kFiniteQ = 1, kFiniteDo = 2;
-
-int round_up(int value, int unit) {
-    return (value + unit - 1) / unit * unit;
-}
-int divide_up(int value, int unit) {
-    return (value + unit - 1) / unit;
-}
-
-struct Free {
-    void operator()(float* p) const { ::operator delete[](p, std::align_val_t{64}); }
-};
-using Floats = std::unique_ptr<float[], Free>;
-
-Floats floats(int64_t count) {
-    return Floats(
-        static_cast<float*>(::operator new[](static_cast<size_t>(std::max<int64_t>(count, 1)) * sizeof(float), std::align_val_t{64})));
-}
-
-/// Calls f(first, count) for pieces of [0, count).
-template <class F>
-void in_pieces(int threads, int64_t count, F f) {
-    constexpr int64_t kPiece = 1 << 16;
-    auto piece = [&](int64_t i) { f(i * kPiece, std::min(kPiece, count - i * kPiece)); };
-    parallel_for(threads, (count + kPiece - 1) / kPiece, piece);
-}
-void clear(int threads, float* data, int64_t count) {
-    in_pieces(threads, count, [&](int64_t first, int64_t n) { std::fill_n(data + first, n, 0.0f); });
-}
 
 struct Scratch {
     float *key_panels, *key_rows, *value_panels;  // K for S, K for dQ, V for dP
@@ -151,6 +124,7 @@ public:
     }
 
     Status run(int threads, CpuStats* stats);
+    [[nodiscard]] CpuBackwardPlan plan(int threads);
 
 private:
     [[nodiscard]] int64_t rows() const { return static_cast<int64_t>(batch_) * heads_ * queries_; }
@@ -161,7 +135,15 @@ private:
     }
     [[nodiscard]] static Rows rows_of(const Tensor& t, int b, int h, int row) { return {at(t, b, h, row), t.dtype, t.stride[2]}; }
 
-    void choose_slots(int threads);
+    void choose_slots();
+    void take_slots(int threads);
+    /// What is taken for all rows, and its floats.
+    struct Piece {
+        float** array;
+        int64_t count;
+    };
+    [[nodiscard]] std::array<Piece, 9> pieces();
+    [[nodiscard]] int64_t workspace_bytes(int threads);
     [[nodiscard]] int64_t scratch_floats(float* base, Scratch* out) const;
     void row_facts(int64_t index);
     void again(int64_t index);
@@ -216,7 +198,7 @@ private:
 };
 
 /// Whether items touch different elements of a parameter: decided from how the parameter may be indexed, which the compiler left in the description.
-void Backward::choose_slots(int threads) {
+void Backward::choose_slots() {
     for (size_t i = 0; i < desc_.params.size(); ++i) {
         for (const Argument& each : gradients_.d_params) {
             if (each.name != desc_.params[i].name) continue;
@@ -238,14 +220,20 @@ void Backward::choose_slots(int threads) {
     slots_ = std::min(slots_, items_);
     bool any = false;
     for (Captured& c : captured_) {
-        clear(threads, c.out, c.count);
         if (c.slots == 0) continue;
         any = true;
         c.slots = slots_;
+    }
+    if (!any) slots_ = items_;
+}
+
+void Backward::take_slots(int threads) {
+    for (Captured& c : captured_) {
+        clear(threads, c.out, c.count);
+        if (c.slots == 0) continue;
         c.more = floats(c.count * (slots_ - 1));
         clear(threads, c.more.get(), c.count * (slots_ - 1));
     }
-    if (!any) slots_ = items_;
     destinations_.assign(static_cast<size_t>(slots_) * desc_.params.size(), nullptr);
     for (int slot = 0; slot < slots_; ++slot)
         for (const Captured& c : captured_)
@@ -270,17 +258,42 @@ int64_t Backward::scratch_floats(float* base, Scratch* out) const {
     return used;
 }
 
-Status Backward::run(int threads, CpuStats* stats) {
-    choose_slots(threads);
+std::array<Backward::Piece, 9> Backward::pieces() {
     const bool peaks = gradients_.d_max_score.data != nullptr, scales = !captured_.empty();
-    const std::pair<float**, int64_t> arrays[] = {
-        {&q_, rows() * ldd_},        {&d_o_, rows() * ldv_}, {&dq_, chunks_ * rows() * ldd_}, {&m_, rows()},
-        {&scale_l_, rows()},         {&delta_, rows()},      {&peak_, peaks * rows()},        {&d_peak_, peaks * rows()},
-        {&d_scale_, scales * rows()}};
+    return {{{&q_, rows() * ldd_},
+             {&d_o_, rows() * ldv_},
+             {&dq_, chunks_ * rows() * ldd_},
+             {&m_, rows()},
+             {&scale_l_, rows()},
+             {&delta_, rows()},
+             {&peak_, peaks * rows()},
+             {&d_peak_, peaks * rows()},
+             {&d_scale_, scales * rows()}}};
+}
+
+int64_t Backward::workspace_bytes(int threads) {
+    Scratch none{};
+    int64_t count = std::min<int64_t>(threads, slots_) * scratch_floats(nullptr, &none);
+    for (const Piece& piece : pieces()) count += LaunchMemory::padded(piece.count);
+    for (const Captured& c : captured_) count += c.count * std::max(c.slots - 1, 0);
+    return count * 4;
+}
+
+CpuBackwardPlan Backward::plan(int threads) {
+    choose_slots();
+    CpuBackwardPlan out;
+    out.workspace_bytes = workspace_bytes(threads);
+    for (const Captured& c : captured_) out.sums.push_back(std::max(c.slots, 1));
+    return out;
+}
+
+Status Backward::run(int threads, CpuStats* stats) {
+    choose_slots();
+    take_slots(threads);
     int64_t total = 0;
-    for (const auto& [array, count] : arrays) total += LaunchMemory::padded(count);
+    for (const Piece& piece : pieces()) total += LaunchMemory::padded(piece.count);
     LaunchMemory memory(total);
-    for (const auto& [array, count] : arrays) *array = count > 0 ? memory.take(count) : nullptr;
+    for (const auto& [array, count] : pieces()) *array = count > 0 ? memory.take(count) : nullptr;
     const int blocks = divide_up(queries_, kRows);
     const int64_t row_blocks = static_cast<int64_t>(batch_) * heads_ * blocks;
     auto facts = [&](int64_t index) {
@@ -305,12 +318,9 @@ Status Backward::run(int threads, CpuStats* stats) {
         });
     scatter_scale();
     if (stats) {
-        Scratch none{};
         stats->tiles_visited = visited_.load();
         stats->tiles_full = full_.load();
-        int64_t count = total + std::min<int64_t>(threads, slots_) * scratch_floats(nullptr, &none);
-        for (const Captured& c : captured_) count += c.count * std::max(c.slots - 1, 0);
-        stats->workspace_bytes = count * 4;
+        stats->workspace_bytes = workspace_bytes(threads);
     }
     return {};
 }
@@ -679,6 +689,12 @@ Status run_backward(const KernelDesc& desc, const flex_cpu_kernel& kernel, const
     }
     Backward backward(desc, kernel, args, arrays, gradients);
     return backward.run(options.threads > 0 ? options.threads : available_threads(), stats);
+}
+
+CpuBackwardPlan plan_backward(const KernelDesc& desc, const flex_cpu_kernel& kernel, const flex_args& args, const AttentionArrays& arrays,
+                              const GradientArrays& gradients, int threads) {
+    Backward backward(desc, kernel, args, arrays, gradients);
+    return backward.plan(threads > 0 ? threads : available_threads());
 }
 
 }  // namespace flex::cpu

@@ -9,4 +9,8 @@ namespace flex::cpu {
 Status run_backward(const KernelDesc& desc, const flex_cpu_kernel& kernel, const flex_args& args, const AttentionArrays& arrays,
                     const GradientArrays& gradients, const CpuOptions& options, CpuStats* stats);
 
+/// plan_cpu_backward of runtime/launch.h.
+CpuBackwardPlan plan_backward(const KernelDesc& desc, const flex_cpu_kernel& kernel, const flex_args& args, const AttentionArrays& arrays,
+                              const GradientArrays& gradients, int threads);
+
 }  // namespace flex::cpu
