@@ -169,6 +169,25 @@ bool can_compile_backward(Session& session, const ir::Attention& attention, cons
     return false;
 }
 
+namespace {
+
+/// Whether a launch may take the image for short queries: the runtime takes the smallest tile that holds all rows of a KV head, and the largest where none
+/// does or it is all that fits into the device.
+bool may_be_taken(const nvptx::Instance& small, const nvptx::Instance& usual, const std::optional<LaunchShape>& shape) {
+    return !shape || shape->queries <= small.tile_q || usual.shared_bytes > shape->shared_per_block;
+}
+
+/// Whether it certainly will, so that no other is needed.
+bool is_taken(const nvptx::Image& small, const std::optional<LaunchShape>& shape) {
+    if (!shape || small.shared_bytes > shape->shared_per_block) return false;
+    int64_t pack = 1;
+    for (int64_t each = 1; each <= small.max_pack && each <= shape->group; ++each)
+        if (shape->group % each == 0) pack = each;
+    return shape->queries * pack <= small.tile_q;
+}
+
+}  // namespace
+
 std::optional<std::vector<nvptx::Image>> compile_images(Session& session, const ir::Attention& attention, const ImageOptions& options) {
     std::vector<nvptx::Image> images;
     session.phases.cached = true;
@@ -176,10 +195,13 @@ std::optional<std::vector<nvptx::Image>> compile_images(Session& session, const 
         nvptx::Options one{options.arch, dtype, options.head_dim, options.v_head_dim, options.allow_tf32, false};
         if (!can_compile(session, attention, one)) return std::nullopt;
         const nvptx::Instance* const usual = nvptx::choose(one);
-        images.push_back(compile_image(session, attention, one, options));
-        one.short_queries = true;
-        const nvptx::Instance* const small = nvptx::choose(one);
-        if (small && small != usual) images.push_back(compile_image(session, attention, one, options));
+        nvptx::Options few = one;
+        few.short_queries = true;
+        const nvptx::Instance* const small = nvptx::choose(few);
+        const bool has_small = small && small != usual && may_be_taken(*small, *usual, options.only_for);
+        if (has_small) images.push_back(compile_image(session, attention, few, options));
+        if (!has_small || !is_taken(images.back(), options.only_for))
+            images.insert(images.end() - has_small, compile_image(session, attention, one, options));
     }
     return images;
 }

@@ -11,6 +11,12 @@
 
 namespace flexc {
 
+/// What decides between the images for long and for short queries (flex::cuda::choose_image).
+struct LaunchShape {
+    int64_t queries = 0, group = 1;  // Q, and query heads of a KV head
+    int shared_per_block = 0;        // what the device has
+};
+
 struct ImageOptions {
     nvptx::Arch arch = nvptx::Arch::Sm80;
     std::vector<flex::DType> dtypes = {flex::DType::BF16};
@@ -18,7 +24,8 @@ struct ImageOptions {
     bool allow_tf32 = false;
     bool atomic = false;  // of backward images
     bool use_cache = true;
-    std::filesystem::path cache_dir;  // empty: as for KernelOptions
+    std::filesystem::path cache_dir;      // empty: as for KernelOptions
+    std::optional<LaunchShape> only_for;  // leaves out images that a launch of this shape will not take
 };
 
 /// The GPU target of this name; nothing for "cpu" and what does not exist.
@@ -36,7 +43,7 @@ struct ImageOptions {
 [[nodiscard]] nvptx::BackwardImage compile_backward_image(Session& session, const ir::Attention& attention, const nvptx::Options& target,
                                                           const ImageOptions& options);
 
-/// For each type an image for long queries and, where the target has one, another for short queries. Nothing after a report.
+/// For each type an image for long queries and, where the target has one, another for short queries; or what `only_for` needs of them. Nothing after a report.
 [[nodiscard]] std::optional<std::vector<nvptx::Image>> compile_images(Session& session, const ir::Attention& attention,
                                                                       const ImageOptions& options);
 

@@ -102,6 +102,7 @@ public:
     [[nodiscard]] const std::string& name() const;
     [[nodiscard]] int compute_capability() const;  // 80, 90, ...
     [[nodiscard]] int multiprocessors() const;
+    [[nodiscard]] int shared_bytes_per_block() const;  // at most, with opt-in
     /// Whether libflexemu_cuda.so serves as the driver; and the warp instructions that it has executed in this process.
     [[nodiscard]] bool is_emulated() const;
     [[nodiscard]] uint64_t emulated_instructions() const;

@@ -70,9 +70,17 @@ bool compile_for_gpu(const ExecuteOptions& options, Prepared* out) {
     images.allow_tf32 = options.allow_tf32;
     images.use_cache = out->compile.use_cache;
     images.atomic = options.atomic;
+    images.only_for = LaunchShape{out->launch.extent(Q), out->launch.extent(H) / std::max<int64_t>(out->launch.extent(HKV), 1),
+                                  out->gpu->shared_bytes_per_block()};
     auto made = compile_images(out->session, *out->attention, images);
     if (!made) return false;
     out->images = std::move(*made);
+    if (!out->backward) return true;
+    const bool cached = out->session.phases.cached;
+    auto backward = compile_backward_images(out->session, *out->attention, images);
+    if (!backward) return false;
+    out->session.phases.cached = out->session.phases.cached && cached;
+    out->backward_images = std::move(*backward);
     return true;
 }
 
@@ -111,11 +119,6 @@ bool prepare(const ExecuteOptions& options, bool backward, Prepared* out) {
         session.sink.report(diag::Kind::no_effect, {}, std::string("--atomic"),
                             backward ? fmt::format("on the device `{}` gradients are summed in a fixed order", options.device)
                                      : std::string("no gradients are computed"));
-    if (backward && out->gpu) {
-        session.sink.report(diag::Kind::cannot_launch, {}, fmt::format("the device `{}` has no backward pass yet", options.device))
-            .help("`--device cpu` and `--device interp` compute gradients; `--outputs o,lse` leaves them out");
-        return false;
-    }
     out->desc = cpu::describe(*out->attention);
     Reach everything;
     for (uint32_t i = 0; i < out->desc.params.size(); ++i) everything.params.insert(i);

@@ -68,7 +68,7 @@ GradientExplanation explain_gradients(const ir::Attention& attention, const std:
     for (size_t i = 0; i < out.params.size(); ++i) out.params[i].sums = plan.sums[i];
     const auto e = [&](ir::ExtentVar which) { return (*extents)[static_cast<size_t>(which)]; };
     using enum ir::ExtentVar;
-    out.shape = fmt::format("B = {}, H = {}, HKV = {}, Q = {}, K = {}, D = {}, DV = {}", e(B), e(H), e(Hkv), e(Q), e(K), e(D), e(DV));
+    out.shape = fmt::format("B = {}, H = {}, HKV = {}, Q = {}, K = {}, D = {}, DV = {}", e(B), e(H), e(HKV), e(Q), e(K), e(D), e(DV));
     for (size_t i = 0; i < attention.extents.size(); ++i)
         out.shape += fmt::format(", {} = {}", attention.extents[i], (*extents)[ir::kBuiltinExtents + i]);
     return out;

@@ -76,6 +76,9 @@ int CudaDevice::compute_capability() const {
 int CudaDevice::multiprocessors() const {
     return state_->facts.multiprocessors;
 }
+int CudaDevice::shared_bytes_per_block() const {
+    return state_->facts.shared_per_block;
+}
 
 bool CudaDevice::is_emulated() const {
     return state_->driver->emulator_last_fault != nullptr;

@@ -99,7 +99,7 @@ VARIANTS = {
 
 
 class Gradients(FlexcTest):
-    devices = ("cpu", "interp")
+    devices = ("cpu", "interp", "emulated")
 
     def arrays(self, variant, seed, dtype="f32"):
         shape = {"B": 2, "H": 4, "HKV": 2, "Q": 33, "K": 47, "D": 16, "DV": 24, **variant.shape}
@@ -259,6 +259,55 @@ class Gradients(FlexcTest):
         for program in programs:
             result = subprocess.run([sys.executable, "-c", program], cwd=self.folder, env=environment, capture_output=True, text=True)
             self.assertEqual(result.returncode, 0, result.stderr)
+
+    def test_build_has_every_stage_with_derivatives(self):
+        source = self.source("attention a(slope: grad f32[H]) { score = tanh(score) + slope[h] * f32(k - q); mask = q >= k; }")
+        self.assertNotIn("d_score", self.flexc("build", source, "--emit=ir").stdout)
+        text = self.flexc("build", source, "--emit=ir", "--grad").stdout
+        self.assertIn("d_score", text)
+        self.assertEqual(text.count("d_read"), 1)
+        passes = self.flexc("build", source, "--emit=ir", "--grad", "--print-after-all").stdout
+        self.assertLess(passes.index("# after lower"), passes.index("# after differentiate"))
+        self.assertIn("d_score", self.flexc("build", source, "--emit=ir", "--grad", "--print-after", "differentiate").stdout)
+        self.assertEqual(self.fails("build", source, "--emit=ir", "--print-after", "differentiate")["code"], "E0033")
+        for emit in ("llvm", "asm", "obj"):
+            sizes = [len(self.flexc("build", source, f"--emit={emit}", *grad, "-o", self.path("x")) and (self.folder / "x").read_bytes()) for grad in ([], ["--grad"])]
+            self.assertGreater(sizes[1], sizes[0] * 1.2, emit)
+        ptx = self.flexc("build", source, "--emit=ptx", "--grad", "--head-dim", "64").stdout
+        self.assertIn(".target sm_80", ptx)
+        self.assertNotIn("a_forward(", ptx)
+        report = self.flexc_json("build", source, "--emit=ptx", "--grad", "-o", self.path("x.ptx"))
+        self.assertTrue(all(f".entry {each['symbol']}(" in (self.folder / "x.ptx").read_text() for each in report["kernels"]))
+        self.assertGreaterEqual(len(report["kernels"]), 3)
+        self.assertFalse(report["atomic"])
+        self.assertTrue(self.flexc_json("build", source, "--emit=ptx", "--grad", "--atomic", "-o", self.path("x.ptx"))["atomic"])
+        self.assertIn("define", self.flexc("build", source, "--emit=llvm", "--target", "sm_80", "--grad").stdout)
+        self.flexc("build", source, "--emit=ast", "--grad", code=2)
+        self.flexc("build", source, "--emit=ptx", "--atomic", code=2)
+        sink = self.source("attention s(x: grad f32[H]) { sink = x[h]; }", "s.flex")
+        self.assertEqual(self.fails("build", sink, "--emit=ir", "--grad")["code"], "E4021")
+
+    def test_explain(self):
+        source = self.source("attention a(slope: grad f32[H], t: grad f32[R], u: grad f32[B, H, Q, K], w: grad f32[H], z: f32[H]) {\n"
+                             "  scale = w[h]; score = tanh(score) + slope[h] * f32(k - q) + t[q - k + 9] + u[b, h, q, k] + z[h]; mask = q >= k; }")
+        facts = self.flexc_json("explain", source, "--shape", "B=2,H=4,Q=64,R=20")["gradients"]
+        reads = {each["text"]: each for each in facts["reads"]}
+        self.assertEqual(set(reads), {"slope[h]", "t[q - k + 9]", "u[b, h, q, k]", "w[h]"})
+        self.assertEqual(reads["slope[h]"]["adjoint"], "f32(k - q)")
+        self.assertIn("of a row", reads["slope[h]"]["cpu"])
+        self.assertIn("tile", reads["slope[h]"]["gpu"])
+        self.assertIn("neighbouring", reads["u[b, h, q, k]"]["cpu"])
+        self.assertEqual(reads["w[h]"]["clause"], "scale")
+        self.assertEqual({each["name"]: each["cpu_sums"] > 1 for each in facts["params"]}, {"slope": True, "t": True, "u": False, "w": True})
+        # The workspace is the one of a launch.
+        ran = self.flexc_json("run", source, "--shape", "B=2,H=4,Q=64,R=20", "--outputs", "dq,d_slope,d_t,d_u,d_w")
+        self.assertEqual(facts["cpu_workspace_bytes"], ran["backward_workspace_bytes"])
+        without = self.flexc_json("explain", source, "--shape", "B=2,H=4,Q=64")["gradients"]   # R is not known
+        self.assertNotIn("cpu_workspace_bytes", without)
+        text = self.flexc("explain", source, "--shape", "B=2,H=4,Q=64,R=20").stdout
+        self.assertIn(f"{facts['cpu_workspace_bytes']} bytes", text)
+        sink = self.source("attention s(x: grad f32[H]) { sink = x[h]; }", "s.flex")
+        self.assertEqual(self.flexc_json("explain", sink)["gradients"], {"lacking": ["sink"]})
 
     def test_reports(self):
         source = self.source("attention a(slope: grad f32[H]) { score = score + slope[h] * f32(k); mask = q >= k; }")
