@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "driver/gpu_images.h"
 #include "tools/explain_advice.h"
 #include "tools/explain_code.h"
 #include "tools/explain_gradients.h"
@@ -21,6 +22,14 @@ constexpr double kExactWork = 1 << 26;  // elements; up to there the exact count
 struct Options {
     InputOptions input;
     TileSize tile{128, 128};
+    std::optional<flex::DType> dtype;
+};
+
+/// What runs on a GPU: the instances of the kernels that the shape and type choose.
+struct GpuFacts {
+    nvptx::Options target;
+    const nvptx::Instance* forward = nullptr;
+    const nvptx::BackwardInstance* backward = nullptr;  // null as well if the attention has no gradient
 };
 
 /// The counts at one shape, or why there are none.
@@ -89,6 +98,47 @@ std::optional<std::vector<int32_t>> known_extents(const ir::Attention& attention
     return launch.extents;
 }
 
+/// `extents`: of a launch, if they are known; else D from --shape, or 128, as `flexc build` has it.
+GpuFacts choose_instances(const Options& options, const std::optional<std::vector<int32_t>>& extents, bool has_gradient) {
+    const auto& shape = options.input.shape;
+    const auto extent = [&](const char* name, ir::ExtentVar which, int absent) {
+        if (const auto given = shape.find(name); given != shape.end()) return static_cast<int>(given->second);
+        return extents && !options.input.in.empty() ? (*extents)[static_cast<size_t>(which)] : absent;
+    };
+    GpuFacts out;
+    out.target.dtype = options.dtype.value_or(flex::DType::BF16);
+    out.target.head_dim = extent("D", ir::ExtentVar::D, 128);
+    out.target.v_head_dim = extent("DV", ir::ExtentVar::DV, out.target.head_dim);
+    out.forward = nvptx::choose(out.target);
+    if (has_gradient) out.backward = nvptx::choose_backward(out.target);
+    return out;
+}
+
+std::string gpu_text(const GpuFacts& gpu) {
+    std::string text = fmt::format("On {} with {}, D = {} and DV = {}: ", nvptx::name(gpu.target.arch), flex::name(gpu.target.dtype),
+                                   gpu.target.head_dim, gpu.target.v_head_dim);
+    if (!gpu.forward) return text + "no kernel is that large.\n";
+    text += fmt::format("{}, tiles of {}x{}", gpu.forward->name, gpu.forward->tile_q, gpu.forward->tile_k);
+    if (gpu.backward) text += fmt::format("; {}, tiles of {}x{}", gpu.backward->name, gpu.backward->tile_q, gpu.backward->tile_k);
+    return text + ".\n";
+}
+
+Json gpu_json(const GpuFacts& gpu) {
+    Json out = {{"target", nvptx::name(gpu.target.arch)},
+                {"dtype", flex::name(gpu.target.dtype)},
+                {"head_dim", gpu.target.head_dim},
+                {"v_head_dim", gpu.target.v_head_dim}};
+    if (gpu.forward)
+        out["forward"] = {{"instance", gpu.forward->name},
+                          {"tile", {gpu.forward->tile_q, gpu.forward->tile_k}},
+                          {"shared_bytes", gpu.forward->shared_bytes}};
+    if (gpu.backward)
+        out["backward"] = {{"instance", gpu.backward->name},
+                           {"tile", {gpu.backward->tile_q, gpu.backward->tile_k}},
+                           {"shared_bytes", std::max(gpu.backward->query_shared_bytes, gpu.backward->key_shared_bytes)}};
+    return out;
+}
+
 std::string joined(const std::vector<std::string>& parts, std::string_view separator) {
     std::string all;
     for (const std::string& part : parts) all += (all.empty() ? "" : std::string(separator)) + part;
@@ -129,7 +179,7 @@ Json visits_json(const Visits& visits) {
 }
 
 std::string page(const ir::Attention& attention, const Explanation& facts, const Counts& counts, const TileSize& tile,
-                 const GradientExplanation& gradients, const std::vector<std::string>& unsupported) {
+                 const GradientExplanation& gradients, const GpuFacts& gpu, const std::vector<std::string>& unsupported) {
     std::string text = attention.name + "\n";
     text += fmt::format("\nMask: {}\n", facts.mask.empty() ? "true" : facts.mask);
     if (facts.everything) {
@@ -170,6 +220,7 @@ std::string page(const ir::Attention& attention, const Explanation& facts, const
     text += gradients_text(gradients);
     text += unsupported.empty() ? "\nThe target cpu has all of its clauses.\n"
                                 : fmt::format("\nNot on the target cpu: {}; `--device interp` has them.\n", joined(unsupported, ", "));
+    if (unsupported.empty()) text += gpu_text(gpu);
     return text;
 }
 
@@ -187,7 +238,7 @@ Json cost_json(const ir::Attention& attention, const Explanation& facts) {
 }
 
 Json json_of(const ir::Attention& attention, const Explanation& facts, const Counts& counts, const TileSize& tile,
-             const GradientExplanation& gradients, const std::vector<std::string>& unsupported) {
+             const GradientExplanation& gradients, const GpuFacts& gpu, const std::vector<std::string>& unsupported) {
     Json mask = {{"text", facts.mask}, {"everything", facts.everything}, {"nothing", facts.nothing}};
     if (!facts.everything && !facts.nothing) {
         mask["visits"] = visits_json(facts.keys);
@@ -220,7 +271,8 @@ Json json_of(const ir::Attention& attention, const Explanation& facts, const Cou
             {"cost", cost_json(attention, facts)},
             {"risks", risks_json(attention)},
             {"gradients", gradients_json(gradients)},
-            {"unsupported", unsupported}};
+            {"unsupported", unsupported},
+            {"gpu", unsupported.empty() ? gpu_json(gpu) : Json()}};
 }
 
 int explain_command(const Options& options) {
@@ -251,10 +303,12 @@ int explain_command(const Options& options) {
     Counts counts;
     if (!count(session, *attention, inputs, options, *consts, &counts)) return fail(session, json);
     const auto unsupported = cpu::unsupported_clauses(*attention);
-    const GradientExplanation gradients = explain_gradients(*attention, known_extents(*attention, input));
-    if (json) return succeed(session, true, json_of(*attention, facts, counts, options.tile, gradients, unsupported));
+    const auto extents = known_extents(*attention, input);
+    const GradientExplanation gradients = explain_gradients(*attention, extents);
+    const GpuFacts gpu = choose_instances(options, extents, gradients.lacking.empty());
+    if (json) return succeed(session, true, json_of(*attention, facts, counts, options.tile, gradients, gpu, unsupported));
     (void)succeed(session, false);
-    return print_out(page(*attention, facts, counts, options.tile, gradients, unsupported)) ? kOk : kInputWrong;
+    return print_out(page(*attention, facts, counts, options.tile, gradients, gpu, unsupported)) ? kOk : kInputWrong;
 }
 
 }  // namespace
@@ -273,6 +327,8 @@ Command add_explain(CLI::App& root) {
            },
            "the tiles that are counted; 128x128 if absent")
         ->type_name("QxK");
+    add_dtype_option(*app, options->dtype);
+    app->get_option("--dtype")->description("the element type for which the kernels of GPUs are named; bf16 if absent");
     app->add_flag("--json", options->input.json, "one JSON object on stdout");
     app->footer(
         "Examples:\n"

@@ -252,8 +252,8 @@ Json backward_json(const flex::CudaDevice& device, const GpuRun& run) {
 
 std::string backward_text(const GpuRun& run) {
     const flex::CudaBackwardPlan& plan = run.backward_plan();
-    return fmt::format("{} code in tiles of {}x{}{}, {:.1f} MiB of workspace", plan.image->target, plan.image->tile_q, plan.image->tile_k,
-                       plan.image->atomic ? ", sums by atomics" : "", static_cast<double>(plan.workspace_bytes) / (1 << 20));
+    return fmt::format("{} code in tiles of {}x{}{}, {} bytes of workspace", plan.image->target, plan.image->tile_q, plan.image->tile_k,
+                       plan.image->atomic ? ", sums by atomics" : "", plan.workspace_bytes);
 }
 
 }  // namespace flexc::tools

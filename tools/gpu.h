@@ -82,7 +82,7 @@ private:
 [[nodiscard]] std::string gpu_text(const flex::CudaDevice& device, const GpuRun& run);
 /// Of the backward pass: {"image": {...}, "query_blocks": 8, ...}. The device is in gpu_json.
 [[nodiscard]] Json backward_json(const flex::CudaDevice& device, const GpuRun& run);
-/// "sm_80 code in tiles of 64x128, 1.5 MiB of workspace"
+/// "sm_80 code in tiles of 64x128, 65536 bytes of workspace"
 [[nodiscard]] std::string backward_text(const GpuRun& run);
 
 }  // namespace flexc::tools
