@@ -228,37 +228,24 @@ FLEX_DEVICE int32_t part() {
     return kSplit == 1 ? 0 : thread_index() / 32 % kSplit;
 }
 
+/// c += W^T B for one step of queries, of which row 0 of B is `row`.
+template <int32_t RowBytes, bool Careful, int32_t N>
+FLEX_DEVICE void multiply_step(float (&c)[kMK][N][4], const Words4 (&words)[kMK], uint32_t b, int32_t row) {
+    const int32_t chunk = part() * (N * 8 * kBytes / 16);
+    if constexpr (Careful)
+        multiply_carefully<RowBytes>(c, words, b, row, chunk);
+    else
+        multiply_across<RowBytes>(c, words, b, row, chunk);
+}
+
 /// c += W^T B over the queries of a tile, of which this warp has the weights of its part: w[M][N][4].
-template <int32_t RowBytes, int32_t N>
-FLEX_DEVICE void multiply_queries(float (&c)[kMK][N][4], const float (&w)[kMK][kPartQ / 8][4], uint32_t b, uint32_t exchange,
-                                  bool careful) {
-    const auto multiply_step = [&](const Words4(&words)[kMK], int32_t step) {
-        const int32_t chunk = part() * (N * 8 * kBytes / 16);
-        if (careful)
-            multiply_carefully<RowBytes>(c, words, b, step * kStepKeys, chunk);
-        else
-            multiply_across<RowBytes>(c, words, b, step * kStepKeys, chunk);
+template <int32_t RowBytes, bool Careful, int32_t N>
+FLEX_DEVICE void multiply_queries(float (&c)[kMK][N][4], const float (&w)[kMK][kPartQ / 8][4], uint32_t b, uint32_t exchange) {
+    const uint32_t lane = uint32_t(thread_index() % 32 * 16);
+    const auto place = [&](int32_t m, int32_t step) {
+        return exchange + uint32_t(((stripe_row() / 16 + m) * (kSplit * kPartSteps) + step) * 512) + lane;
     };
-    if constexpr (kSplit == 1) {
-        const auto all = [&](auto&& one) {
-            FLEX_UNROLL
-            for (int32_t step = 0; step < kPartSteps; step++) {
-                Words4 words[kMK];
-                FLEX_UNROLL
-                for (int32_t m = 0; m < kMK; m++) words[m] = operand_of(w, m, step);
-                one(words, step * kStepKeys);
-            }
-        };
-        // One branch, so that the steps of either kind can overlap.
-        if (careful)
-            all([&](const Words4(&words)[kMK], int32_t row) { multiply_carefully<RowBytes>(c, words, b, row, 0); });
-        else
-            all([&](const Words4(&words)[kMK], int32_t row) { multiply_across<RowBytes>(c, words, b, row, 0); });
-    } else {
-        const uint32_t lane = uint32_t(thread_index() % 32 * 16);
-        const auto place = [&](int32_t m, int32_t step) {
-            return exchange + uint32_t(((stripe_row() / 16 + m) * (kSplit * kPartSteps) + step) * 512) + lane;
-        };
+    if constexpr (kSplit > 1) {
         block_barrier();
         FLEX_UNROLL
         for (int32_t step = 0; step < kPartSteps; step++) {
@@ -266,14 +253,29 @@ FLEX_DEVICE void multiply_queries(float (&c)[kMK][N][4], const float (&w)[kMK][k
             for (int32_t m = 0; m < kMK; m++) store_shared4(place(m, part() * kPartSteps + step), operand_of(w, m, step));
         }
         block_barrier();
-        FLEX_UNROLL
-        for (int32_t step = 0; step < kSplit * kPartSteps; step++) {
-            Words4 words[kMK];
-            FLEX_UNROLL
-            for (int32_t m = 0; m < kMK; m++) words[m] = load_shared4(place(m, step));
-            multiply_step(words, step);
-        }
     }
+    FLEX_UNROLL
+    for (int32_t step = 0; step < kSplit * kPartSteps; step++) {
+        Words4 words[kMK];
+        FLEX_UNROLL
+        for (int32_t m = 0; m < kMK; m++) {
+            if constexpr (kSplit > 1)
+                words[m] = load_shared4(place(m, step));
+            else
+                words[m] = operand_of(w, m, step);
+        }
+        multiply_step<RowBytes, Careful>(c, words, b, step * kStepKeys);
+    }
+}
+
+/// The choice is of the whole product, so that its steps can overlap.
+template <int32_t RowBytes, int32_t N>
+FLEX_DEVICE void multiply_queries(float (&c)[kMK][N][4], const float (&w)[kMK][kPartQ / 8][4], uint32_t b, uint32_t exchange,
+                                  bool careful) {
+    if (careful)
+        multiply_queries<RowBytes, true>(c, w, b, exchange);
+    else
+        multiply_queries<RowBytes, false>(c, w, b, exchange);
 }
 
 /// Derivatives times the scales of their queries, where these differ.

@@ -143,8 +143,8 @@ FLEX_DEVICE void multiply_carefully(float (&c)[M][N][4], const Words4 (&w)[M], u
         bool attends[2 * M];
         FLEX_UNROLL
         for (int32_t i = 0; i < 2 * M; i++) {
-            const Words4& all = w[i / 2];
-            const uint32_t word = kHalf ? (r < 8 ? all.w[i % 2] : all.w[2 + i % 2]) : (r % 2 == 0 ? all.w[i % 2] : all.w[2 + i % 2]);
+            const uint32_t low = w[i / 2].w[i % 2], high = w[i / 2].w[2 + i % 2];
+            const uint32_t word = (kHalf ? r < 8 : r % 2 == 0) ? low : high;
             uint32_t mine = __nvvm_shfl_sync_idx_i32(int32_t(kAllLanes), int32_t(word), g * 4 + r % 8 / 2, 31);
             if constexpr (kHalf) mine = r % 2 == 0 ? mine & 0xffff : mine >> 16;
             attends[i] = mine != (kHalf ? 0x8000u : 0x80000000u);

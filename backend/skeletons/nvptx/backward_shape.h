@@ -44,10 +44,10 @@ constexpr int32_t kMK = kTileK / kStripes / 16;
 constexpr int32_t kRowFacts = 3;  // M, WEIGHT, DELTA of a query travel with it
 constexpr int32_t kResidentK = kTileK * kBothBytes;
 constexpr int32_t kExchangeUnit = kSplit == 1 ? 0 : kStripes * kMK * 512 / kStepKeys;  // bytes a query
-constexpr Tiling kTilingK = choose_tiling(kResidentK, kBothBytes + kRowFacts * 4, kExchangeUnit, 16 * kSplit);
+constexpr Tiling kTilingK = choose_tiling(kResidentK, kBothBytes + 16, kExchangeUnit, 16 * kSplit);
 constexpr int32_t kWalkQ = kTilingK.length;  // queries of a tile
 constexpr int32_t kFactsAt = kWalkQ * kBothBytes;
-constexpr int32_t kStageBytesK = kFactsAt + kWalkQ * kRowFacts * 4;
+constexpr int32_t kStageBytesK = (kFactsAt + kWalkQ * kRowFacts * 4 + 127) / 128 * 128;  // steps along a row need the alignment (swizzle.h)
 constexpr int32_t kExchangeAt = kResidentK + kTilingK.stages * kStageBytesK;
 constexpr int32_t kSharedK = kExchangeAt + kWalkQ * kExchangeUnit;
 static_assert(kWarpsK % kSplit == 0 && kTileK % (16 * kStripes) == 0 && kMK <= 2 && kWalkQ > 0);

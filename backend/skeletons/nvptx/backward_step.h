@@ -74,7 +74,7 @@ template <int32_t M, int32_t N, class Axis>
 FLEX_DEVICE uint32_t hidden_pairs(const flex_gpu_launch* launch, const Axis& axis, int32_t now) {
     static_assert(4 * M * N <= 32);
     uint32_t hidden = 0;
-    const auto ask = [&](int32_t j) {
+    const auto ask = [&](int32_t j) __attribute__((always_inline)) {
         const auto column = axis.column(j, now);
         uint32_t bits = 0;
         FLEX_UNROLL
@@ -149,7 +149,7 @@ template <bool Scaled, int32_t M, int32_t N, class Axis, class Sink>
 FLEX_DEVICE void derive(float (&s)[M][N][4], float (&dp)[M][N][4], uint32_t hidden, bool careful, const flex_gpu_backward* backward,
                         const Axis& axis, int32_t now, Sink& sink) {
     constexpr int32_t R = 2 * M;
-    const auto one = [&](float(&x)[R], float(&d)[R], int32_t j) {
+    const auto one = [&](float(&x)[R], float(&d)[R], int32_t j) __attribute__((always_inline)) {
         const auto column = axis.column(j, now);
         derive_column<R, Scaled>(x, d, hidden >> (j * R), backward, axis, column, sink);
         sink.column(column.pair(0));

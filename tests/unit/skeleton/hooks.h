@@ -3,13 +3,22 @@
 #pragma once
 
 #include "backend/skeletons/nvptx/hooks.h"
-#include "tests/unit/skeleton/arguments.h"
+#include "tests/unit/skeleton/backward_arguments.h"
 
 #define FLEX_HOOK inline __attribute__((always_inline))
 
 FLEX_HOOK const TestArguments* arguments_of(const flex_gpu_launch* launch) {
+#ifdef FLEX_TEST_BACKWARD
+    return reinterpret_cast<const TestArguments*>(reinterpret_cast<const flex_gpu_backward*>(launch) + 1);
+#else
     return reinterpret_cast<const TestArguments*>(launch + 1);
+#endif
 }
+
+#ifdef FLEX_TEST_BACKWARD
+extern "C" float learned_score(const flex_gpu_launch*, const RowState*, int32_t, int32_t, int32_t, int32_t, float);
+float test_value(const flex_gpu_launch* launch, int32_t gradient, int32_t index);
+#endif
 
 extern "C" {
 
@@ -23,8 +32,12 @@ FLEX_HOOK void flex_hook_row(const flex_gpu_launch* launch, int32_t, int32_t h, 
     const TestArguments* args = arguments_of(launch);
     row->slot[0] = args->mask == kMaskDocument ? uint32_t(reinterpret_cast<const int32_t*>(args->doc)[q]) : 0;
     row->slot[1] = __builtin_bit_cast(uint32_t, args->factor* float(h + 1));
+#ifdef FLEX_TEST_BACKWARD
+    row->slot[2] = __builtin_bit_cast(uint32_t, test_value(launch, kRow, h * args->extents[kExtentQ] + q));
+#endif
 }
-FLEX_HOOK float flex_hook_score(const flex_gpu_launch* launch, const RowState* row, int32_t, int32_t, int32_t q, int32_t k, float score) {
+FLEX_HOOK float flex_hook_score(const flex_gpu_launch* launch, const RowState* row, [[maybe_unused]] int32_t b, [[maybe_unused]] int32_t h,
+                                int32_t q, int32_t k, float score) {
     const TestArguments* args = arguments_of(launch);
     switch (args->score) {
         case kScoreAlibi: return score + __builtin_bit_cast(float, row->slot[1]) * float(k - q);
@@ -33,6 +46,9 @@ FLEX_HOOK float flex_hook_score(const flex_gpu_launch* launch, const RowState* r
         case kScoreHide: return k % 4 == 1 ? -__builtin_inff() : score;
         case kScoreOne: return q == 3 && k == args->amount ? args->factor : score;
         case kScoreSteps: return args->factor * float(k / 50);
+#ifdef FLEX_TEST_BACKWARD
+        case kScoreLearned: return learned_score(launch, row, b, h, q, k, score);
+#endif
         default: return score;
     }
 }
@@ -49,7 +65,10 @@ FLEX_HOOK bool flex_hook_mask(const flex_gpu_launch* launch, const RowState* row
         default: return true;
     }
 }
-FLEX_HOOK float flex_hook_scale(const flex_gpu_launch* launch, int32_t, int32_t, int32_t) {
+FLEX_HOOK float flex_hook_scale(const flex_gpu_launch* launch, int32_t, [[maybe_unused]] int32_t h, int32_t) {
+#ifdef FLEX_TEST_BACKWARD
+    if (!(FLEX_TEST_PROPERTIES & kDefaultScale)) return arguments_of(launch)->scale * test_value(launch, kGain, h);
+#endif
     return arguments_of(launch)->scale;
 }
 FLEX_HOOK int32_t flex_hook_summary_count() {

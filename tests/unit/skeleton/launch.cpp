@@ -1,91 +1,12 @@
 #include <algorithm>
-#include <cmath>
 #include <cstring>
-#include <fstream>
 #include <map>
 #include <memory>
-#include <sstream>
 
-#include "emulator/device.h"
 #include "tests/unit/skeleton/attention.h"
+#include "tests/unit/skeleton/emulated.h"
 
 namespace skeleton_test {
-namespace {
-
-// The kernels' parameter is as long as the test variant's arguments need; the skeleton alone declares a bare flex_gpu_launch.
-std::string lengthen_parameters(std::string ptx) {
-    const std::string from = "_param_0[" + std::to_string(sizeof(flex_gpu_launch)) + "]";
-    const std::string to = "_param_0[" + std::to_string(sizeof(flex_gpu_launch) + sizeof(TestArguments)) + "]";
-    for (size_t at = 0; (at = ptx.find(from, at)) != std::string::npos; at += to.size()) ptx.replace(at, from.size(), to);
-    return ptx;
-}
-
-struct Loaded {
-    flexemu::Device device;
-    std::unique_ptr<flexemu::LoadedModule> module;
-    std::string error;
-    Loaded(const std::string& path) : device(properties()) {
-        std::ifstream file(path);
-        std::stringstream text;
-        text << file.rdbuf();
-        module = device.load(lengthen_parameters(text.str()), &error);
-    }
-    static flexemu::DeviceProperties properties() {
-        flexemu::DeviceProperties p;
-        p.compute_capability = 80;
-        p.max_shared_per_block = 163 * 1024;
-        return p;
-    }
-    [[nodiscard]] int32_t function(const std::string& name) const {
-        const auto& functions = module->ptx().functions;
-        for (size_t i = 0; i < functions.size(); i++)
-            if (functions[i].name == name) return int32_t(i);
-        return -1;
-    }
-};
-
-std::vector<uint8_t> encode(const std::string& element, const std::vector<float>& x, int64_t rows, int columns, int64_t stride) {
-    const size_t size = element == "F32" || element == "TF32" ? 4 : 2;
-    std::vector<uint8_t> out(size_t(rows * stride) * size);
-    for (int64_t r = 0; r < rows; r++)
-        for (int i = 0; i < columns; i++) {
-            const float value = x[size_t(r * columns + i)];
-            uint8_t* at = &out[size_t(r * stride + i) * size];
-            if (size == 4) {
-                std::memcpy(at, &value, 4);
-            } else if (element == "F16") {
-                const auto half = static_cast<_Float16>(value);
-                std::memcpy(at, &half, 2);
-            } else {
-                uint32_t bits;
-                std::memcpy(&bits, &value, 4);
-                const auto high = uint16_t(bits >> 16);
-                std::memcpy(at, &high, 2);
-            }
-        }
-    return out;
-}
-
-float decode(const std::string& element, const uint8_t* at) {
-    float value;
-    if (element == "F16") {
-        _Float16 half;
-        std::memcpy(&half, at, 2);
-        return static_cast<float>(half);
-    }
-    if (element == "BF16") {
-        uint16_t high;
-        std::memcpy(&high, at, 2);
-        const uint32_t bits = uint32_t(high) << 16;
-        std::memcpy(&value, &bits, 4);
-        return value;
-    }
-    std::memcpy(&value, at, 4);
-    return value;
-}
-
-}  // namespace
-
 const std::vector<Instance>& instances() {
     static const std::vector<Instance> all = {
 #define FLEX_INSTANCE(name, element, ...) {#name, #element, __VA_ARGS__},
@@ -100,7 +21,7 @@ Outcome run(const Instance& instance, const Case& c, const Inputs& in) {
     const std::string path = std::string(FLEX_TEST_PTX_DIR "/") + instance.name + "_" + std::to_string(c.properties) + ".ptx";
     static std::map<std::string, std::unique_ptr<Loaded>> loaded;
     auto& slot = loaded[path];
-    if (!slot) slot = std::make_unique<Loaded>(path);
+    if (!slot) slot = std::make_unique<Loaded>(path, sizeof(flex_gpu_launch), sizeof(TestArguments));
     if (!slot->module) {
         out.fault = slot->error;
         return out;

@@ -5,11 +5,14 @@
 #include <random>
 
 #include "tests/unit/skeleton/attention.h"
+#include "tests/unit/skeleton/backward.h"
 
 namespace skeleton_test {
 namespace {
 
 constexpr double kInf = std::numeric_limits<double>::infinity();
+
+}  // namespace
 
 float to_element(const std::string& element, float x) {
     if (element == "F32" || element == "TF32" || !std::isfinite(x)) return x;
@@ -46,8 +49,6 @@ double score_of(const Case& c, int h, int q, int k, double score) {
         default: return score;
     }
 }
-
-}  // namespace
 
 Inputs make_inputs(const Instance& instance, const Case& c) {
     Inputs in;
