@@ -20,9 +20,10 @@
 
 namespace flexgpu {
 
-constexpr int32_t kRowsK = 2 * kMK;                 // keys that one thread holds a part of
-constexpr int32_t kPartQ = kWalkQ / kSplit;         // queries of a tile whose weights one warp computes
-constexpr int32_t kPartSteps = kPartQ / kStepKeys;  // and the steps of the sums across them
+constexpr int32_t kRowsK = 2 * kMK;                   // keys that one thread holds a part of
+constexpr int32_t kPartQ = kWalkQ / kSplit;           // queries of a tile whose weights one warp computes
+constexpr int32_t kPieceQ = kMK == 2 || !kHalf ? 16 : kPartQ;   // and those whose weights it has at once
+constexpr int32_t kPieceSteps = kPieceQ / kStepKeys;  // steps of the sums across them
 constexpr int32_t kPartD = kD / kSplit, kPartDv = kDv / kSplit;
 
 /// A block of keys; found anew where it is needed rarely.
@@ -125,6 +126,7 @@ FLEX_DEVICE ColumnQuery own_column(const flex_gpu_launch* launch, int32_t b, int
 struct KeysByQueries {
     int32_t b, h, first, queries, first_key, keys;  // first, first_key: of this thread
     uint32_t facts;                                 // of its first column
+    int32_t lane;                                   // that knows the first column
     const ColumnQuery* own;
 
     struct Column {
@@ -138,16 +140,16 @@ struct KeysByQueries {
     };
     [[nodiscard]] FLEX_DEVICE Column column(int32_t j, int32_t now) const {
         Column c;
-        const int32_t lane = thread_index() % 4 * 2 + offset_of(j);
+        const int32_t from = lane + offset_of(j);
         c.all = this;
         c.q = min(first + offset_of(j), queries - 1);
-        c.scale = has(kDefaultScale) ? own->scale : float_of(from_lane(bits_of(own->scale), lane, now));
+        c.scale = has(kDefaultScale) ? own->scale : float_of(from_lane(bits_of(own->scale), from, now));
         const uint32_t at = facts + uint32_t(j / 2 * 32);
         c.m = load_facts(at, now).x[j % 2];
         c.weight = load_facts(at + uint32_t(kWalkQ * 4), now).x[j % 2];
         c.delta = load_facts(at + uint32_t(kWalkQ * 8), now).x[j % 2];
         FLEX_UNROLL
-        for (int32_t slot = 0; slot < kRowSlots; slot++) c.state.slot[slot] = from_lane(own->state.slot[slot], lane, now);
+        for (int32_t slot = 0; slot < kRowSlots; slot++) c.state.slot[slot] = from_lane(own->state.slot[slot], from, now);
         return c;
     }
     [[nodiscard]] FLEX_DEVICE bool exists(int32_t i, int32_t j) const { return first + offset_of(j) < queries && first_key + i * 8 < keys; }
@@ -238,24 +240,24 @@ FLEX_DEVICE void multiply_step(float (&c)[kMK][N][4], const Words4 (&words)[kMK]
         multiply_across<RowBytes>(c, words, b, row, chunk);
 }
 
-/// c += W^T B over the queries of a tile, of which this warp has the weights of its part: w[M][N][4].
+/// c += W^T B over a piece of the queries of a tile, of which row 0 of B is the first. With kSplit > 1 over all of them; of some this warp has the weights.
 template <int32_t RowBytes, bool Careful, int32_t N>
-FLEX_DEVICE void multiply_queries(float (&c)[kMK][N][4], const float (&w)[kMK][kPartQ / 8][4], uint32_t b, uint32_t exchange) {
+FLEX_DEVICE void multiply_queries(float (&c)[kMK][N][4], const float (&w)[kMK][kPieceQ / 8][4], uint32_t b, uint32_t exchange) {
     const uint32_t lane = uint32_t(thread_index() % 32 * 16);
     const auto place = [&](int32_t m, int32_t step) {
-        return exchange + uint32_t(((stripe_row() / 16 + m) * (kSplit * kPartSteps) + step) * 512) + lane;
+        return exchange + uint32_t(((stripe_row() / 16 + m) * (kSplit * kPieceSteps) + step) * 512) + lane;
     };
     if constexpr (kSplit > 1) {
         block_barrier();
         FLEX_UNROLL
-        for (int32_t step = 0; step < kPartSteps; step++) {
+        for (int32_t step = 0; step < kPieceSteps; step++) {
             FLEX_UNROLL
-            for (int32_t m = 0; m < kMK; m++) store_shared4(place(m, part() * kPartSteps + step), operand_of(w, m, step));
+            for (int32_t m = 0; m < kMK; m++) store_shared4(place(m, part() * kPieceSteps + step), operand_of(w, m, step));
         }
         block_barrier();
     }
     FLEX_UNROLL
-    for (int32_t step = 0; step < kSplit * kPartSteps; step++) {
+    for (int32_t step = 0; step < kSplit * kPieceSteps; step++) {
         Words4 words[kMK];
         FLEX_UNROLL
         for (int32_t m = 0; m < kMK; m++) {
@@ -270,7 +272,7 @@ FLEX_DEVICE void multiply_queries(float (&c)[kMK][N][4], const float (&w)[kMK][k
 
 /// The choice is of the whole product, so that its steps can overlap.
 template <int32_t RowBytes, int32_t N>
-FLEX_DEVICE void multiply_queries(float (&c)[kMK][N][4], const float (&w)[kMK][kPartQ / 8][4], uint32_t b, uint32_t exchange,
+FLEX_DEVICE void multiply_queries(float (&c)[kMK][N][4], const float (&w)[kMK][kPieceQ / 8][4], uint32_t b, uint32_t exchange,
                                   bool careful) {
     if (careful)
         multiply_queries<RowBytes, true>(c, w, b, exchange);
@@ -280,11 +282,11 @@ FLEX_DEVICE void multiply_queries(float (&c)[kMK][N][4], const float (&w)[kMK][k
 
 /// Derivatives times the scales of their queries, where these differ.
 template <int32_t M, int32_t N>
-FLEX_DEVICE void scale_columns(float (&dx)[M][N][4], const ColumnQuery& own, int32_t now) {
+FLEX_DEVICE void scale_columns(float (&dx)[M][N][4], const ColumnQuery& own, int32_t lane, int32_t now) {
     if (has(kDefaultScale)) return;
     FLEX_UNROLL
     for (int32_t j = 0; j < 2 * N; j++) {
-        const float scale = float_of(from_lane(bits_of(own.scale), thread_index() % 4 * 2 + offset_of(j), now));
+        const float scale = float_of(from_lane(bits_of(own.scale), lane + offset_of(j), now));
         FLEX_UNROLL
         for (int32_t i = 0; i < 2 * M; i++) {
             float& x = dx[i / 2][j / 2][i % 2 * 2 + j % 2];
@@ -365,37 +367,44 @@ FLEX_DEVICE void keys(const flex_gpu_backward* backward) {
             const uint32_t next = kTilingK.stages == 1 ? ring : ring + ring + uint32_t(kStageBytesK) - stage;
             if constexpr (kTilingK.stages == 2) load_queries(next, backward, b, coming);
 
-            const int32_t first = tile.first() + part() * kPartQ;
+            const int32_t queries = flex_hook_extent(launch, kExtentQ), own_first = tile.first() + part() * kPartQ;
             const uint32_t q_tile = stage, do_tile = stage + uint32_t(kWalkQ * kQRowBytes), facts = stage + uint32_t(kFactsAt);
-            const ColumnQuery own = own_column(launch, b, visit.h, first, flex_hook_extent(launch, kExtentQ));
-            Fragments<kMK, kPartQ / 8> s, dp;
-            multiply_along<kQRowBytes, true>(s, shared, stripe_row(), q_tile + uint32_t(part() * kPartQ * kQRowBytes));
-            multiply_along<kVRowBytes, true>(dp, v_tile, stripe_row(), do_tile + uint32_t(part() * kPartQ * kVRowBytes));
-            const bool bad = is_row_bad(facts) || is_any_not_finite(s, dp);
-            const bool careful = kSplit == 1 ? warp_any(bad) : block_any(bad);
+            const ColumnQuery own = own_column(launch, b, visit.h, own_first, queries);
+            const bool row_is_bad = is_row_bad(facts);
             captured.b = b;
             captured.h = visit.h;
-            const int32_t now = opaque(tile.code);
-            {
-                const KeyBlock block(launch);
-                const int32_t t = thread_index() % 4, g = thread_index() % 32 / 4;
-                const KeysByQueries axis{b,
-                                         visit.h,
-                                         first + t * 2,
-                                         block.queries,
-                                         block.k0 + stripe_row() + g,
-                                         block.keys,
-                                         facts + uint32_t((part() * kPartQ + t * 2) * 4),
-                                         &own};
-                const uint32_t hidden = tile.is_full() ? 0 : hidden_pairs<kMK, kPartQ / 8>(launch, axis, opaque(now));
-                derive<!Atomic>(s, dp, hidden, careful, backward, axis, now, captured);
+            FLEX_ROLLED
+            for (int32_t piece = 0; piece < kPartQ; piece += kPieceQ) {
+                const int32_t at = part() * kPartQ + piece, now = opaque(tile.code);
+                Fragments<kMK, kPieceQ / 8> s, dp;
+                multiply_along<kQRowBytes, true>(s, shared, stripe_row(), q_tile + uint32_t(at * kQRowBytes));
+                multiply_along<kVRowBytes, true>(dp, v_tile, stripe_row(), do_tile + uint32_t(at * kVRowBytes));
+                const bool bad = row_is_bad || is_any_not_finite(s, dp);
+                const bool careful = kSplit == 1 ? warp_any(bad) : block_any(bad);
+                const int32_t t = thread_index() % 4, lane = piece + t * 2;
+                {
+                    const KeyBlock block(launch);
+                    const KeysByQueries axis{b,
+                                             visit.h,
+                                             tile.first() + at + t * 2,
+                                             queries,
+                                             block.k0 + stripe_row() + thread_index() % 32 / 4,
+                                             block.keys,
+                                             facts + uint32_t((at + t * 2) * 4),
+                                             lane,
+                                             &own};
+                    const uint32_t hidden = tile.is_full() ? 0 : hidden_pairs<kMK, kPieceQ / 8>(launch, axis, opaque(now));
+                    derive<!Atomic>(s, dp, hidden, careful, backward, axis, now, captured);
+                }
+                // Of a stripe that is split the product is over all queries.
+                const int32_t row = kSplit == 1 ? piece : 0;
+                multiply_queries<kVRowBytes>(dv, s, do_tile + uint32_t(row * kVRowBytes), shared + uint32_t(kExchangeAt), careful);
+                if constexpr (Atomic) {
+                    add_to_dq(backward, b, visit.h, tile.first() + at, dp, shared, stripe_row(), careful);
+                    scale_columns(dp, own, lane, now);
+                }
+                multiply_queries<kQRowBytes>(dk, dp, q_tile + uint32_t(row * kQRowBytes), shared + uint32_t(kExchangeAt), careful);
             }
-            multiply_queries<kVRowBytes>(dv, s, do_tile, shared + uint32_t(kExchangeAt), careful);
-            if constexpr (Atomic) {
-                add_to_dq(backward, b, visit.h, first, dp, shared, stripe_row(), careful);
-                scale_columns(dp, own, now);
-            }
-            multiply_queries<kQRowBytes>(dk, dp, q_tile, shared + uint32_t(kExchangeAt), careful);
 
             if (flex_hook_summed_count() > 0 && (coming.h != visit.h || !coming.tile.exists())) {
                 const KeyBlock block(launch);

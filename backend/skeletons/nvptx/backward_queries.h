@@ -15,6 +15,8 @@
 
 namespace flexgpu {
 
+constexpr int32_t kPieceK = kMQ == 2 ? 16 : kWalkK;  // keys of a tile whose scores a warp has at once
+
 /// Sums of |ds * adjoint| of each of a thread's rows, by gradient. What is not finite is no part of a sum (gradients.h).
 struct Bounds {
     const flex_gpu_launch* launch;
@@ -44,6 +46,21 @@ struct Bounds {
     }
     FLEX_DEVICE void column(const Pair&) {}
 };
+
+/// dq += dX K for a piece of the keys.
+template <bool Careful>
+FLEX_DEVICE void multiply_keys(float (&dq)[kMQ][kD / 8][4], const float (&dx)[kMQ][kPieceK / 8][4], uint32_t k_rows) {
+    FLEX_UNROLL
+    for (int32_t step = 0; step < kPieceK / kStepKeys; step++) {
+        Words4 w[kMQ];
+        FLEX_UNROLL
+        for (int32_t m = 0; m < kMQ; m++) w[m] = operand_of(dx, m, step);
+        if constexpr (Careful)
+            multiply_carefully<kQRowBytes>(dq, w, k_rows, step * kStepKeys, 0);
+        else
+            multiply_across<kQRowBytes>(dq, w, k_rows, step * kStepKeys, 0);
+    }
+}
 
 FLEX_DEVICE void queries(const flex_gpu_backward* backward) {
     const flex_gpu_launch* launch = &backward->launch;
@@ -89,32 +106,24 @@ FLEX_DEVICE void queries(const flex_gpu_backward* backward) {
         const uint32_t next = kTilingQ.stages == 1 ? ring : ring + ring + uint32_t(kStageBytesQ) - slot;
         if constexpr (kTilingQ.stages == 2) load_tile(next, coming);
 
-        Fragments<kMQ, kWalkK / 8> s, dp;
         const int32_t row = thread_index() / 32 * 16 * kMQ;
-        multiply_along<kQRowBytes, false>(s, shared, row, slot);
-        multiply_along<kVRowBytes, false>(dp, d_o, row, slot + uint32_t(kWalkK * kQRowBytes));
-        const bool careful = warp_any(row_is_bad || is_any_not_finite(s, dp));
-        {
-            const QueriesByKeys axis(QueryBlock(launch), own, tile.first(), tile.code);
-            const uint32_t hidden = tile.is_full() ? 0 : hidden_pairs<kMQ, kWalkK / 8>(launch, axis, opaque(tile.code));
-            derive<false>(s, dp, hidden, careful, backward, axis, tile.code, bounds);
-        }
-        if (careful) {
-            FLEX_UNROLL
-            for (int32_t step = 0; step < kWalkK / kStepKeys; step++) {
-                Words4 w[kMQ];
-                FLEX_UNROLL
-                for (int32_t m = 0; m < kMQ; m++) w[m] = operand_of(dp, m, step);
-                multiply_carefully<kQRowBytes>(dq, w, slot, step * kStepKeys, 0);
+        FLEX_ROLLED
+        for (int32_t piece = 0; piece < kWalkK; piece += kPieceK) {
+            Fragments<kMQ, kPieceK / 8> s, dp;
+            const uint32_t k_rows = slot + uint32_t(piece * kQRowBytes), v_rows = slot + uint32_t(kWalkK * kQRowBytes + piece * kVRowBytes);
+            multiply_along<kQRowBytes, false>(s, shared, row, k_rows);
+            multiply_along<kVRowBytes, false>(dp, d_o, row, v_rows);
+            const bool careful = warp_any(row_is_bad || is_any_not_finite(s, dp));
+            {
+                const int32_t now = opaque(tile.code);
+                const QueriesByKeys axis(QueryBlock(launch), own, tile.first() + piece, now);
+                const uint32_t hidden = tile.is_full() ? 0 : hidden_pairs<kMQ, kPieceK / 8>(launch, axis, now);
+                derive<false>(s, dp, hidden, careful, backward, axis, now, bounds);
             }
-        } else {
-            FLEX_UNROLL
-            for (int32_t step = 0; step < kWalkK / kStepKeys; step++) {
-                Words4 w[kMQ];
-                FLEX_UNROLL
-                for (int32_t m = 0; m < kMQ; m++) w[m] = operand_of(dp, m, step);
-                multiply_across<kQRowBytes>(dq, w, slot, step * kStepKeys, 0);
-            }
+            if (careful)
+                multiply_keys<true>(dq, dp, k_rows);
+            else
+                multiply_keys<false>(dq, dp, k_rows);
         }
         if constexpr (kTilingQ.stages == 1) {
             block_barrier();

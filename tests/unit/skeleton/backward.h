@@ -20,7 +20,8 @@ struct BackwardCase : Case {
     bool d_lse = false, d_max_score = false;
     bool k_shared = false, v_shared = false;
     bool atomic = false;
-    float offset = 0;  // added to every query's product by a large row bias: |lse| beyond 64
+    uint64_t schedule = 1;  // of warps and blocks
+    float offset = 0;  // of all that is read by row, so that |lse| is large
     float bad = 0;     // not finite: in rows of what `bad_in` names, from bad_from on
     std::string bad_in;
 };

@@ -110,7 +110,7 @@ Gradients run(const BackwardInstance& instance, const BackwardCase& c, const Bac
     std::vector<uint8_t> parameters(sizeof p);
     std::memcpy(parameters.data(), &p, sizeof p);
     flexemu::LaunchOptions options;
-    options.seed = c.seed;
+    options.seed = c.schedule;
     const auto launch = [&](const char* kernel, int64_t x, int64_t y, int64_t z, int threads, int shared) {
         if (!out.fault.empty() || x == 0) return;
         flexemu::LaunchStats stats;

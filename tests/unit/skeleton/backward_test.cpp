@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 #include <cmath>
 #include <cstring>
+#include <initializer_list>
 #include <limits>
 
 #include "tests/unit/skeleton/backward.h"
@@ -29,6 +30,17 @@ BackwardCase sized(const BackwardInstance& instance, int q, int k) {
     return c;
 }
 
+bool is_one_of(const BackwardInstance& instance, std::initializer_list<const char*> names) {
+    for (const char* name : names)
+        if (instance.name == std::string("sm80_") + name + "_backward") return true;
+    return false;
+}
+
+template <class T>
+bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
+    return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
+}
+
 }  // namespace
 
 TEST_CASE("backward, each instance: causal over several tiles") {
@@ -51,5 +63,171 @@ TEST_CASE("backward, each instance: captured tensors of each kind, heads that sh
         c.amount = 13;
         c.score = kScoreLearned;
         expect(instance, c);
+        c.atomic = true;
+        expect(instance, c);
+    }
+}
+
+TEST_CASE("backward, each instance: rows that are not aligned, rows without keys, gradients of lse and max_score") {
+    for (const BackwardInstance& instance : backward_instances()) {
+        BackwardCase c = sized(instance, 39, instance.tile_k + 3);
+        c.d = instance.d / 2 + 1;
+        c.dv = instance.dv - 3;
+        c.h = 2;
+        c.row_padding = 3;
+        c.mask = kMaskScattered;
+        c.score = kScoreLearned;
+        c.d_lse = true;
+        expect(instance, c);
+        c.d_max_score = true;
+        expect(instance, c);
+        c.mask = kMaskNothing;
+        expect(instance, c);
+    }
+}
+
+TEST_CASE("backward, each instance: scores for which lse is too coarse") {
+    for (const BackwardInstance& instance : backward_instances()) {
+        BackwardCase c = sized(instance, 33, 70);
+        c.mask = kMaskCausal;
+        c.score = kScoreLearned;
+        for (float offset : {-300.0f, 65.0f, 3000.0f}) {
+            c.offset = offset;
+            if (instance.element == "BF16" || offset > 0) expect(instance, c);
+        }
+    }
+}
+
+TEST_CASE("backward: what is not finite and not attended to does not matter") {
+    for (const BackwardInstance& instance : backward_instances()) {
+        if (!is_one_of(instance, {"bf16_64", "f16_128", "f16_256", "f32_128", "tf32_64"})) continue;
+        for (const char* where : {"k", "v", "q", "do"}) {
+            BackwardCase c = sized(instance, 37, 40);
+            c.h = 2;
+            c.hkv = std::string(where) == "k" ? 1 : 2;
+            c.bad = where[0] == 'v' ? std::numeric_limits<float>::infinity() : std::nanf("");
+            c.bad_in = where;
+            c.bad_from = 34;
+            c.mask = kMaskCausal;  // keys from 37 on have no query, queries from 34 on have keys
+            expect(instance, c);
+            c.score = kScoreLearned;
+            c.mask = kMaskWindow;
+            c.amount = 5;
+            expect(instance, c);
+            c.mask = kMaskHeads;  // keys from 34 on have no query
+            c.amount = 17;
+            expect(instance, c);
+            c.atomic = true;
+            expect(instance, c);
+        }
+    }
+}
+
+TEST_CASE("backward: folded scores, with and without a mask, of every length") {
+    for (const BackwardInstance& instance : backward_instances()) {
+        if (!is_one_of(instance, {"bf16_128", "f32_64"})) continue;
+        for (int properties : {3, 7})
+            for (int q : {1, 2, 65})
+                for (int k : {1, 7, 8, 17, 64, 65, 129}) {
+                    BackwardCase c = sized(instance, q, k);
+                    c.properties = properties;
+                    if (properties == 3) c.mask = k % 2 ? kMaskCausal : kMaskScattered;
+                    c.d_lse = q % 2 != 0;
+                    c.d_max_score = k % 3 == 0;
+                    expect(instance, c);
+                }
+        for (const char* where : {"k", "v", "q", "do"}) {
+            BackwardCase c = sized(instance, 70, 75);
+            c.properties = 3;
+            c.mask = kMaskCausal;
+            c.bad = std::nanf("");
+            c.bad_in = where;
+            c.bad_from = 60;
+            expect(instance, c);
+        }
+    }
+}
+
+TEST_CASE("backward: batches that share K, V, or both") {
+    for (const BackwardInstance& instance : backward_instances()) {
+        if (!is_one_of(instance, {"bf16_128", "f16_256", "f32_64"})) continue;
+        for (int shared = 1; shared < 4; shared++) {
+            BackwardCase c = sized(instance, 40, instance.tile_k + 20);
+            c.b = 3;
+            c.h = 4;
+            c.hkv = 2;
+            c.k_shared = shared & 1;
+            c.v_shared = shared & 2;
+            c.mask = kMaskWindow;
+            c.amount = 9;
+            c.score = kScoreLearned;
+            expect(instance, c);
+            c.atomic = true;
+            expect(instance, c);
+        }
+    }
+}
+
+TEST_CASE("backward: long clauses") {
+    for (const BackwardInstance& instance : backward_instances()) {
+        if (!is_one_of(instance, {"bf16_128", "f32_64"})) continue;
+        BackwardCase c = sized(instance, 50, instance.tile_k + 20);
+        c.properties = 120;
+        c.h = 2;
+        c.mask = kMaskScattered;
+        c.score = kScoreLearned;
+        c.d_max_score = true;
+        expect(instance, c);
+        c.atomic = true;
+        expect(instance, c);
+    }
+}
+
+TEST_CASE("backward: score clauses with other slopes, and scores that hide") {
+    for (const BackwardInstance& instance : backward_instances()) {
+        if (!is_one_of(instance, {"bf16_64", "f16_96", "f32_128"})) continue;
+        for (int score : {kScoreAlibi, kScoreTimes, kScoreConstant, kScoreHide, kScoreSteps}) {
+            BackwardCase c = sized(instance, 30, 110);
+            c.score = score;
+            c.factor = 0.3f;
+            c.mask = kMaskFrom;
+            c.amount = 20;
+            expect(instance, c);
+        }
+    }
+}
+
+TEST_CASE("backward: documents, by summaries") {
+    for (const BackwardInstance& instance : backward_instances()) {
+        if (!is_one_of(instance, {"bf16_64", "f32_256"})) continue;
+        BackwardCase c = sized(instance, 200, 200);
+        c.mask = kMaskDocument;
+        c.score = kScoreLearned;
+        expect(instance, c);
+    }
+}
+
+TEST_CASE("backward: the same bits whatever the order of warps and blocks") {
+    for (const BackwardInstance& instance : backward_instances()) {
+        if (!is_one_of(instance, {"bf16_64", "f16_256", "f32_128"})) continue;
+        BackwardCase c = sized(instance, 90, 100);
+        c.b = 2;
+        c.h = 4;
+        c.hkv = 2;
+        c.score = kScoreLearned;
+        c.mask = kMaskCausal;
+        c.d_max_score = true;
+        ExpectedGradients expected;
+        const BackwardInputs inputs = make_backward_inputs(instance, c, &expected);
+        const Gradients first = run(instance, c, inputs);
+        CHECK_EQ(compare(instance, c, first, expected), "");
+        for (uint64_t schedule : {7, 8}) {
+            c.schedule = schedule;
+            const Gradients again = run(instance, c, inputs);
+            CHECK(same_bits(first.dq, again.dq));
+            CHECK(same_bits(first.dk, again.dk));
+            CHECK(same_bits(first.dv, again.dv));
+            for (int i = 0; i < kTestGradients; i++) CHECK(same_bits(first.d_value[i], again.d_value[i]));
+        }
     }
 }
