@@ -20,10 +20,10 @@
 
 namespace flexgpu {
 
-constexpr int32_t kRowsK = 2 * kMK;                   // keys that one thread holds a part of
-constexpr int32_t kPartQ = kWalkQ / kSplit;           // queries of a tile whose weights one warp computes
-constexpr int32_t kPieceQ = kMK == 2 || !kHalf ? 16 : kPartQ;   // and those whose weights it has at once
-constexpr int32_t kPieceSteps = kPieceQ / kStepKeys;  // steps of the sums across them
+constexpr int32_t kRowsK = 2 * kMK;                            // keys that one thread holds a part of
+constexpr int32_t kPartQ = kWalkQ / kSplit;                    // queries of a tile whose weights one warp computes
+constexpr int32_t kPieceQ = kMK == 2 || !kHalf ? 16 : kPartQ;  // and those whose weights it has at once
+constexpr int32_t kPieceSteps = kPieceQ / kStepKeys;           // steps of the sums across them
 constexpr int32_t kPartD = kD / kSplit, kPartDv = kDv / kSplit;
 
 /// A block of keys; found anew where it is needed rarely.

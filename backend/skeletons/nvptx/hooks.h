@@ -100,14 +100,9 @@ enum SummedRead {
 };
 
 /// Read from the bitcode by the compiler: blocks of the two small kernels (the forward kernel's is of the instance), and the most heads that share a tile. Of a
-/// backward skeleton: blocks of the three small kernels. _rows has the warps and the shared memory of _queries.
+/// backward skeleton: blocks of _summarise, _scale and _finish, which use no
+/// shared memory. _rows has the warps and the shared memory of _queries.
 extern "C" {
 extern const int32_t flex_gpu_combine_threads, flex_gpu_summarise_threads, flex_gpu_max_pack;
 extern const int32_t flex_gpu_scale_threads, flex_gpu_finish_threads;
-}
-
-/// Of a backward skeleton: blocks of _summarise, _scale and _finish. _rows and _queries have 32 query warps threads and the query shared bytes of the instance, _keys
-/// and _keys_atomic 32 key warps threads and the key shared bytes; the other three use no shared memory.
-extern "C" {
-extern const int32_t flex_gpu_scale_threads, flex_gpu_finish_threads;  // and flex_gpu_summarise_threads
 }

@@ -21,8 +21,8 @@ struct BackwardCase : Case {
     bool k_shared = false, v_shared = false;
     bool atomic = false;
     uint64_t schedule = 1;  // of warps and blocks
-    float offset = 0;  // of all that is read by row, so that |lse| is large
-    float bad = 0;     // not finite: in rows of what `bad_in` names, from bad_from on
+    float offset = 0;       // of all that is read by row, so that |lse| is large
+    float bad = 0;          // not finite: in rows of what `bad_in` names, from bad_from on
     std::string bad_in;
 };
 
