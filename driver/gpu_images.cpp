@@ -171,19 +171,14 @@ bool can_compile_backward(Session& session, const ir::Attention& attention, cons
 
 namespace {
 
-/// Whether a launch may take the image for short queries: the runtime takes the smallest tile that holds all rows of a KV head, and the largest where none
-/// does or it is all that fits into the device.
-bool may_be_taken(const nvptx::Instance& small, const nvptx::Instance& usual, const std::optional<LaunchShape>& shape) {
-    return !shape || shape->queries <= small.tile_q || usual.shared_bytes > shape->shared_per_block;
-}
-
-/// Whether it certainly will, so that no other is needed.
-bool is_taken(const nvptx::Image& small, const std::optional<LaunchShape>& shape) {
-    if (!shape || small.shared_bytes > shape->shared_per_block) return false;
-    int64_t pack = 1;
-    for (int64_t each = 1; each <= small.max_pack && each <= shape->group; ++each)
-        if (shape->group % each == 0) pack = each;
-    return shape->queries * pack <= small.tile_q;
+/// Which of the two a launch needs: the runtime takes the smallest tile that holds all rows of a KV head, else the largest; and what fits into the device.
+struct Needed {
+    bool usual = true, small = true;
+};
+Needed needed(const nvptx::Instance& usual, const nvptx::Instance& small, const std::optional<LaunchShape>& shape) {
+    if (!shape || usual.shared_bytes > shape->shared_per_block || small.shared_bytes > shape->shared_per_block) return {};
+    const bool holds_all = shape->queries * shape->group <= small.tile_q;
+    return {!holds_all, holds_all};
 }
 
 }  // namespace
@@ -198,10 +193,9 @@ std::optional<std::vector<nvptx::Image>> compile_images(Session& session, const 
         nvptx::Options few = one;
         few.short_queries = true;
         const nvptx::Instance* const small = nvptx::choose(few);
-        const bool has_small = small && small != usual && may_be_taken(*small, *usual, options.only_for);
-        if (has_small) images.push_back(compile_image(session, attention, few, options));
-        if (!has_small || !is_taken(images.back(), options.only_for))
-            images.insert(images.end() - has_small, compile_image(session, attention, one, options));
+        const Needed need = small && small != usual ? needed(*usual, *small, options.only_for) : Needed{true, false};
+        if (need.usual) images.push_back(compile_image(session, attention, one, options));
+        if (need.small) images.push_back(compile_image(session, attention, few, options));
     }
     return images;
 }

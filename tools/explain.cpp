@@ -110,6 +110,13 @@ GpuFacts choose_instances(const Options& options, const std::optional<std::vecto
     out.target.head_dim = extent("D", ir::ExtentVar::D, 128);
     out.target.v_head_dim = extent("DV", ir::ExtentVar::DV, out.target.head_dim);
     out.forward = nvptx::choose(out.target);
+    if (extents) {  // as the runtime chooses
+        const auto e = [&](ir::ExtentVar which) { return int64_t{(*extents)[static_cast<size_t>(which)]}; };
+        nvptx::Options few = out.target;
+        few.short_queries = true;
+        const nvptx::Instance* small = nvptx::choose(few);
+        if (small && e(ir::ExtentVar::Q) * e(ir::ExtentVar::H) <= small->tile_q * e(ir::ExtentVar::HKV)) out.forward = small;
+    }
     if (has_gradient) out.backward = nvptx::choose_backward(out.target);
     return out;
 }

@@ -1,6 +1,7 @@
 """flexc run and bench on the emulated GPU: values against NumPy in float64, and what is reported."""
 
 import os
+import shutil
 import subprocess
 import unittest
 
@@ -51,6 +52,16 @@ class Gpu(FlexcTest):
             with self.subTest(Q=Q, K=K):
                 arrays = tensors(np.random.default_rng(4), Q=Q, K=K, D=3, DV=5)
                 self.compare(self.run_on(source, arrays), attention(arrays, mask=lambda b, h, q, k: k > q + 2), TOLERANCE["f32"])
+
+    def test_only_the_image_that_is_launched_is_compiled(self):
+        cache = self.folder / "cache"
+        for shape, rows in (("Q=64,H=2", 64), ("Q=1,H=8,HKV=1", 16), ("Q=4,H=8,HKV=1", 64), ("Q=16,H=3", 16)):
+            with self.subTest(shape):
+                shutil.rmtree(cache, ignore_errors=True)
+                report = self.flexc_json("run", self.source("attention a() {}\n"), "--shape", shape + ",K=70,D=64", "--device", "emulated", "--dtype", "bf16")
+                self.assertEqual(sum(path.is_file() for path in cache.rglob("*")), 1)
+                self.assertLessEqual(min(rows, 64), report["image"]["tile"][0])
+                self.assertEqual(report["image"]["tile"][0] == 16, rows == 16)
 
     def test_decoding_splits_the_keys_and_packs_the_heads(self):
         arrays = tensors(np.random.default_rng(5), H=8, HKV=2, Q=1, K=1000, D=64)

@@ -81,7 +81,7 @@ TEST_CASE("text fits the terminal, whatever its width and the picture's form") {
     for (int width : {1, 20, 40, 80, 200}) {
         for (auto [q, k] : {std::pair<int64_t, int64_t>{1, 1}, {1, 3000}, {3000, 1}, {24, 24}, {33, 500}, {2000, 2000}}) {
             const Picture p = filled(q, k, 512, [](int64_t, int64_t) { return true; }, [](int64_t, int64_t) { return 0.0; });
-            const std::string text = to_terminal({p}, {width, TerminalColour::None});
+            const std::string text = to_terminal({p}, {width, 32, TerminalColour::None});
             size_t at = text.find('\n') + 1, lines = 0;
             for (size_t end = 0; (end = text.find('\n', at)) != std::string::npos && end != at; at = end + 1, ++lines)
                 CHECK(end - at <= static_cast<size_t>(std::max(width, 22)));
@@ -91,9 +91,9 @@ TEST_CASE("text fits the terminal, whatever its width and the picture's form") {
 }
 
 TEST_CASE("colour codes are of the terminal's depth and end before the line does") {
-    const std::string true_colour = to_terminal({causal(5, 8)}, {80, TerminalColour::TrueColour});
+    const std::string true_colour = to_terminal({causal(5, 8)}, {80, 32, TerminalColour::TrueColour});
     CHECK(true_colour.find("\x1b[38;2;") != std::string::npos);
-    const std::string few = to_terminal({causal(5, 8)}, {80, TerminalColour::Ansi256});
+    const std::string few = to_terminal({causal(5, 8)}, {80, 32, TerminalColour::Ansi256});
     CHECK(few.find("\x1b[38;2;") == std::string::npos);
     CHECK(few.find("\x1b[38;5;") != std::string::npos);
     size_t at = few.find("\x1b");
