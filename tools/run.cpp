@@ -209,9 +209,10 @@ bool execute(Prepared& prepared, const Options& options, const std::vector<std::
     return true;
 }
 
-/// Position of the first element that is no number, in rows that attend to something; -1: none. `columns`: elements of a row.
+/// Position of the first element that is no number, with `lse` in rows that attend to something; -1: none.
 int64_t first_not_finite(const io::Array& array, const io::Array* lse) {
-    const int64_t rows = lse ? std::max<int64_t>(lse->count(), 1) : 1, columns = array.count() / rows;
+    if (array.count() == 0) return -1;
+    const int64_t rows = lse ? lse->count() : 1, columns = array.count() / rows;
     for (int64_t row = 0; row < rows; ++row) {
         if (lse && io::element(*lse, row) == -HUGE_VAL) continue;
         for (int64_t i = row * columns; i < (row + 1) * columns; ++i)

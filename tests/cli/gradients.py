@@ -189,6 +189,19 @@ class Gradients(FlexcTest):
         for device in self.devices:
             self.compare(self.run_on(source, a, "--device", device), want, BOUND["f32"])
 
+    def test_arrays_without_elements(self):
+        source = self.source("attention a(x: grad f32[H]) { score = score + x[h]; }")
+        for B, Q, K in ((1, 5, 0), (1, 0, 5), (0, 3, 5)):
+            rng = np.random.default_rng(0)
+            a = {"q": rng.standard_normal((B, 2, Q, 8)), "k": rng.standard_normal((B, 2, K, 8)), "v": rng.standard_normal((B, 2, K, 4)), "do": rng.standard_normal((B, 2, Q, 4)),
+                 "x": np.ones(2, np.float32)}
+            for device in self.devices:
+                got = self.run_on(source, a, "--device", device)
+                for name in ("q", "k", "v"):
+                    self.assertEqual(got["d" + name].shape, a[name].shape)
+                    self.assertFalse(got["d" + name].any())
+                self.assertFalse(got["d_x"].any())
+
     def test_outputs_choose(self):
         variant = VARIANTS["relative bias, read twice"]
         source, a = self.source(variant.source), self.arrays(variant, 7)
