@@ -6,6 +6,7 @@
 #     [DTYPE bf16 f32 ...]       types of GPU code; default: bf16
 #     [ALLOW_TF32]               f32 products on a GPU may be tf32
 #     [GRAD]                     name::backward too
+#     [ATOMIC]                   with GRAD: on GPUs it sums by atomics, not the same bits in each launch
 #     [DEFINES window=1024 ...]  values of `const` parameters
 #     [NAMESPACE name]           of the C++ functions; default: the attention's name
 #     [HEADER name])             the header is name.h; default: NAMESPACE, else NAME, else the file's name
@@ -16,7 +17,7 @@
 include_guard(GLOBAL)
 
 function(flex_add_attention target file)
-  cmake_parse_arguments(PARSE_ARGV 2 ARG "ALLOW_TF32;GRAD" "NAME;HEAD_DIM;V_HEAD_DIM;NAMESPACE;HEADER" "TARGETS;DTYPE;DEFINES")
+  cmake_parse_arguments(PARSE_ARGV 2 ARG "ALLOW_TF32;GRAD;ATOMIC" "NAME;HEAD_DIM;V_HEAD_DIM;NAMESPACE;HEADER" "TARGETS;DTYPE;DEFINES")
   set(where "flex_add_attention(${target} ${file})")
   if(NOT TARGET ${target})
     message(FATAL_ERROR "${where}: there is no target `${target}`")
@@ -68,8 +69,14 @@ function(flex_add_attention target file)
   if(ARG_ALLOW_TF32)
     list(APPEND options --allow-tf32)
   endif()
+  if(ARG_ATOMIC AND NOT ARG_GRAD)
+    message(FATAL_ERROR "${where}: ATOMIC is of the backward pass, which GRAD asks for")
+  endif()
   if(ARG_GRAD)
     list(APPEND options --grad)
+  endif()
+  if(ARG_ATOMIC)
+    list(APPEND options --atomic)
   endif()
   foreach(define ${ARG_DEFINES})
     list(APPEND options -D ${define})

@@ -94,7 +94,7 @@ std::optional<Linkable> make_linkable(Session& session, const ir::Attention& att
             if (!attention.gradient) continue;
             auto backward = compile_backward_images(session, attention, image_options(*arch, options));
             if (!backward) return std::nullopt;
-            describe_images(*backward, ", backward", &facts.gpu);
+            describe_images(*backward, options.atomic ? ", backward by atomics" : ", backward", &facts.gpu);
             for (const nvptx::BackwardImage& image : backward_images.emplace_back(std::move(*backward)))
                 contents.backward_images.push_back(image.view());
         } else {

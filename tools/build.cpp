@@ -72,7 +72,7 @@ flex::DType dtype_of(const std::string& name) {
 int header(const Options& options) {
     Session session;
     HeaderOptions wanted;
-    wanted.link = {options.name_space, options.targets, {}, options.head_dim, options.v_head_dim, options.allow_tf32};
+    wanted.link = {options.name_space, options.targets, {}, options.head_dim, options.v_head_dim, options.allow_tf32, options.atomic};
     for (const std::string& dtype : options.dtypes) wanted.link.dtypes.push_back(dtype_of(dtype));
     wanted.out = options.out;
     wanted.depfile = options.depfile;

@@ -20,7 +20,7 @@ flex_add_attention(kernels far.flex NAME far TARGETS cpu)
 add_executable(several main.cpp)
 target_link_libraries(several kernels)
 flex_add_attention(several far.flex NAME far NAMESPACE acme::near DEFINES least=0 least_f=1.5)
-flex_add_attention(several far.flex NAME other NAMESPACE trained GRAD)
+flex_add_attention(several far.flex NAME other NAMESPACE trained GRAD ATOMIC TARGETS cpu sm_80)
 flex_add_attention(several "with space/plain one.flex" HEADER plain TARGETS cpu sm_80 HEAD_DIM 16 V_HEAD_DIM 8 DTYPE f32 f16)
 """
 SOURCES = {
@@ -155,6 +155,7 @@ class Install(InstalledTest):
         for text, message in {
             "flex_add_attention(nobody far.flex)": "there is no target `nobody`",
             "add_executable(a main.cpp)\nflex_add_attention(a far.flex HEAD_DIMS 3)": "cannot make sense of HEAD_DIMS;3",
+            "add_executable(a main.cpp)\nflex_add_attention(a far.flex NAME far ATOMIC)": "ATOMIC is of the backward pass, which GRAD asks for",
             "add_executable(a main.cpp)\nflex_add_attention(a far.flex NAME far)\nflex_add_attention(a far.flex NAME far)": "`a` has a `far.h` already",
         }.items():
             with self.subTest(message):
@@ -209,6 +210,16 @@ class Outputs(InstalledTest):
                 self.step(compiler, f"-std={standard}", "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Werror", "-Wno-missing-field-initializers",
                           f"-I{self.prefix}/include/flexc", self.path("main.cpp"), self.path("r.o"), runtime, "-o", self.path("r.out"), "-pthread", "-ldl")
                 self.step(self.path("r.out"))
+
+    def test_sums_by_atomics_are_asked_for(self):
+        program = ROOT / "examples" / "gallery" / "relative_bias.flex"
+        count, said = {}, {}
+        for options in ["--grad"], ["--grad", "--atomic"]:
+            report = self.flexc_json("build", program, "--emit=header", *options, "--target", "sm_80", "--head-dim", 64, "-o", self.path("x"))
+            count[options[-1]] = pathlib.Path(report["object"]).read_bytes().count(b"red.global.add.f32")
+            said[options[-1]] = "backward by atomics: bf16, D up to 64" in pathlib.Path(report["out"]).read_text()
+        self.assertGreater(count["--atomic"], count["--grad"])
+        self.assertEqual(said, {"--grad": False, "--atomic": True})
 
     def test_every_program_of_the_gallery(self):
         includes, checks, objects = "", "", []
