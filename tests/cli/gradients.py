@@ -245,6 +245,20 @@ class Gradients(FlexcTest):
             rounded = {**a, **{name: to_bf16(a[name]) for name in ("q", "k", "v", "do")}}
             self.compare(self.run_on(self.source(variant.source), a, "--dtype", "bf16", "--device", device), variant.gradients(rounded), BOUND["bf16"])
 
+    def test_on_gpus_dx_has_the_type_of_q(self):
+        """dX beyond f16 spoils dq there, even where small keys make dq small: the CPU has dX in f32. Scaling the loss mends it."""
+        variant = Variant("attention a() {}", Q=32, K=2, D=32, DV=32)
+        a = self.arrays(variant, 13, "f16")
+        a = {**a, "do": a["do"] * 2**13, "k": ROUND["f16"](a["k"] * 1e-3), "v": ROUND["f16"](a["v"] * 10), "dlse": np.zeros_like(a["dlse"])}
+        want = {"dq": variant.gradients(a)["dq"]}
+        source = self.source(variant.source)
+        self.compare(self.run_on(source, a, "--dtype", "f16", "--outputs", "dq"), want, BOUND["f16"])
+        np.savez(self.path("in.npz"), **a)
+        report = self.flexc_json("run", source, "--in", self.path("in.npz"), "--dtype", "f16", "--device", "emulated", "--outputs", "dq")
+        self.assertEqual([each["code"] for each in report["diagnostics"]], ["W0103"])
+        scaled = self.run_on(source, {**a, "do": a["do"] * 2.0**-10}, "--dtype", "f16", "--device", "emulated", "--outputs", "dq")
+        self.compare({"dq": scaled["dq"].astype(np.float64) * 2**10}, want, BOUND["f16"])
+
     def test_what_no_row_attends_to_may_be_anything(self):
         variant = VARIANTS["rows without keys"]
         a = self.arrays(variant, 10)
