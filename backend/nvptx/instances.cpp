@@ -18,9 +18,7 @@
 #include "backend/skeletons/nvptx/instances.def"
 #undef FLEX_INSTANCE
 #define FLEX_BACKWARD_INSTANCE(name, element, d, dv, tile_q, tile_k, query_warps, key_warps, query_bytes, key_bytes) FLEX_EMBED(name)
-#if __has_include("backend/skeletons/nvptx/backward_instances.def")
 #include "backend/skeletons/nvptx/backward_instances.def"
-#endif
 #undef FLEX_BACKWARD_INSTANCE
 
 namespace flexc::nvptx {
@@ -80,9 +78,7 @@ const std::vector<BackwardInstance>& backward_instances() {
      query_bytes,                                                                                                    \
      key_bytes,                                                                                                      \
      std::string_view(flexc_##name, size_t(flexc_##name##_end - flexc_##name))},
-#if __has_include("backend/skeletons/nvptx/backward_instances.def")
 #include "backend/skeletons/nvptx/backward_instances.def"
-#endif
 #undef FLEX_BACKWARD_INSTANCE
     };
     return all;
