@@ -12,49 +12,26 @@ using flex::Status;
 using flex::Tensor;
 namespace nvptx = flexc::nvptx;
 
-namespace {
+DeviceMemory::~DeviceMemory() {
+    for (void* each : all_) (void)device_.free(each);
+}
 
-/// Device memory of one run, freed with it.
-class DeviceMemory {
-public:
-    explicit DeviceMemory(flex::CudaDevice& device) : device_(device) {}
-    ~DeviceMemory() {
-        for (void* each : all_) (void)device_.free(each);
-    }
-    DeviceMemory(const DeviceMemory&) = delete;
-    DeviceMemory& operator=(const DeviceMemory&) = delete;
+Status DeviceMemory::room(size_t bytes, void** out) {
+    Status status = device_.allocate(bytes, out);
+    if (status.ok()) all_.push_back(*out);
+    return status;
+}
 
-    Status room(size_t bytes, void** out) {
-        Status status = device_.allocate(bytes, out);
-        if (status.ok()) all_.push_back(*out);
-        return status;
-    }
-    Status copy(const std::vector<std::byte>& bytes, void** out) {
-        Status status = room(bytes.size(), out);
-        return status.ok() ? device_.to_device(*out, bytes.data(), bytes.size()) : status;
-    }
+Status DeviceMemory::copy(const std::vector<std::byte>& bytes, void** out) {
+    Status status = room(bytes.size(), out);
+    return status.ok() ? device_.to_device(*out, bytes.data(), bytes.size()) : status;
+}
 
-private:
-    flex::CudaDevice& device_;
-    std::vector<void*> all_;
-};
-
-/// A buffer's bytes on the device, and its view there.
-struct Placed {
-    Buffer& host;
-    void* base = nullptr;
-    Tensor view;
-
-    explicit Placed(Buffer& buffer) : host(buffer), view(buffer.view) {}
-    Status upload(DeviceMemory& memory) {
-        Status status = memory.copy(host.bytes, &base);
-        view.data = static_cast<std::byte*>(base) + host.origin();
-        return status;
-    }
-    Status download(flex::CudaDevice& device) { return device.to_host(host.bytes.data(), base, host.bytes.size()); }
-};
-
-}  // namespace
+Status Placed::upload(DeviceMemory& memory) {
+    Status status = memory.copy(host.bytes, &base);
+    view.data = static_cast<std::byte*>(base) + host.origin();
+    return status;
+}
 
 std::unique_ptr<Gpu> Gpu::open(const std::string& driver, std::string* error) {
     auto gpu = std::make_unique<Gpu>();

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "runtime/cuda.h"
+#include "tests/numerics/buffers.h"
 #include "tests/numerics/engines.h"
 
 namespace numerics {
@@ -34,6 +35,33 @@ public:
 
 private:
     std::unique_ptr<flex::CudaDevice> device_;
+};
+
+/// Device memory of one run, freed with it.
+class DeviceMemory {
+public:
+    explicit DeviceMemory(flex::CudaDevice& device) : device_(device) {}
+    ~DeviceMemory();
+    DeviceMemory(const DeviceMemory&) = delete;
+    DeviceMemory& operator=(const DeviceMemory&) = delete;
+
+    flex::Status room(size_t bytes, void** out);
+    flex::Status copy(const std::vector<std::byte>& bytes, void** out);
+
+private:
+    flex::CudaDevice& device_;
+    std::vector<void*> all_;
+};
+
+/// A buffer's bytes on the device, and its view there.
+struct Placed {
+    Buffer& host;
+    void* base = nullptr;
+    flex::Tensor view;
+
+    explicit Placed(Buffer& buffer) : host(buffer), view(buffer.view) {}
+    flex::Status upload(DeviceMemory& memory);
+    flex::Status download(flex::CudaDevice& device) { return device.to_host(host.bytes.data(), base, host.bytes.size()); }
 };
 
 /// The code of one program for GPUs, compiled when first wanted.
