@@ -105,6 +105,8 @@ struct flex_gpu_gradient {
     uint64_t bound; /* u32, zero at first: the bits of the greatest sum, an f32 */
     int64_t count;
 };
+/* Rows keep so many bounds. Of more gradients than these, those from the last on share one: the same address. */
+#define FLEX_GPU_BOUNDS 8
 
 /* `grad` parameters of one attention on a GPU. */
 #define FLEX_GPU_MOST_GRADIENTS 8

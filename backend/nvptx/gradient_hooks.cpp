@@ -17,7 +17,6 @@ using llvm::Value;
 namespace {
 
 // Of backend/skeletons/nvptx/hooks.h.
-constexpr unsigned kMostGradients = 8;
 enum SummedRead { kSummedByRow = 1, kSummedByKey = 2, kSummedByHead = 3 };
 
 class GradientHooks {
@@ -214,7 +213,7 @@ private:
         Value* size = f.CreateUnaryIntrinsic(llvm::Intrinsic::fabs, value);
         Value* counts = f.CreateAnd(codegen::gradient_place(lowering, c_.facts, read).inside,
                                     f.CreateFCmpOLT(size, llvm::ConstantFP::getInfinity(f32)));
-        Value* at = f.CreateConstInBoundsGEP1_32(f32, bounds, std::min(number(read), kMostGradients - 1));
+        Value* at = f.CreateConstInBoundsGEP1_32(f32, bounds, std::min(number(read), unsigned(FLEX_GPU_BOUNDS) - 1));
         Value* sum =
             f.CreateFAdd(f.CreateAlignedLoad(f32, at, llvm::Align(4)), f.CreateSelect(counts, size, llvm::ConstantFP::get(f32, 0.0)));
         f.CreateAlignedStore(sum, at, llvm::Align(4));

@@ -140,7 +140,7 @@ Status make_backward_parameter(const BackwardProblem& problem, const CudaOptions
         flex_gpu_gradient gradient{};
         gradient.data = from.data;
         gradient.sums = from.data && !plan.image->atomic ? workspace + from.sums : 0;
-        gradient.bound = workspace + plan.bounds + 4 * next;
+        gradient.bound = workspace + plan.bounds + 4 * std::min<size_t>(next, FLEX_GPU_BOUNDS - 1);
         gradient.count = from.count;
         put(out, at.gradients[i], &gradient, sizeof gradient);
         ++next;

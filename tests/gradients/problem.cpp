@@ -162,8 +162,9 @@ void Report::compare(const std::string& place, const std::string& what, const st
     }
 }
 
-void Report::compare(const std::string& place, const Attention& attention, const Gradients& got, const Gradients& want, DType type) {
-    const double unit = type == DType::F32 ? 2e-5 : 4 * (type == DType::F16 ? 0x1p-11 : 0x1p-8);
+void Report::compare(const std::string& place, const Attention& attention, const Gradients& got, const Gradients& want, DType type,
+                     double least_unit) {
+    const double unit = std::max(least_unit, type == DType::F32 ? 2e-5 : 4 * (type == DType::F16 ? 0x1p-11 : 0x1p-8));
     compare(place, "dq", got.dq, want.dq, unit, type);
     compare(place, "dk", got.dk, want.dk, unit, type);
     compare(place, "dv", got.dv, want.dv, unit, type);

@@ -64,9 +64,9 @@ public:
     void counted() { ++cases_; }
     void compare(const std::string& place, const std::string& what, const std::vector<double>& got, const std::vector<double>& want,
                  double unit, flex::DType type);
-    /// All gradients of a problem; `want` by the interpreter.
+    /// All gradients of a problem; `want` by the interpreter. `least_unit`: of functions that are approximate.
     void compare(const std::string& place, const flexc::ir::Attention& attention, const Gradients& got, const Gradients& want,
-                 flex::DType type);
+                 flex::DType type, double least_unit = 0);
     [[nodiscard]] int cases() const { return cases_; }
     /// The last lines of the program: the largest errors, as a table if wanted. Gives the exit status.
     int finish(bool table) const;

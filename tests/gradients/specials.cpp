@@ -62,6 +62,20 @@ const std::vector<Special>& specials() {
              for (int n = 0; n < s.k; ++n) i.push_back(r.integer(0, 50));
              return std::vector{x, tensor("i", DType::I32, {s.k}, i)};
          }},
+        {"more gradients than bounds",
+         "attention a(a0: grad f32[H], a1: grad f32[Q], a2: grad f32[K], a3: grad f32[8], a4: grad f32[8], a5: grad f32[8], a6: grad "
+         "f32[8],\n"
+         "            a7: grad f32[8], a8: grad f32[8], a9: grad f32[B, H, Q, K]) {\n"
+         "  let near = (q - k + 16) // 4;\n"
+         "  scale = 0.3 + 0.1 * a7[h] * a8[q % 8];\n"
+         "  score = score * a0[h] + a1[q] * a2[k] + a3[near] + a4[k % 8] * 100.0 + a5[q % 8] * a6[near] * 0.001 + a9[b, h, q, k]; }",
+         [](Random& r, const Shape& s) {
+             std::vector<Captured> c = {floats(r, "a0", {s.h}), floats(r, "a1", {s.q}), floats(r, "a2", {s.k})};
+             for (const char* name : {"a3", "a4", "a5", "a6", "a7", "a8"}) c.push_back(floats(r, name, {8}));
+             for (double& x : c[4].values) x = double(float(x * 0.01));
+             c.push_back(floats(r, "a9", {s.b, s.h, s.q, s.k}));
+             return c;
+         }},
         {"rows without keys", "attention a(x: grad f32[K]) { score = score + x[k]; mask = k < q - 40; }",
          [](Random& r, const Shape& s) { return std::vector{floats(r, "x", {s.k})}; }},
     };

@@ -92,7 +92,9 @@ int64_t flex_summary_range(const flex_gpu_launch* launch, int32_t index, int32_t
 void flex_add(const flex_gpu_launch* launch, int32_t gradient, int64_t offset, float value);
 }
 
-constexpr int kSummedReads = 4, kMostGradients = 8;
+constexpr int kSummedReads = 4;
+/// Bounds of a row. Of more gradients, those from the last on share one.
+constexpr int kMostGradients = FLEX_GPU_BOUNDS;
 enum SummedRead {
     kSummedByRow = 1,   // one place for all keys of a row
     kSummedByKey = 2,   // one place for all rows of a (b, h) that meet a key
