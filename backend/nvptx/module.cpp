@@ -158,8 +158,11 @@ void keep_kernels(llvm::Module& m, const std::vector<Kernel>& kernels, size_t pa
         finish_kernel(*functions[i], kernels[i].symbol, kernels[i].threads, parameter_bytes, kernels[i].all_registers);
     for (llvm::GlobalVariable& global : llvm::make_early_inc_range(m.globals()))
         if (global.use_empty()) global.eraseFromParent();
-    for (llvm::Function& function : m)
-        if (!function.isDeclaration() && !llvm::is_contained(functions, &function)) function.setLinkage(llvm::GlobalValue::InternalLinkage);
+    for (llvm::Function& function : m) {
+        if (function.isDeclaration() || llvm::is_contained(functions, &function)) continue;
+        function.setLinkage(llvm::GlobalValue::InternalLinkage);
+        function.addFnAttr(llvm::Attribute::AlwaysInline);  // lambdas, too: what they hold by reference lives in registers only then
+    }
 }
 
 }  // namespace
