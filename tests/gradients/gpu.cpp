@@ -106,7 +106,8 @@ public:
 
     /// The first shapes of all programs, and one more of each.
     [[nodiscard]] bool takes(uint32_t shape, uint32_t program) const override {
-        return full_ || shape == 0 || shape == 2 || (shape == 1 && program % 4 == 0) || (shape == 3 && program % 4 == 2);
+        return full_ || shape == 0 || shape == 2 || (shape == 1 && program % 4 == 0) || (shape == 3 && program % 4 == 2) ||
+               (shape == 4 && program % 4 == 3);
     }
 
     void problem(const std::string& label, const Attention& attention, const Problem& p, uint32_t seed, bool first) override {

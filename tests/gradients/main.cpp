@@ -51,7 +51,9 @@ void check_special(Check& check, const Special& special, const Shape& shape, uin
 
 void check_specials(Check& check, const std::string& filter) {
     const Shape shapes[] = {
-        {2, 4, 2, 70, 83, 20, 36, 2}, {1, 2, 2, 130, 300, 64, 64, 1}, {2, 3, 1, 1, 5, 7, 3, 1}, {3, 2, 1, 150, 140, 32, 16, 1}};
+        {2, 4, 2, 70, 83, 20, 36, 2},   {1, 2, 2, 130, 300, 64, 64, 1}, {2, 3, 1, 1, 5, 7, 3, 1},
+        {3, 2, 1, 150, 140, 32, 16, 1}, {1, 1, 1, 40, 2200, 8, 8, 1},  // the last: on the CPU two chunks of keys
+    };
     uint32_t seed = 100;
     for (const Special& special : specials()) {
         seed += 10;
