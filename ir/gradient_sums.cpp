@@ -21,7 +21,7 @@ bool neighbours(const Attention& attention, const std::vector<Variance>& varianc
                 const GradientRead& read) {
     if (!read.loops.empty()) return false;
     const auto indices = attention.graph.operands(read.load);
-    if (steps[indices.back().value] != 1) return false;
+    if (steps[indices.back().value] == 0) return false;
     for (const NodeId index : indices.first(indices.size() - 1))
         if (varies_with_key(variance[index.value])) return false;
     return true;

@@ -17,7 +17,7 @@ enum class GradientSum : uint8_t {
     Key,         // GPU: summed over the rows of a tile that meet a key, then added once
     Head,        // GPU: one place for a batch and head, or fewer: summed over a tile, then added once
     Vector,      // CPU: one place for all keys, but in a loop, or one of too many: summed over a vector of keys, then added
-    Neighbours,  // CPU: neighbouring keys read neighbouring elements: vectors of keys are added
+    Neighbours,  // CPU: neighbouring keys read neighbouring elements, upwards or downwards: vectors of keys are added
     Element,     // every pair adds its own
     Scale,       // of the scale clause: once a row
 };

@@ -3,7 +3,8 @@
 // A read is scattered in one of three ways, which ir::cpu_gradient_sums chooses:
 //   at one place for the whole row     its adjoints are summed over the row in a vector, and added once; the first kCpuRowSums such reads
 //   at one place for a vector of keys  a horizontal sum and one addition (reads in loops, and row reads beyond these)
-//   elsewhere                          a vector addition where the last index steps with the key and all lanes lie inside; else lane by lane
+//   elsewhere                          a vector addition where the last index steps with the key (or against it) and all lanes lie inside; else by
+//                                      flex_add_lanes of the skeleton
 // Indices out of range add nothing. All of it is in the order of keys and rows, so the result does not depend on the vector level's timing or threads.
 #include "backend/cpu/hooks.h"
 
@@ -70,7 +71,7 @@ public:
         Value* const offsets = place.offset;
         Value* const inside = place.inside;
         const unsigned lanes = unsigned(c_.target.lanes);
-        const auto scattered = [&] {
+        const auto scattered = [&, value] {
             Value* kept = f_.CreateAnd(inside, f_.CreateICmpNE(keep, llvm::Constant::getNullValue(keep->getType())));
             if (!read_.loops.empty()) kept = f_.CreateAnd(kept, lowering_.active());
             llvm::AllocaInst* memory = nullptr;
@@ -91,7 +92,10 @@ public:
         auto* after = llvm::BasicBlock::Create(f_.getContext(), "added", function);
         f_.CreateCondBr(all, together, apart);
         f_.SetInsertPoint(together);
-        Value* at = f_.CreateGEP(f_.getFloatTy(), base_, f_.CreateExtractElement(offsets, uint64_t(0)));
+        const bool downwards = c_.facts.step[indices_.back().value] < 0;
+        Value* least = f_.CreateExtractElement(offsets, uint64_t(downwards ? lanes - 1 : 0));
+        Value* at = f_.CreateGEP(f_.getFloatTy(), base_, least);
+        if (downwards) value = f_.CreateVectorReverse(value);
         llvm::Type* vector = llvm::FixedVectorType::get(f_.getFloatTy(), lanes);
         f_.CreateAlignedStore(f_.CreateFAdd(f_.CreateAlignedLoad(vector, at, llvm::Align(4)), value), at, llvm::Align(4));
         f_.CreateBr(after);

@@ -66,7 +66,7 @@ TEST_CASE("gradient sums follow what a place depends on") {
     CHECK(of(r, cpu, r.q, r.k) == Neighbours);
     CHECK(of(r, gpu, r.q, r.k) == Element);
     CHECK(of(r, cpu, r.k, r.q) == Element);
-    CHECK(of(r, cpu, zero, distance) == Element);
+    CHECK(of(r, cpu, zero, distance) == Neighbours);
     CHECK(of(r, gpu, zero, distance) == Element);
     CHECK(of(r, cpu, r.h, next) == Neighbours);
     CHECK(of(r, cpu, zero, from_score) == Element);
