@@ -25,7 +25,7 @@
 // the shape alone. A tensor of which different items touch different elements needs one slot only, whatever its size.
 //
 // Exactness. Where lse is large, f32 holds ln(sum) badly; such rows (kLargeLse) have their maximum and sum computed again. Elements that do not attend are
-// marked -0.0 by the step, and where K, Q or dO hold what is not finite, the products leave marked ones out.
+// marked -0.0 by the step, and where K, Q or dO hold what is not finite, the products leave marked ones out. Sums below the smallest normal f32 become 0.
 #include "runtime/cpu/backward.h"
 
 #include <algorithm>
