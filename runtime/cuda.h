@@ -52,6 +52,10 @@ struct CudaBackwardPlan {
     size_t workspace_bytes = 0;
 };
 
+/// Bytes of device memory that a backward pass by this image needs, by shapes alone: with k and v of every batch, and every gradient wanted. `desc` is of an
+/// attention with gradients.
+Status backward_workspace_of(const KernelDesc& desc, const flex_gpu_backward_image& image, const BoundExtents& extents, size_t* bytes);
+
 /// Kernels of one attention, for any number of devices and threads.
 class CudaKernel {
 public:

@@ -103,7 +103,7 @@ GpuFacts choose_instances(const Options& options, const std::optional<std::vecto
     const auto& shape = options.input.shape;
     const auto extent = [&](const char* name, ir::ExtentVar which, int absent) {
         if (const auto given = shape.find(name); given != shape.end()) return static_cast<int>(given->second);
-        return extents && !options.input.in.empty() ? (*extents)[static_cast<size_t>(which)] : absent;
+        return extents ? (*extents)[static_cast<size_t>(which)] : absent;
     };
     GpuFacts out;
     out.target.dtype = options.dtype.value_or(flex::DType::BF16);
@@ -311,7 +311,7 @@ int explain_command(const Options& options) {
     if (!count(session, *attention, inputs, options, *consts, &counts)) return fail(session, json);
     const auto unsupported = cpu::unsupported_clauses(*attention);
     const auto extents = known_extents(*attention, input);
-    const GradientExplanation gradients = explain_gradients(*attention, extents);
+    const GradientExplanation gradients = explain_gradients(*attention, extents, options.dtype.value_or(flex::DType::BF16));
     const GpuFacts gpu = choose_instances(options, extents, gradients.lacking.empty());
     if (json) return succeed(session, true, json_of(*attention, facts, counts, options.tile, gradients, gpu, unsupported));
     (void)succeed(session, false);

@@ -2,12 +2,15 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
+#include "driver/gpu_images.h"
 #include "ir/gradient.h"
 #include "ir/gradient_sums.h"
 #include "ir/interpret_gradient.h"
 #include "ir/passes.h"
 #include "ir/source_text.h"
-#include "runtime/launch.h"
+#include "runtime/cuda.h"
 
 namespace flexc::tools {
 
@@ -39,9 +42,24 @@ std::string lines(const std::vector<std::string>& all) {
     return text;
 }
 
+std::optional<int64_t> gpu_workspace(const ir::Attention& with, const std::vector<int32_t>& extents, flex::DType dtype) {
+    Session scratch;  // what a GPU lacks is no fault here
+    ImageOptions options;
+    options.dtypes = {dtype};
+    options.head_dim = std::max(extents[static_cast<size_t>(ir::ExtentVar::D)], 1);
+    options.v_head_dim = std::max(extents[static_cast<size_t>(ir::ExtentVar::DV)], 1);
+    const auto images = compile_backward_images(scratch, with, options);
+    if (!images) return std::nullopt;
+    size_t bytes = 0;
+    const flex_gpu_backward_image view = images->front().view();
+    if (!flex::backward_workspace_of(cpu::describe(with), view, {extents}, &bytes).ok()) return std::nullopt;
+    return static_cast<int64_t>(bytes);
+}
+
 }  // namespace
 
-GradientExplanation explain_gradients(const ir::Attention& attention, const std::optional<std::vector<int32_t>>& extents) {
+GradientExplanation explain_gradients(const ir::Attention& attention, const std::optional<std::vector<int32_t>>& extents,
+                                      flex::DType dtype) {
     GradientExplanation out;
     out.lacking = ir::no_gradient(attention);
     if (!out.lacking.empty()) return out;
@@ -65,6 +83,7 @@ GradientExplanation explain_gradients(const ir::Attention& attention, const std:
 
     const flex::CpuBackwardPlan plan = flex::plan_cpu_backward(cpu::describe(with), flex::host_level(), {*extents});
     out.workspace = plan.workspace_bytes;
+    out.gpu_workspace = gpu_workspace(with, *extents, dtype);
     for (size_t i = 0; i < out.params.size(); ++i) out.params[i].sums = plan.sums[i];
     const auto e = [&](ir::ExtentVar which) { return (*extents)[static_cast<size_t>(which)]; };
     using enum ir::ExtentVar;
@@ -88,7 +107,9 @@ std::string gradients_text(const GradientExplanation& facts) {
             text += *param.sums == 1 ? fmt::format("  d_{}: added to directly on the cpu\n", param.name)
                                      : fmt::format("  d_{}: in {} parts on the cpu, which are added in order\n", param.name, *param.sums);
     }
-    if (facts.workspace) text += fmt::format("  Workspace on the cpu at {}: {} bytes\n", facts.shape, *facts.workspace);
+    if (facts.workspace) text += fmt::format("  Workspace at {}: {} bytes on the cpu", facts.shape, *facts.workspace);
+    if (facts.gpu_workspace) text += fmt::format(", {} on a GPU", *facts.gpu_workspace);
+    if (facts.workspace) text += "\n";
     text += facts.params.empty() ? "  Deterministic: sums are in an order that depends on the shape alone.\n"
                                  : "  Deterministic: on the cpu sums are in an order that depends on the shape alone, on GPUs in fixed "
                                    "point (unless `--atomic`).\n";
@@ -111,6 +132,7 @@ Json gradients_json(const GradientExplanation& facts) {
     }
     Json out = {{"score", facts.score}, {"reads", reads}, {"params", params}, {"deterministic", true}};
     if (facts.workspace) out["cpu_workspace_bytes"] = *facts.workspace;
+    if (facts.gpu_workspace) out["gpu_workspace_bytes"] = *facts.gpu_workspace;
     return out;
 }
 

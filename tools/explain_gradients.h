@@ -30,12 +30,14 @@ struct GradientExplanation {
     std::string score;                 // the derivative of the score clause by the scaled dot product
     std::vector<GradientReadFact> reads;
     std::vector<GradientParamFact> params;
-    std::optional<int64_t> workspace;  // bytes on the CPU, all threads of the machine included
-    std::string shape;                 // what the numbers are for
+    std::optional<int64_t> workspace;      // bytes on the CPU, all threads of the machine included
+    std::optional<int64_t> gpu_workspace;  // on a GPU, with the type of `explain_gradients`
+    std::string shape;                     // what the numbers are for
 };
 
-/// `extents` as a launch binds them, if they are known.
-[[nodiscard]] GradientExplanation explain_gradients(const ir::Attention& attention, const std::optional<std::vector<int32_t>>& extents);
+/// `extents` as a launch binds them, if they are known; `dtype` that of arrays on a GPU.
+[[nodiscard]] GradientExplanation explain_gradients(const ir::Attention& attention, const std::optional<std::vector<int32_t>>& extents,
+                                                    flex::DType dtype);
 
 [[nodiscard]] std::string gradients_text(const GradientExplanation& facts);
 [[nodiscard]] Json gradients_json(const GradientExplanation& facts);

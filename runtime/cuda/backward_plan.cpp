@@ -207,3 +207,30 @@ Status check_alignment(const GradientArrays& gradients) {
 }
 
 }  // namespace flex::cuda
+
+namespace flex {
+
+Status backward_workspace_of(const KernelDesc& desc, const flex_gpu_backward_image& image, const BoundExtents& extents, size_t* bytes) {
+    static char there;  // stands for arrays: only whether they are wanted matters
+    AttentionArrays arrays;
+    for (Tensor* each : {&arrays.k, &arrays.v}) each->shape[0] = extents.values[0];
+    GradientArrays gradients;
+    for (const ParamDesc& param : desc.params) {
+        if (!param.grad) continue;
+        Argument& argument = gradients.d_params.emplace_back();
+        argument.name = param.name;
+        argument.value.data = &there;
+        for (const DimDesc& dim : param.dims)
+            argument.value.shape[static_cast<size_t>(argument.value.rank++)] =
+                dim.extent < 0 ? dim.offset : int64_t{dim.multiplier} * extents.values[static_cast<size_t>(dim.extent)] + dim.offset;
+    }
+    const std::vector<Argument> args;
+    const cuda::BackwardProblem problem{{desc, arrays, args, extents}, gradients};
+    cuda::BackwardPlan plan;
+    plan.image = &image;
+    Status status = cuda::make_backward_plan(problem, &plan);
+    *bytes = plan.workspace_bytes;
+    return status;
+}
+
+}  // namespace flex

@@ -329,6 +329,10 @@ class Gradients(FlexcTest):
         # The workspace is the one of a launch.
         ran = self.flexc_json("run", source, "--shape", "B=2,H=4,Q=64,R=20", "--outputs", "dq,d_slope,d_t,d_u,d_w")
         self.assertEqual(facts["cpu_workspace_bytes"], ran["backward_workspace_bytes"])
+        shape = ["--shape", "B=2,H=4,Q=64,R=20", "--dtype", "f16"]
+        planned = self.flexc_json("explain", source, *shape)["gradients"]["gpu_workspace_bytes"]
+        ran = self.flexc_json("run", source, *shape, "--outputs", "dq,d_slope,d_t,d_u,d_w", "--device", "emulated")
+        self.assertEqual(planned, ran["backward"]["workspace_bytes"])
         without = self.flexc_json("explain", source, "--shape", "B=2,H=4,Q=64")["gradients"]   # R is not known
         self.assertNotIn("cpu_workspace_bytes", without)
         text = self.flexc("explain", source, "--shape", "B=2,H=4,Q=64,R=20").stdout
