@@ -398,7 +398,7 @@ std::string Builder::doc_above(const antlr4::Token& first) const {
         if (line.starts_with("##")) {
             line.remove_prefix(2);
             if (line.starts_with(' ')) line.remove_prefix(1);
-            while (line.ends_with('\r') || line.ends_with(' ')) line.remove_suffix(1);
+            while (!line.empty() && std::string_view(" \t\r\f").find(line.back()) != std::string_view::npos) line.remove_suffix(1);
             lines.push_back(line);
         } else if (!lines.empty()) {
             break;

@@ -1,5 +1,6 @@
 // check(): files, names, signatures, bodies, in that order.
 #include "frontend/imports.h"
+#include "frontend/query.h"
 #include "frontend/sema_body.h"
 #include "frontend/sema_const.h"
 #include "frontend/sema_decl.h"
@@ -30,8 +31,11 @@ void check_declaration(const Context& context, Decl& decl) {
 
 }  // namespace
 
-std::unique_ptr<Program> check(diag::SourceManager& sources, diag::FileId main_file, const ImportResolver& imports, diag::Sink& sink,
-                               double* parse_seconds) {
+namespace {
+
+/// The checked program, whatever errors were reported.
+std::unique_ptr<Program> run(diag::SourceManager& sources, diag::FileId main_file, const ImportResolver& imports, diag::Sink& sink,
+                             double* parse_seconds) {
     auto impl = std::make_unique<Program::Impl>();
     impl->sources = &sources;
     const Context context{*impl, sink};
@@ -55,8 +59,19 @@ std::unique_ptr<Program> check(diag::SourceManager& sources, diag::FileId main_f
             if (p.is_const) info.const_params.push_back(p.name);
         impl->attentions.push_back(std::move(info));
     }
-    if (sink.has_errors()) return nullptr;
     return std::make_unique<Program>(std::move(impl));
+}
+
+}  // namespace
+
+std::unique_ptr<Program> check(diag::SourceManager& sources, diag::FileId main_file, const ImportResolver& imports, diag::Sink& sink,
+                               double* parse_seconds) {
+    std::unique_ptr<Program> program = run(sources, main_file, imports, sink, parse_seconds);
+    return sink.has_errors() ? nullptr : std::move(program);
+}
+
+std::unique_ptr<Program> analyse(diag::SourceManager& sources, diag::FileId main_file, const ImportResolver& imports, diag::Sink& sink) {
+    return run(sources, main_file, imports, sink, nullptr);
 }
 
 Program::Program(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}

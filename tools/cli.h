@@ -30,6 +30,8 @@ Command add_show(CLI::App& root);
 Command add_explain(CLI::App& root);
 Command add_build(CLI::App& root);
 Command add_bench(CLI::App& root);
+Command add_fmt(CLI::App& root);
+Command add_lsp(CLI::App& root);
 Command add_completion(CLI::App& root);
 
 /// NAME=VALUE pairs, checked for their form while parsing.

@@ -5,6 +5,8 @@
 attention bigbird(table: i32[N, J], block_size: i32 = 64, global_blocks: i32 = 1, window: i32 = 1) {
     let q_block = q // block_size;
     let k_block = k // block_size;
-    mask = q_block < global_blocks or k_block < global_blocks or abs(q_block - k_block) <= window
+    mask = q_block < global_blocks
+        or k_block < global_blocks
+        or abs(q_block - k_block) <= window
         or any(j in 0..J: table[q_block, j] == k_block);
 }

@@ -9,8 +9,15 @@ fn in_window(q_tile: i32, k_tile: i32, tiles: i32, n: i32) -> bool = {
 };
 
 ## Sliding tile attention on an image in tile order, followed by text_len text tokens. Tiles divide the canvas and the kernel.
-attention sta_2d(canvas_h: i32 = 32, canvas_w: i32 = 32, kernel_h: i32 = 16, kernel_w: i32 = 16,
-                 tile_h: i32 = 8, tile_w: i32 = 8, text_len: i32 = 0) {
+attention sta_2d(
+    canvas_h: i32 = 32,
+    canvas_w: i32 = 32,
+    kernel_h: i32 = 16,
+    kernel_w: i32 = 16,
+    tile_h: i32 = 8,
+    tile_w: i32 = 8,
+    text_len: i32 = 0,
+) {
     let across = canvas_w // tile_w;
     let q_tile = q // (tile_h * tile_w);
     let k_tile = k // (tile_h * tile_w);

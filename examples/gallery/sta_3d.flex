@@ -9,8 +9,18 @@ fn in_window(q_tile: i32, k_tile: i32, tiles: i32, n: i32) -> bool = {
 };
 
 ## Sliding tile attention on a video in tile order, followed by text_len text tokens. Tiles divide the canvas and the kernel.
-attention sta_3d(canvas_t: i32 = 12, canvas_h: i32 = 16, canvas_w: i32 = 16, kernel_t: i32 = 12, kernel_h: i32 = 8, kernel_w: i32 = 8,
-                 tile_t: i32 = 4, tile_h: i32 = 4, tile_w: i32 = 4, text_len: i32 = 0) {
+attention sta_3d(
+    canvas_t: i32 = 12,
+    canvas_h: i32 = 16,
+    canvas_w: i32 = 16,
+    kernel_t: i32 = 12,
+    kernel_h: i32 = 8,
+    kernel_w: i32 = 8,
+    tile_t: i32 = 4,
+    tile_h: i32 = 4,
+    tile_w: i32 = 4,
+    text_len: i32 = 0,
+) {
     let across = canvas_w // tile_w;
     let down = canvas_h // tile_h;
     let q_tile = q // (tile_t * tile_h * tile_w);

@@ -22,7 +22,8 @@ PROJECT = {
     "backend": ["diag/", "ir/"] + LAUNCH_INTERFACE,
     "driver": ["diag/", "ir/", "frontend/", "backend/", "runtime/"],
     "flexc": ["diag/", "ir/", "frontend/", "driver/", "runtime/"],
-    "tools": ["diag/", "ir/", "frontend/", "runtime/", "driver/"],
+    "lsp": ["diag/", "frontend/"],
+    "tools": ["diag/", "ir/", "frontend/", "runtime/", "driver/", "lsp/"],
     "emulator": [],
 }
 
@@ -33,7 +34,7 @@ LIBRARIES = {
     "clang": ["backend"],
     "fmt/": ["diag", "ir", "frontend", "backend", "driver", "tools", "emulator"],
     "CLI/": ["tools"],
-    "nlohmann/": ["tools", "driver"],
+    "nlohmann/": ["tools", "driver", "lsp"],
     "png.h": ["tools"],
     "zip.h": ["tools"],
     "zlib.h": ["tools"],
@@ -97,11 +98,12 @@ def self_test():
              ("frontend", '"backend/cpu/compile.h"'), ("frontend", '"runtime/kernel.h"'), ("backend", '"frontend/frontend.h"'),
              ("backend", '"runtime/cpu/pack.h"'), ("backend", "<antlr4-runtime/antlr4-runtime.h>"), ("runtime", "<fmt/format.h>"),
              ("runtime", '"diag/check.h"'), ("runtime", "<png.h>"), ("runtime", "<curl/curl.h>"), ("driver", '"tools/io/array.h"'),
-             ("driver", "<llvm/ADT/StringRef.h>"), ("tools", '"backend/cpu/compile.h"'), ("tools", '"flexc/flexc.h"'), ("flexc", '"backend/cpu/compile.h"'), ("ir", '"tests/oracle.h"')]
+             ("driver", "<llvm/ADT/StringRef.h>"), ("tools", '"backend/cpu/compile.h"'), ("tools", '"flexc/flexc.h"'), ("flexc", '"backend/cpu/compile.h"'), ("ir", '"tests/oracle.h"'),
+             ("lsp", '"driver/compiler.h"'), ("lsp", '"tools/cli.h"'), ("frontend", "<nlohmann/json.hpp>")]
     right = [("ir", '"diag/check.h"'), ("ir", "<vector>"), ("ir", "<fmt/format.h>"), ("frontend", "<antlr4-runtime.h>"),
              ("backend", "<llvm/IR/Module.h>"), ("backend", '"llvm/IR/Module.h"'), ("backend", '"runtime/abi.h"'),
              ("runtime", "<immintrin.h>"), ("runtime", '"runtime/cpu/pack.h"'), ("driver", '"backend/cpu/compile.h"'),
-             ("tools", '"driver/compiler.h"')]
+             ("tools", '"driver/compiler.h"'), ("tools", '"lsp/server.h"'), ("lsp", "<nlohmann/json.hpp>")]
     bad = [pair for pair in wrong if not list(check_text(pair[0], f"#include {pair[1]}\n"))]
     bad += [pair for pair in right if list(check_text(pair[0], f"  # include {pair[1]} // x\n"))]
     print(f"self-test: {len(wrong) + len(right)} cases, wrong answers: {bad}")

@@ -53,7 +53,8 @@ AtomicFile::~AtomicFile() {
 
 flex::Status AtomicFile::open() {
     struct stat existing{};
-    if (stat(target_.c_str(), &existing) == 0) {
+    const bool exists = stat(target_.c_str(), &existing) == 0;
+    if (exists) {
         if (S_ISDIR(existing.st_mode)) return {flex::Code::InvalidArgument, "it is a directory"};
         // rename() would replace what must not be replaced: a file without write permission, or a device such as /dev/stdout.
         if (access(target_.c_str(), W_OK) != 0) return system_error();
@@ -70,7 +71,10 @@ flex::Status AtomicFile::open() {
         slot_ = take_slot(temporary_);
         if (slot_ < 0) return {flex::Code::InvalidArgument, "too many files are being written at once, or the name is too long"};
         file_ = std::fopen(temporary_.c_str(), "wbx");
-        if (file_) return {};
+        if (file_) {
+            if (exists) (void)fchmod(fileno(file_), existing.st_mode & 07777);  // who may use the file stays as it was
+            return {};
+        }
         const int error = errno;
         slots[static_cast<size_t>(slot_)].used = 0;
         slot_ = -1;
