@@ -250,7 +250,7 @@ bool parses(const std::string& text) {
 
 TEST_CASE("random programs with comments anywhere keep tree and comments, and are stable") {
     size_t tried = 0;
-    for (uint32_t seed = 0; seed < 500; ++seed) {
+    for (uint32_t seed = 0; seed < 300; ++seed) {
         CAPTURE(seed);
         Generator generator(seed);
         std::mt19937 random(seed);
@@ -268,12 +268,12 @@ TEST_CASE("random programs with comments anywhere keep tree and comments, and ar
             CHECK_FALSE((at > 0 && (once[at - 1] == ' ' || once[at - 1] == '\t')));
         CHECK(once.find("\n\n\n") == std::string::npos);
     }
-    CHECK(tried > 300);
+    CHECK(tried > 200);
 }
 
 TEST_CASE("the layout before does not matter") {
     size_t tried = 0;
-    for (uint32_t seed = 10'000; seed < 10'300; ++seed) {
+    for (uint32_t seed = 10'000; seed < 10'150; ++seed) {
         CAPTURE(seed);
         Generator generator(seed);
         std::mt19937 random(seed);
@@ -285,7 +285,7 @@ TEST_CASE("the layout before does not matter") {
         for (const std::string& w : words) flat += w + " ";
         CHECK(formatted(first) == formatted(flat));
     }
-    CHECK(tried > 180);
+    CHECK(tried > 90);
 }
 
 TEST_CASE("parentheses stay, doubled ones do not") {
