@@ -1,3 +1,3 @@
-attention step1 {
+attention step1() {
     mask = q >= k;
 }
