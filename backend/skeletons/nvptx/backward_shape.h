@@ -18,11 +18,15 @@ constexpr int32_t kBothBytes = kQRowBytes + kVRowBytes;  // a query with its dO,
 struct Tiling {
     int32_t length, stages;
 };
+/// Swizzled tiles begin at multiples of 128 bytes.
+constexpr int32_t stage_bytes(int32_t bytes) {
+    return (bytes + 127) / 128 * 128;
+}
 /// `once`: bytes that a position takes besides, whatever the number of stages.
 constexpr Tiling choose_tiling(int32_t resident_bytes, int32_t bytes_a_position, int32_t once, int32_t least) {
     constexpr Tiling kChoices[] = {{32, 2}, {16, 2}, {32, 1}, {16, 1}};
     for (const Tiling each : kChoices)
-        if (each.length >= least && resident_bytes + each.length * (each.stages * bytes_a_position + once) <= kMostShared) return each;
+        if (each.length >= least && resident_bytes + each.stages * stage_bytes(each.length * bytes_a_position) + each.length * once <= kMostShared) return each;
     return {0, 0};
 }
 
@@ -44,10 +48,10 @@ constexpr int32_t kMK = kTileK / kStripes / 16;
 constexpr int32_t kRowFacts = 3;  // M, WEIGHT, DELTA of a query travel with it
 constexpr int32_t kResidentK = kTileK * kBothBytes;
 constexpr int32_t kExchangeUnit = kSplit == 1 ? 0 : kStripes * kMK * 512 / kStepKeys;  // bytes a query
-constexpr Tiling kTilingK = choose_tiling(kResidentK, kBothBytes + 16, kExchangeUnit, 16 * kSplit);
+constexpr Tiling kTilingK = choose_tiling(kResidentK, kBothBytes + kRowFacts * 4, kExchangeUnit, 16 * kSplit);
 constexpr int32_t kWalkQ = kTilingK.length;  // queries of a tile
 constexpr int32_t kFactsAt = kWalkQ * kBothBytes;
-constexpr int32_t kStageBytesK = (kFactsAt + kWalkQ * kRowFacts * 4 + 127) / 128 * 128;  // steps along a row need the alignment (swizzle.h)
+constexpr int32_t kStageBytesK = stage_bytes(kFactsAt + kWalkQ * kRowFacts * 4);
 constexpr int32_t kExchangeAt = kResidentK + kTilingK.stages * kStageBytesK;
 constexpr int32_t kSharedK = kExchangeAt + kWalkQ * kExchangeUnit;
 static_assert(kWarpsK % kSplit == 0 && kTileK % (16 * kStripes) == 0 && kMK <= 2 && kWalkQ > 0);

@@ -44,7 +44,9 @@ struct ExpectedGradients {
 
 /// `expected` as float64 has it; o and lse of the inputs come from the same.
 BackwardInputs make_backward_inputs(const BackwardInstance& instance, const BackwardCase& c, ExpectedGradients* expected);
-Gradients run(const BackwardInstance& instance, const BackwardCase& c, const BackwardInputs& inputs);
+/// With `ptx` that in place of the instance's own.
+Gradients run(const BackwardInstance& instance, const BackwardCase& c, const BackwardInputs& inputs, const std::string* ptx = nullptr);
+std::string ptx_of(const BackwardInstance& instance, const BackwardCase& c);
 std::string compare(const BackwardInstance& instance, const BackwardCase& c, const Gradients& got, const ExpectedGradients& want);
 std::string check(const BackwardInstance& instance, const BackwardCase& c);
 

@@ -16,17 +16,32 @@ const std::vector<BackwardInstance>& backward_instances() {
     return all;
 }
 
-Gradients run(const BackwardInstance& instance, const BackwardCase& c, const BackwardInputs& in) {
+namespace {
+
+std::string path_of(const BackwardInstance& instance, const BackwardCase& c) {
+    return std::string(FLEX_TEST_PTX_DIR "/") + instance.name + "_" + std::to_string(c.properties) + ".ptx";
+}
+
+}  // namespace
+
+std::string ptx_of(const BackwardInstance& instance, const BackwardCase& c) {
+    return lengthen_parameters(text_of(path_of(instance, c)), sizeof(flex_gpu_backward), sizeof(BackwardTestArguments));
+}
+
+Gradients run(const BackwardInstance& instance, const BackwardCase& c, const BackwardInputs& in, const std::string* ptx) {
     Gradients out;
     struct Parameter {
         flex_gpu_backward backward;
         BackwardTestArguments args;
     } p{};
     static_assert(sizeof p == sizeof(flex_gpu_backward) + sizeof(BackwardTestArguments));
-    const std::string path = std::string(FLEX_TEST_PTX_DIR "/") + instance.name + "_" + std::to_string(c.properties) + ".ptx";
     static std::map<std::string, std::unique_ptr<Loaded>> loaded;
-    auto& slot = loaded[path];
-    if (!slot) slot = std::make_unique<Loaded>(path, sizeof(flex_gpu_backward), sizeof(BackwardTestArguments));
+    const std::string path = path_of(instance, c);
+    std::unique_ptr<Loaded> other;
+    auto& slot = ptx ? other : loaded[path];
+    if (!slot)
+        slot =
+            ptx ? std::make_unique<Loaded>(*ptx) : std::make_unique<Loaded>(path, sizeof(flex_gpu_backward), sizeof(BackwardTestArguments));
     if (!slot->module) {
         out.fault = slot->error;
         return out;

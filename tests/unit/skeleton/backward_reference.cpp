@@ -150,7 +150,7 @@ std::string compare(const BackwardInstance& instance, const BackwardCase& c, con
                                                                       : 1e-5);
     const auto differ = [&](const std::vector<float>& got_all, const std::vector<double>& want_all, const std::string& what,
                             double tolerance, const std::vector<double>* size_of = nullptr) -> std::string {
-        double greatest = 0.1;
+        double greatest = 1;
         for (double x : want_all)
             if (std::isfinite(x)) greatest = std::max(greatest, std::abs(x));
         for (size_t i = 0; i < want_all.size(); i++) {

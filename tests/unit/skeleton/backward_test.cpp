@@ -231,3 +231,74 @@ TEST_CASE("backward: the same bits whatever the order of warps and blocks") {
         }
     }
 }
+
+TEST_CASE("backward: no more products than a tile needs, and nothing in local memory") {
+    // The tiles that an instance walks in: keys of a tile in _queries and of its pieces, queries of a tile in _keys and of its pieces, warps that share a stripe.
+    const struct {
+        const char* name;
+        int walk_k, piece_k, piece_q, across_q, split;
+    } shapes[] = {
+        {"bf16_64", 32, 16, 16, 16, 1}, {"bf16_128", 32, 32, 32, 32, 1}, {"f16_256", 16, 16, 16, 32, 2}, {"f32_64", 32, 32, 16, 16, 1}};
+    for (const auto& shape : shapes) {
+        for (const BackwardInstance& instance : backward_instances()) {
+            if (!is_one_of(instance, {shape.name})) continue;
+            CAPTURE(instance.name);
+            const std::string ptx = ptx_of(instance, BackwardCase{});
+            const auto count = [&](const std::string& kernel, const std::string& what) {
+                const size_t begin = ptx.find("flex_gpu_backward_" + kernel + "("), end = ptx.find("\n}\n", begin);
+                int n = 0;
+                for (size_t at = begin; (at = ptx.find(what, at)) < end; at += what.size()) n++;
+                return n;
+            };
+            const bool half = instance.element == "F16" || instance.element == "BF16";
+            const int products = instance.element == "F32" ? 3 : 1, step = half ? 16 : 8;
+            // Steps along D are written down four at a time, if that divides them.
+            const auto along = [&](int d) { return d / step > 4 && d / step % 4 == 0 ? 4 : d / step; };
+            const int m_q = instance.tile_q / instance.query_warps / 16, m_k = instance.tile_k / (instance.key_warps / shape.split) / 16;
+            CHECK_EQ(
+                count("queries", "mma.sync"),
+                products * m_q * (shape.piece_k / 8 * (along(instance.d) + along(instance.dv)) + shape.piece_k / step * instance.d / 8));
+            CHECK_EQ(count("keys", "mma.sync"), products * m_k *
+                                                    (shape.piece_q / 8 * (along(instance.d) + along(instance.dv)) +
+                                                     shape.across_q / step * (instance.d + instance.dv) / shape.split / 8));
+            for (const char* kernel : {"queries", "keys"}) {
+                CHECK_EQ(count(kernel, "ld.local"), 0);
+                CHECK_EQ(count(kernel, "st.local"), 0);
+            }
+        }
+    }
+}
+
+TEST_CASE("backward: each barrier is needed, and so is the wait of each walk") {
+    for (const BackwardInstance& instance : backward_instances()) {
+        if (!is_one_of(instance, {"bf16_128"})) continue;
+        BackwardCase several = sized(instance, 2 * instance.tile_q + 5, 2 * instance.tile_k + 5), none = sized(instance, 20, 20);
+        several.b = 2;
+        several.k_shared = true;
+        several.d_max_score = true;
+        several.score = none.score = kScoreLearned;
+        none.mask = kMaskNothing;
+        const std::string ptx = ptx_of(instance, several);
+        for (const char* kernel : {"rows", "queries", "keys"}) {
+            const size_t begin = ptx.find("flex_gpu_backward_" + std::string(kernel) + "("), end = ptx.find("\n}\n", begin);
+            for (const char* what : {"bar.sync", "cp.async.wait_group"}) {
+                int number = 0;
+                for (size_t at = begin; (at = ptx.find(what, at)) < end; at++, number++) {
+                    if (number > 0 && std::string(what) == "cp.async.wait_group") break;  // those after a walk are for walks without a tile
+                    std::string without = ptx;
+                    without.replace(at, ptx.find(';', at) - at, "");
+                    bool seen = false;
+                    for (const BackwardCase& c : {several, none}) {
+                        ExpectedGradients expected;
+                        const BackwardInputs inputs = make_backward_inputs(instance, c, &expected);
+                        seen = seen || !compare(instance, c, run(instance, c, inputs, &without), expected).empty();
+                    }
+                    CAPTURE(std::string(kernel));
+                    CAPTURE(std::string(what));
+                    CAPTURE(number);
+                    CHECK(seen);
+                }
+            }
+        }
+    }
+}

@@ -20,16 +20,19 @@ inline std::string lengthen_parameters(std::string ptx, size_t bare, size_t more
     return ptx;
 }
 
+inline std::string text_of(const std::string& path) {
+    std::ifstream file(path);
+    std::stringstream text;
+    text << file.rdbuf();
+    return text.str();
+}
+
 struct Loaded {
     flexemu::Device device;
     std::unique_ptr<flexemu::LoadedModule> module;
     std::string error;
-    Loaded(const std::string& path, size_t bare, size_t more) : device(properties()) {
-        std::ifstream file(path);
-        std::stringstream text;
-        text << file.rdbuf();
-        module = device.load(lengthen_parameters(text.str(), bare, more), &error);
-    }
+    Loaded(const std::string& path, size_t bare, size_t more) : Loaded(lengthen_parameters(text_of(path), bare, more)) {}
+    explicit Loaded(const std::string& ptx) : device(properties()) { module = device.load(ptx, &error); }
     static flexemu::DeviceProperties properties() {
         flexemu::DeviceProperties p;
         p.compute_capability = 80;
