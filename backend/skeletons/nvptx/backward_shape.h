@@ -26,7 +26,9 @@ constexpr int32_t stage_bytes(int32_t bytes) {
 constexpr Tiling choose_tiling(int32_t resident_bytes, int32_t bytes_a_position, int32_t once, int32_t least) {
     constexpr Tiling kChoices[] = {{32, 2}, {16, 2}, {32, 1}, {16, 1}};
     for (const Tiling each : kChoices)
-        if (each.length >= least && resident_bytes + each.stages * stage_bytes(each.length * bytes_a_position) + each.length * once <= kMostShared) return each;
+        if (each.length >= least &&
+            resident_bytes + each.stages * stage_bytes(each.length * bytes_a_position) + each.length * once <= kMostShared)
+            return each;
     return {0, 0};
 }
 
