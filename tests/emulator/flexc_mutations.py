@@ -18,11 +18,14 @@ import tempfile
 import zipfile
 
 # Shapes of one variant use one module. Odd sizes, several tiles of keys, rows that end inside a tile, heads that share tiles, split keys, splits
-# without a key; a last letter x: V holds infinities and NaN, also where the mask hides them, which takes the kernel through its careful pass.
+# without a key; a last letter x: V holds infinities and NaN, also where the mask hides them, which takes the kernel through its careful
+# pass; m: the loss depends on max_score, too, and the backward pass computes the scores of the rows again; s: one batch of K and V serves all.
 VARIANTS = {
     "causal_bf16": ("causal.flex", "bf16", ["1 2 2 130 130 64", "1 1 1 200 330 64", "1 1 1 65 65 40", "1 1 1 200 330 64 x", "1 1 1 70 70 64 x"]),
     "causal_f32": ("causal.flex", "f32", ["1 1 1 130 130 64", "1 1 1 200 330 30", "1 1 1 200 330 64 x", "1 1 1 70 70 64 x"]),
     "causal_f16_wide": ("causal.flex", "f16", ["1 1 1 130 130 128", "1 1 1 200 330 100", "1 1 1 200 330 128 x", "1 1 1 70 70 128 x"]),
+    "causal_backward_bf16": ("causal.flex", "bf16", ["1 2 1 130 130 64", "1 1 1 70 150 64 m", "2 1 1 70 150 64 ms", "1 1 1 70 70 64 x"]),
+    "softcap_backward_f32": ("softcap.flex", "f32", ["1 2 1 70 70 64 m", "2 1 1 65 100 40 ms"]),
     "softcap_decode": ("softcap.flex", "bf16", ["1 8 2 1 1500 64", "1 4 1 3 700 64", "1 1 1 10 30 64", "1 4 1 4 700 64 x", "1 1 1 16 300 64 x", "1 1 1 16 16 64 x"]),
 }
 
@@ -32,24 +35,43 @@ HARMLESS = """
 2|bar.sync 0|removed|clears the note of the careful pass; the barriers of its tiles stand between that and its use
 1|cp.async.wait_group 0|lets one more group be under way|copies of Q, the only ones that can be, are in the first of several groups
 """
+HARMLESS_BACKWARD = """
+1|cp.async.commit_group|removed|Q of _rows joins the group of the first tile of K, which is waited for with it
+2|cp.async.wait_group 0|removed|the loop of _rows has waited for all that anybody reads
+2|cp.async.wait_group 0|lets one more group be under way|the loop of _rows has waited for all that anybody reads
+4|cp.async.wait_group 0|removed|the loop of _queries has waited for all that anybody reads; only a scale clause with gradients reads Q after it
+4|cp.async.wait_group 0|lets one more group be under way|the loop of _queries has waited for all that anybody reads
+"""
+HARMLESS_BACKWARD_UNMASKED = """
+6|cp.async.wait_group 0|removed|the loop of _keys has waited; only blocks of keys that no query meets have not
+6|cp.async.wait_group 0|lets one more group be under way|the loop of _keys has waited; only blocks of keys that no query meets have not
+"""
 HARMLESS_DECODE = """
 1|cp.async.wait_group 0|removed|Q has been waited for before the loop, and K and V in it
 """
 
 
-def write_inputs(path, shape):
-    """q, k and v of one shape, `B H HKV Q K D`, the same at every call."""
+def write_inputs(path, shape, backward):
+    """q, k and v, for a backward pass also do, of one shape, `B H HKV Q K D`, the same at every call."""
     words = shape.split()
     b, h, kv, q, k, d = map(int, words[:6])
+    letters = words[6] if len(words) > 6 else ""
     numbers = random.Random(7)
     with zipfile.ZipFile(path, "w") as file:
-        for name, heads, rows in (("q", h, q), ("k", kv, k), ("v", kv, k)):
-            values = array.array("f", (numbers.gauss(0, 1) for _ in range(b * heads * rows * d)))
-            if name == "v" and words[6:] == ["x"]:
-                for row in range(b * heads * rows):
+        kv_batch = 1 if "s" in letters else b
+        arrays = [("q", b, h, q, d), ("k", kv_batch, kv, k, d), ("v", kv_batch, kv, k, d)]
+        if backward:
+            arrays.append(("do", b, h, q, d))
+        if "m" in letters:
+            arrays.append(("dmax_score", b, h, q, None))
+        for name, batch, heads, rows, columns in arrays:
+            values = array.array("f", (numbers.gauss(0, 1) for _ in range(batch * heads * rows * (columns or 1))))
+            if name == "v" and "x" in letters:
+                for row in range(batch * heads * rows):
                     if row % rows % 23 == 5:
                         values[row * d + row % d] = (float("inf"), float("-inf"), float("nan"))[row % 3]
-            head = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({b}, {heads}, {rows}, {d})}}"
+            shape_words = f"{batch}, {heads}, {rows}" + (f", {columns}" if columns else "")
+            head = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({shape_words})}}"
             head = head.ljust(117) + "\n"  # 10 bytes before it: the data begins at a multiple of 64
             file.writestr(f"{name}.npy", b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head.encode() + values.tobytes())
 
@@ -84,12 +106,13 @@ def mutate(flexc, library, mutations, gallery, variant):
         for i, shape in enumerate(VARIANTS[variant][2]):
             dump = folder / f"dump_{i}"
             dump.mkdir()
-            write_inputs(folder / f"in_{i}.npz", shape)
+            write_inputs(folder / f"in_{i}.npz", shape, "backward" in variant)
             run = run_flexc(flexc, library, gallery, variant, folder / f"in_{i}.npz", folder / f"right_{i}.npz", {"FLEXEMU_DUMP": str(dump)})
             if run.returncode:
                 print(f"{variant}: {shape}: flexc failed: {run.stderr.strip()}")
                 return 1
-            texts.update(each.read_text() for each in dump.glob("*.ptx"))
+            modules = [each.read_text() for each in dump.glob("*.ptx")]
+            texts.update(each for each in modules if ("_backward_" in each) == ("backward" in variant))
         if len(texts) != 1:
             print(f"{variant}: its shapes use {len(texts)} modules, and must use one")
             return 1
@@ -98,7 +121,10 @@ def mutate(flexc, library, mutations, gallery, variant):
         settings = folder / "settings.json"
         settings.write_text(json.dumps({"variant": variant, "run": [flexc, library, gallery]}))
         harmless = folder / "harmless"
-        harmless.write_text(HARMLESS + (HARMLESS_DECODE if "decode" in variant else ""))
+        excuses = HARMLESS_BACKWARD if "backward" in variant else HARMLESS + (HARMLESS_DECODE if "decode" in variant else "")
+        if variant == "softcap_backward_f32":
+            excuses += HARMLESS_BACKWARD_UNMASKED
+        harmless.write_text(excuses)
         command = f"{sys.executable} {__file__} --check {settings} {{}}"
         arguments = [mutations, "--ptx", str(ptx), "--seeds", "2", "--harmless", str(harmless), "--run", command]
         return subprocess.run(arguments + (["--verbose", "1"] if "--verbose" in sys.argv else [])).returncode
