@@ -75,6 +75,7 @@ private:
         out_.clauses_given.clear();
         out_.clause.reset();
         out_.decl = declaration_kind(type(at_));
+        lets_.clear();
         header_ = true;
         value_ = false;
     }
@@ -147,19 +148,24 @@ private:
                 }
                 return;
             case P::LET:
-                if (is_word(tokens_.text(at_ + 1)) && at_ + 1 < end_) let_ = text(at_ + 1), let_depth_ = stack_.size();
+                finish_let();  // one that ended with a block
+                if (is_word(tokens_.text(at_ + 1)) && at_ + 1 < end_) lets_.emplace_back(text(at_ + 1), stack_.size());
                 return;
             default: break;
         }
         if (!stack_.empty() && stack_.back().kind == Open::Attention && statement_start(at_)) {
+            finish_let();
             out_.clause = clause_kind(t);
             if (out_.clause && at_ + 1 < end_) out_.clauses_given.push_back(text(at_));
         }
     }
 
+    /// At a `;`: the innermost `let` being written, if it is of this block, is in scope from here on.
     void finish_let() {
-        if (!let_.empty() && let_depth_ == stack_.size()) out_.locals.push_back({Local::Kind::Let, let_, "let " + let_});
-        let_.clear();
+        while (!lets_.empty() && lets_.back().second > stack_.size()) lets_.pop_back();
+        if (lets_.empty() || lets_.back().second != stack_.size()) return;
+        out_.locals.push_back({Local::Kind::Let, lets_.back().first, "let " + lets_.back().first});
+        lets_.pop_back();
     }
 
     /// At the colon of a parameter.
@@ -288,10 +294,9 @@ private:
     CursorContext& out_;
     size_t at_ = 0;
     std::vector<Frame> stack_;
-    bool header_ = false;  // before the body of a declaration
-    bool value_ = false;   // behind its `=`
-    std::string let_;
-    size_t let_depth_ = 0;
+    bool header_ = false;                               // before the body of a declaration
+    bool value_ = false;                                // behind its `=`
+    std::vector<std::pair<std::string, size_t>> lets_;  // being written, with the brackets around them
 };
 
 }  // namespace

@@ -1,12 +1,15 @@
-// Any bytes as a .flex file: parsing, printing, checking and lowering must neither crash, hang nor grow without bound, and
+// Any bytes as a .flex file: parsing, printing, checking, lowering, formatting and an editor's questions must neither crash, hang nor grow without bound, and
 // what they accept must satisfy the IR's verifier.
 #include <cstddef>
 #include <cstdint>
 #include <string>
 
 #include "diag/check.h"
+#include "frontend/format.h"
 #include "frontend/frontend.h"
 #include "frontend/parse.h"
+#include "frontend/query.h"
+#include "frontend/query_context.h"
 #include "ir/passes.h"
 
 using namespace flexc;
@@ -24,6 +27,39 @@ void parse_and_print(const std::string& text) {
     FLEX_CHECK(sink.has_errors() || rendered.empty(), "only errors come from the parser");
     FLEX_CHECK(!sink.has_errors() || !rendered.empty(), "errors are shown");
     FLEX_CHECK(sink.has_errors() || file->decls.empty() == printed.empty(), "declarations are printed");
+}
+
+/// What parses has a layout, which means the same and is its own layout.
+std::string formatted(const std::string& text, bool* parsed) {
+    diag::SourceManager sources;
+    diag::Sink sink;
+    const auto result = frontend::format(sources, sources.add("fuzz.flex", text), sink);
+    FLEX_CHECK(result.has_value() != sink.has_errors(), "a layout or an error");
+    *parsed = result.has_value();
+    FLEX_CHECK(!result || result->faithful, "the layout means the same");
+    return result ? result->text : std::string();
+}
+
+void format_twice(const std::string& text) {
+    bool parsed = false;
+    const std::string once = formatted(text, &parsed);
+    if (!parsed) return;
+    FLEX_CHECK(formatted(once, &parsed) == once, "the layout is stable");
+}
+
+/// Every name that has a place is found there.
+void ask(const std::string& text) {
+    diag::SourceManager sources;
+    diag::Sink sink;
+    const diag::FileId id = sources.add("fuzz.flex", text);
+    const auto program = frontend::analyse(sources, id, {}, sink);
+    const frontend::NameIndex names(*program);
+    for (uint32_t at = 0; at < text.size(); at += 7) {
+        if (const frontend::Use* use = names.at(id, at)) FLEX_CHECK(use->span.begin <= at && at <= use->span.end, "a name is where it is found");
+        (void)names.type_at(id, at);
+    }
+    (void)frontend::context_at(text, static_cast<uint32_t>(text.size() / 2));
+    (void)frontend::context_at(text, static_cast<uint32_t>(text.size()));
 }
 
 void check_and_lower(const std::string& text) {
@@ -55,5 +91,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const std::string text(reinterpret_cast<const char*>(data), size);
     parse_and_print(text);
     check_and_lower(text);
+    format_twice(text);
+    ask(text);
     return 0;
 }
