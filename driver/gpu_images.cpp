@@ -156,14 +156,6 @@ bool can_compile(Session& session, const ir::Attention& attention, const nvptx::
 
 bool can_compile_backward(Session& session, const ir::Attention& attention, const nvptx::Options& options) {
     if (!can_lower(session, attention, options.arch, true)) return false;
-    const auto graded = std::count_if(attention.params.begin(), attention.params.end(), [](const ir::Param& param) { return param.grad; });
-    if (graded > FLEX_GPU_MOST_GRADIENTS) {
-        session.sink
-            .report(diag::Kind::too_many_gradients, {}, attention.name, std::to_string(graded), std::string(nvptx::name(options.arch)),
-                    std::to_string(FLEX_GPU_MOST_GRADIENTS))
-            .help("several tensors of one shape can be passed as one with another dimension; the CPU takes any number");
-        return false;
-    }
     if (nvptx::choose_backward(options)) return true;
     report_no_kernel(session, options).note("this is of the backward pass, whose kernels are others than those of the forward pass");
     return false;

@@ -108,9 +108,6 @@ struct flex_gpu_gradient {
 /* Rows keep so many bounds. Of more gradients than these, those from the last on share one: the same address. */
 #define FLEX_GPU_BOUNDS 8
 
-/* `grad` parameters of one attention on a GPU. */
-#define FLEX_GPU_MOST_GRADIENTS 8
-
 /* f32 [B, H, Q] each, one after the other at flex_gpu_backward.rows. The weight of an element is exp(score - M) * WEIGHT: with M = lse and WEIGHT = 1, or where
  * lse is large (f32 holds ln(sum) badly then) with the maximum and one over the sum; rows without keys have WEIGHT = 0. PEAK is the
  * greatest score, NaN where nothing depends on it; D_PEAK the derivative by max_score over the number of keys that attain it. */

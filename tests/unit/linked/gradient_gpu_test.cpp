@@ -347,6 +347,25 @@ TEST_CASE("a linked backward pass") {
           "the backward pass of `learned` was compiled for head dimensions up to 64 with f32, and `q` has D = 100");
 }
 
+TEST_CASE("any number of gradients") {
+    const auto device = emulated();
+    std::string params = "near: i32", score = "score";
+    for (int i = 0; i < 11; ++i) {
+        const std::string t = "t" + std::to_string(i);
+        params += ", " + t + ": grad f32[" + (i % 2 ? "K]" : "H]");
+        score += " + " + std::to_string(1 << i) + ".0 * " + t + (i % 2 ? "[k]" : "[h] * 0.01 * f32(k - q)");
+    }
+    const flexc::Kernel kernel = compiled("attention many(" + params + ") { score = " + score + "; mask = k <= q + near; }", {});
+    const Case c(*device, kernel.desc(), {.q = 40, .k = 50});
+    c.run_on_cpu(kernel);
+    c.run(kernel, flex::Stream::cuda(nullptr));
+    c.compare(1e-3);  // scores of a thousand
+    const auto once = c.bits();
+    set_seed(9);
+    c.run(kernel, flex::Stream::cuda(nullptr));
+    CHECK(c.bits() == once);
+}
+
 TEST_CASE("an atomic backward pass") {
     const auto device = emulated();
     const flexc::Kernel kernel = compiled(kEveryRead, {}, true);
