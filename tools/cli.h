@@ -33,6 +33,8 @@ Command add_bench(CLI::App& root);
 Command add_fmt(CLI::App& root);
 Command add_lsp(CLI::App& root);
 Command add_completion(CLI::App& root);
+Command add_repl(CLI::App& root);
+Command add_watch(CLI::App& root);
 
 /// NAME=VALUE pairs, checked for their form while parsing.
 struct Assignment {
@@ -47,6 +49,7 @@ struct InputOptions {
     std::vector<Assignment> sets;          // --set
     std::vector<Assignment> defines;       // -D
     std::map<std::string, int64_t> shape;  // --shape
+    std::map<std::string, int64_t> default_shape;  // of extents that nothing else gives
     uint64_t seed = 0;
     bool json = false;
     bool random_params = false;  // float tensors that are not given are random, whatever else is given or wanted

@@ -56,7 +56,7 @@ bool bind_drawing(Inputs& inputs, const std::string& what, Drawing* out) {
     if (!stripped) return false;
     out->attention = std::move(*stripped);
     out->is_weights = what == "weights";
-    out->is_score = what.empty() ? keeps_all(out->attention) && !is_plain_score(out->attention) : what != "mask";
+    out->is_score = what.empty() || what == "both" ? keeps_all(out->attention) && !is_plain_score(out->attention) : what != "mask";
     if (out->is_weights && (whole.normalize != ir::Normalize::Softmax || whole.sink.valid())) {
         session.sink
             .report(diag::Kind::unsupported_clause, {}, std::string(whole.sink.valid() ? "`sink`" : "`normalize`"), whole.name,
@@ -66,9 +66,8 @@ bool bind_drawing(Inputs& inputs, const std::string& what, Drawing* out) {
     }
 
     std::vector<ir::NodeId> roots = {out->attention.mask};
-    if (out->is_score) roots.insert(roots.end(), {out->attention.score, out->attention.scale});
-    if (!inputs.bind(cpu::describe(out->attention), Need::Pictures, reach(out->attention, roots), std::nullopt, &out->launch))
-        return false;
+    if (out->is_score || what == "both") roots.insert(roots.end(), {out->attention.score, out->attention.scale});
+    if (!inputs.bind(cpu::describe(out->attention), Need::Pictures, reach(out->attention, roots), std::nullopt, &out->launch)) return false;
     if (out->is_score && out->launch.q.data && (whole.query.valid() || whole.key.valid())) {
         session.sink.report(diag::Kind::unsupported_clause, {}, std::string("`query` or `key`"), whole.name, std::string("show"))
             .help("leave q and k out, and the score clause is drawn for a score of 0");

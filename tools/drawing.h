@@ -27,7 +27,8 @@ struct Drawing {
 [[nodiscard]] bool keeps_all(const ir::Attention& attention);
 [[nodiscard]] bool is_plain_score(const ir::Attention& attention);
 
-/// `what`: mask, score, weights, or empty: the mask, unless it keeps everything and the score says more. False after a report.
+/// `what`: mask, score, weights, or empty: the mask, unless it keeps everything and the score says more; both: as empty, with values for either.
+/// False after a report.
 bool prepare_drawing(const InputOptions& input, const std::string& what, Drawing* out);
 /// The second half of it, for an attention that is lowered into `out->whole` by `out->session`. `inputs` is loaded.
 bool bind_drawing(Inputs& inputs, const std::string& what, Drawing* out);

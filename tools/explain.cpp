@@ -60,7 +60,7 @@ bool count(Session& session, const ir::Attention& attention, Inputs& inputs, con
     for (const uint32_t param : reached.params)
         if (!has_value(options.input, attention.params[param]))
             missing += (missing.empty() ? "`" : ", `") + attention.params[param].name + "`";
-    if (!missing.empty() || (options.input.shape.empty() && options.input.in.empty())) {
+    if (!missing.empty() || (options.input.shape.empty() && default_shape(options.input).empty() && options.input.in.empty())) {
         out->absent = missing.empty() ? "give a shape: `--shape Q=4096`" : "give " + missing + ": `--in FILE.npz`";
         return true;
     }

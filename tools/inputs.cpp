@@ -50,6 +50,7 @@ bool is_file_name(const std::string& text) {
 struct HeldText {
     std::string text;
     std::vector<diag::SourcePart> parts;
+    std::map<std::string, int64_t> default_shape;
 };
 std::map<std::filesystem::path, HeldText>& held_texts() {
     static std::map<std::filesystem::path, HeldText> all;
@@ -351,6 +352,9 @@ bool Inputs::find_extents(const flex::KernelDesc& desc, Need need, Extents* exte
     }
 
     Extents& e = *extents;
+    for (const auto& [name, value] : default_shape(options_))
+        for (size_t id = 0; id < ir::kBuiltinExtents; ++id)
+            if (name == kBuiltinNames[id] && !(id == kQ && e[kK]) && !(id == kH && e[kHkv])) fix(id, value);
     if (!e[kQ] && e[kK] && need == Need::Pictures) e[kQ] = e[kK];
     if (!e[kQ]) {
         report_open_extent("Q");
@@ -602,8 +606,14 @@ bool open_source(Session& session, const std::filesystem::path& file) {
     return held == held_texts().end() ? session.open(file) : session.open_text(file.string(), held->second.text, held->second.parts);
 }
 
-void hold_text(const std::filesystem::path& file, std::string text, std::vector<diag::SourcePart> parts) {
-    held_texts()[file] = {std::move(text), std::move(parts)};
+void hold_text(const std::filesystem::path& file, std::string text, std::vector<diag::SourcePart> parts,
+               std::map<std::string, int64_t> default_shape) {
+    held_texts()[file] = {std::move(text), std::move(parts), std::move(default_shape)};
+}
+
+const std::map<std::string, int64_t>& default_shape(const InputOptions& options) {
+    const auto held = held_texts().find(options.file);
+    return options.default_shape.empty() && held != held_texts().end() ? held->second.default_shape : options.default_shape;
 }
 
 bool Inputs::bind(const flex::KernelDesc& desc, Need need, const Reach& reached, std::optional<flex::DType> dtype, Launch* out) {

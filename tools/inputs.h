@@ -92,7 +92,11 @@ private:
 /// Opens a .flex file, or the text that hold_text() gave its name. False after a report.
 bool open_source(Session& session, const std::filesystem::path& file);
 /// From now on `file` means this text to all commands of this process: for a session whose source is in memory.
-void hold_text(const std::filesystem::path& file, std::string text, std::vector<diag::SourcePart> parts);
+/// `default_shape` is of extents that nothing else gives.
+void hold_text(const std::filesystem::path& file, std::string text, std::vector<diag::SourcePart> parts,
+               std::map<std::string, int64_t> default_shape = {});
+/// The options' own, or that of the held text.
+[[nodiscard]] const std::map<std::string, int64_t>& default_shape(const InputOptions& options);
 
 /// Text of a number or bool in the type `type`, as --set and -D spell values; nothing if it is none or out of range.
 [[nodiscard]] std::optional<io::Array> parse_scalar(const std::string& text, flex::DType type);

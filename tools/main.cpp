@@ -27,8 +27,9 @@ int run_main(int argc, char** argv) {
     app.footer(
         "Examples:\n  flexc check causal.flex\n  flexc run causal.flex --in x.npz --out y.npz\n`flexc COMMAND --help` tells more about "
         "each.");
-    const std::vector<Command> commands = {add_check(app), add_run(app), add_show(app), add_explain(app),   add_build(app),
-                                           add_bench(app), add_fmt(app), add_lsp(app),  add_completion(app)};
+    const std::vector<Command> commands = {add_check(app),      add_run(app),   add_show(app), add_explain(app),
+                                           add_build(app),      add_bench(app), add_fmt(app),  add_lsp(app),
+                                           add_completion(app), add_repl(app),  add_watch(app)};
 
     if (argc > 1 && argv[1][0] != '-') {
         std::vector<std::string> names;

@@ -36,6 +36,7 @@ LIBRARIES = {
     "CLI/": ["tools"],
     "nlohmann/": ["tools", "driver", "lsp"],
     "png.h": ["tools"],
+    "histedit.h": ["tools"],
     "zip.h": ["tools"],
     "zlib.h": ["tools"],
     "zstd.h": ["tools", "driver", "emulator"],
