@@ -445,7 +445,7 @@ int ReplSession::do_grad(const std::vector<std::string>& given, const std::strin
     std::vector<std::string> words = given;
     const Entry* entry = target(&words);
     if (!entry) return tools::kInputWrong;
-    return finish(run_apart([&](int) {
+    return finish(run_apart([&](int) -> int {
         const auto subject = open_subject(state_, *entry, "");
         if (!subject) return tools::kInputWrong;
         if (!subject->drawing.whole) {
