@@ -4,8 +4,9 @@
     run.py --flexc BIN            exit 1 and one line a fault if a kernel fails to assemble or exceeds its budget; 77 without ptxas 12.4 or later
     run.py --flexc BIN --update   writes what ptxas says now as the budget: read the diff
 
-A line of the budget is  VARIANT DTYPE HEAD_DIM ROWS ARCH REGISTERS SPILLED_BYTES SHARED_BYTES  of the forward kernel; ROWS is long or short. The gallery is assembled for
-sm_80 with bf16 and 128; causal with every type and head dimension class for every architecture: so each instance is seen on each, and each variant once.
+A line of the budget is  VARIANT DTYPE HEAD_DIM KERNEL ARCH REGISTERS SPILLED_BYTES SHARED_BYTES.  KERNEL is long or short, the forward kernel for many or few rows; or
+backward_queries or backward_keys. The gallery is assembled for sm_80 with bf16 and 128; causal with every type and head dimension class for every architecture (backward:
+for two): so each instance is seen on each, and each variant once.
 """
 import argparse
 import concurrent.futures
@@ -36,16 +37,20 @@ def find_ptxas():
 
 
 def kernels():
-    """(variant, dtype, head dim, rows, architectures)"""
+    """(variant, dtype, head dim, kernel, architectures)"""
     for path in sorted((ROOT / "examples" / "gallery").glob("*.flex")):
         yield path.stem, "bf16", 128, "long", ("sm_80",)
+        yield path.stem, "bf16", 128, "backward", ("sm_80",)
     for dtype in ("bf16", "f16", "f32"):
         for dim in (64, 128, 256):
             for rows in ("long", "short"):
                 archs = ARCHS if (dtype, dim, rows) != ("bf16", 128, "long") else ARCHS[1:]
                 yield "causal", dtype, dim, rows, archs
+        for dim in (64, 128, 256):
+            yield "causal", dtype, dim, "backward", ("sm_90",) if (dtype, dim) == ("bf16", 128) else ("sm_80", "sm_90")
     for dim in (32, 96, 192):
         yield "causal", "bf16", dim, "long", ARCHS
+        yield "causal", "bf16", dim, "backward", ("sm_80",)
 
 
 def measure(flexc, ptxas, kernel, folder):
@@ -53,7 +58,7 @@ def measure(flexc, ptxas, kernel, folder):
     variant, dtype, dim, rows, archs = kernel
     stem = folder / f"{variant}_{dtype}_{dim}_{rows}"
     command = [flexc, "build", str(ROOT / "examples" / "gallery" / f"{variant}.flex"), "--emit=ptx", "--target", "sm_80", "--dtype", dtype,
-               "--head-dim", str(dim), "-o", f"{stem}.ptx"] + (["--short-queries"] if rows == "short" else [])
+               "--head-dim", str(dim), "-o", f"{stem}.ptx"] + {"short": ["--short-queries"], "backward": ["--grad"]}.get(rows, [])
     built = subprocess.run(command, capture_output=True, text=True)
     if built.returncode != 0:
         return [], f"{' '.join(command)}: {built.stderr.strip()}"
@@ -62,12 +67,13 @@ def measure(flexc, ptxas, kernel, folder):
         assembled = subprocess.run([ptxas, f"-arch={arch}", "-v", f"{stem}.ptx", "-o", f"{stem}.cubin"], capture_output=True, text=True)
         if assembled.returncode != 0:
             return [], f"{variant} {dtype} {dim} {rows} for {arch}: {assembled.stderr.strip()[:300]}"
-        entry = re.search(r"Compiling entry function '\w+_forward'.*?Used (\d+) registers[^\n]*", assembled.stderr, re.S)
-        if not entry:
-            return [], f"{variant} for {arch}: ptxas says nothing of the forward kernel"
-        spilled = re.search(r"(\d+) bytes spill stores", entry[0])
-        shared = re.search(r"(\d+) bytes smem", entry[0])
-        lines.append((variant, dtype, str(dim), rows, arch, int(entry[1]), int(spilled[1]) if spilled else 0, int(shared[1]) if shared else 0))
+        for name, suffix in ((rows, "_forward"),) if rows != "backward" else (("backward_queries",) * 2, ("backward_keys",) * 2):
+            entry = re.search(rf"Compiling entry function '\w+?_?{suffix}'.*?Used (\d+) registers[^\n]*", assembled.stderr, re.S)
+            if not entry:
+                return [], f"{variant} for {arch}: ptxas says nothing of the kernel {name}"
+            spilled = re.search(r"(\d+) bytes spill stores", entry[0])
+            shared = re.search(r"(\d+) bytes smem", entry[0])
+            lines.append((variant, dtype, str(dim), name, arch, int(entry[1]), int(spilled[1]) if spilled else 0, int(shared[1]) if shared else 0))
     return lines, None
 
 
@@ -92,7 +98,7 @@ def main():
             if fault:
                 faults.append(fault)
     if options.update and not faults:
-        head = f"# Of {words}. VARIANT DTYPE HEAD_DIM ROWS ARCH REGISTERS SPILLED_BYTES SHARED_BYTES; written by run.py --update.\n"
+        head = f"# Of {words}. VARIANT DTYPE HEAD_DIM KERNEL ARCH REGISTERS SPILLED_BYTES SHARED_BYTES; written by run.py --update.\n"
         BUDGET.write_text(head + "".join(" ".join(map(str, line)) + "\n" for line in lines))
         print(f"{len(lines)} kernels written to {BUDGET.name}")
         return 0
