@@ -66,6 +66,7 @@ class Interactive(FlexcTest):
 
     def ask(self, terminal, text, until=None):
         """Types an input; the prompt is back and, if asked for, a text has come below the input."""
+        terminal.wait(terminal.is_editing, "the editor")
         before = len(terminal.screen.lines())
         lines = text.rstrip("\n").split("\n")
         terminal.send(lines[0] + "\r" if len(lines) == 1 else "\x1b[200~" + "\r".join(lines) + "\x1b[201~\r")

@@ -179,6 +179,10 @@ class Terminal:
         self.screen.feed(text)
         return bool(data)
 
+    def is_editing(self):
+        """Whether a line editor reads keys: then the terminal does not echo what is typed."""
+        return not termios.tcgetattr(self.file)[3] & termios.ECHO
+
     def send(self, text):
         data = text.encode()
         while data:

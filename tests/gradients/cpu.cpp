@@ -48,7 +48,7 @@ public:
                 if (!want.error.empty()) return report.fail(place + ": " + want.error);
                 const Gradients got = run(*kernel, type, q, 1);
                 if (!got.error.empty()) return report.fail(place + ": " + got.error);
-                report.compare(place, attention, got, want, type);
+                report.compare(place, attention, got, want, type, unit_of_scores(label));
                 if (!same(got, run(*kernel, type, q, 3))) report.fail(place + ": depends on the number of threads");
             }
         }

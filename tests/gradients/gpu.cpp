@@ -191,7 +191,7 @@ private:
         const Gradients got = run(*code, type, p, schedules ? std::vector<uint64_t>{1, 2} : std::vector<uint64_t>{3});
         if (!got.error.empty()) return report.fail(place + ": " + got.error);
         // tanh.approx is right to 2^-10.9.
-        report.compare(place, attention, got, want, type, is_approximate(attention) ? 4 * 0x1p-10 : 0);
+        report.compare(place, attention, got, want, type, is_approximate(attention) ? 4 * 0x1p-10 : unit_of_scores(label));
     }
 
     static bool is_approximate(const Attention& attention) {

@@ -83,6 +83,8 @@ struct Special {
     std::function<std::vector<Captured>(Random&, const Shape&)> captured;
 };
 [[nodiscard]] const std::vector<Special>& specials();
+/// The least relative error that f32 scores allow: half a unit in the last place of the largest, which weights and derivatives take over.
+[[nodiscard]] double unit_of_scores(const std::string& label);
 
 /// What a mask hides may be anything: the same problem clean, and with NaN and inf in K, V and in rows of Q that see nothing.
 struct Hidden {

@@ -14,6 +14,11 @@ Captured floats(Random& random, const char* name, std::vector<int64_t> shape) {
 
 }  // namespace
 
+double unit_of_scores(const std::string& label) {
+    constexpr double kLargest = 900 * 4;  // of "scores that are large": 900 x, for x of a normal distribution
+    return label == "scores that are large" ? kLargest * 0x1p-24 : 0;
+}
+
 const std::vector<Special>& specials() {
     static const std::vector<Special> all = {
         {"scale", "attention a(x: grad f32[H], y: grad f32[H, Q]) { scale = x[h] * y[h, q]; mask = q >= k; }",
