@@ -15,7 +15,7 @@
 extern "C" {
 #endif
 
-#define FLEX_GPU_ABI_VERSION 2
+#define FLEX_GPU_ABI_VERSION 3
 
 /* A [B, heads, rows, columns] array with contiguous columns; strides count elements. b_stride is 0 where a batch of 1 serves all. */
 struct flex_gpu_view {
@@ -40,6 +40,26 @@ struct flex_gpu_launch {
 /* Grid of NAME_forward: x = (query tiles * (H / pack) * B), y = splits; tiles of rows: ceil(Q * pack / tile_q). x counts tiles from the last to
  * the first (causal work is longest there), then heads, then batches: x = ((T - 1 - tile) * (H / pack) + head) * B + b is for the kernel to choose and
  * for nobody else to know. Grid of NAME_combine: x = ceil(B * H * Q / (threads / 32)), one warp a row. */
+
+/* What the forward kernel of an image with map_columns > 0 takes as a second parameter, by value: tensor maps (cuTensorMapEncodeTiled) of q, k, v and o, and how
+ * its persistent blocks share the work. Dimensions of the maps, innermost first, and their boxes:
+ *
+ *   q, o   columns, heads, queries, batches        map_columns, pack, 64 / pack, 1       so that a box is 64 rows of a tile, in their order
+ *   k, v   columns, keys, KV heads, batches        map_columns, tile_k, 1, 1
+ *
+ * swizzled in spans of map_columns elements, out of bounds zero. A batch of 1 that serves all (b_stride 0) has extent 1 and is asked for as batch 0.
+ * Where no such maps exist (rows that are not `aligned`, strides that are no multiples of 16 bytes, pack that does not divide 64) is_mapped is 0, the maps
+ * are not to be read, and the kernel loads and stores by itself. */
+struct flex_gpu_tensor_map {
+    uint64_t opaque[16];
+} __attribute__((aligned(64)));
+struct flex_gpu_tensors {
+    struct flex_gpu_tensor_map q, k, v, o;
+    uint64_t next_work; /* u32, zero before the launch: blocks take the next piece of work by adding 1 to it. 0: block i takes i, i + grid, ... */
+    int32_t work;       /* pieces: query tiles * (H / pack) * B * splits */
+    int32_t is_mapped;
+};
+/* The grid of such a kernel: x = at most as many blocks as run at once, y = 1. Which tile, head, batch and split a piece is, is for the kernel to choose. */
 
 /* A captured tensor of rank r: this, then int64_t stride[r], int32_t dim[r], padded to 8 bytes. Strides count elements. */
 struct flex_gpu_tensor {
@@ -75,6 +95,7 @@ struct flex_gpu_image {
     int32_t head_dim, v_head_dim; /* the largest D and DV it takes */
     int32_t tile_q, tile_k;       /* rows and keys of a tile */
     int32_t max_pack;             /* 1: heads cannot share a tile */
+    int32_t map_columns;          /* columns of a box of its tensor maps; 0: the forward kernel takes no flex_gpu_tensors */
     int32_t summary_count;
     const int32_t* summary_flags; /* a sum of flex_summary_flag each (runtime/abi.h) */
     struct flex_gpu_kernel forward, combine, summarise;
