@@ -42,7 +42,9 @@ void BlockState::progressed() {
 }
 
 uint32_t BlockState::new_component() {
-    return cluster.components++;
+    const uint32_t component = cluster.components;
+    cluster.components += 2;  // and its twin, behind proxy fences
+    return component;
 }
 
 void BlockState::arrive(WarpState& warp, const Op& op, LaneMask lanes, uint32_t id_, uint32_t count, bool waits, int reduction,

@@ -86,6 +86,13 @@ void Clock::raise(uint32_t count, uint32_t from, uint32_t to) {
     for (auto& [id, clock] : others_) clock.raise(count, from, to);
 }
 
+void Clock::raise_twins(uint32_t from) {
+    for (uint32_t i = from; i < all_.size(); i += 2) {
+        if (const uint32_t time = all_[i]; time != 0) learn(i + 1, time);
+    }
+    for (auto& [id, clock] : others_) clock.raise_twins(from);
+}
+
 Clock Clock::part(uint32_t count, uint32_t from) const {
     Clock result(cluster_);
     result.is_set_ = is_set_;

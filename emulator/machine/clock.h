@@ -30,6 +30,8 @@ public:
     void join(const Clock& other);
     /// Components of one kind as of another: those from `from` on, `count` of them, are raised into those from `to` on. Of all clusters.
     void raise(uint32_t count, uint32_t from, uint32_t to);
+    /// Of pairs of components from `from` on: the first of each into the second.
+    void raise_twins(uint32_t from);
     /// Only what was raised into the components from `from` on, as plain knowledge (components 0 to count - 1).
     [[nodiscard]] Clock part(uint32_t count, uint32_t from) const;
     void clear() {

@@ -4,6 +4,7 @@
 //   warp_run.cpp      the interpreter's loop
 //   warp_access.cpp   loads and stores with all their checks
 //   warp_races.cpp    the race detector
+//   warp_spans.cpp    the same for runs of bytes that asynchronous agents touch
 //   warp_order.cpp    clocks: what the lanes know to have happened
 //   block.cpp         barriers
 //   schedule.cpp      who runs next, and what to do when nobody can
@@ -35,14 +36,16 @@ struct ClusterState;
 
 inline constexpr uint32_t kNever = UINT32_MAX;
 
-// Kinds of clock components that exist for each warp of a cluster: component = kind * warps + warp. Others follow behind.
+// Kinds of clock components that exist for each warp of a cluster: component = kind * warps + warp. Others follow behind, in pairs: "this has happened"
+// and "this has happened, behind a proxy fence".
 enum ClockKind : uint32_t {
     kKnown = 0,      // what the warp did
     kAgents = 1,     // its copies
     kProxied = 2,    // what it did, behind a proxy fence: asynchronous agents may read it
     kFencedCta = 3,  // what it did, behind a fence: a relaxed write hands it on
     kFencedGpu = 4,
-    kClockKinds = 5,
+    kProxiedAgents = 5,  // its copies, behind a proxy fence
+    kClockKinds = 6,
 };
 
 /// splitmix64: small, and the same everywhere.
@@ -220,6 +223,8 @@ public:
     void tick() { ++time_; }
     [[nodiscard]] uint32_t time() const { return time_; }
     [[nodiscard]] bool knows(int lane, uint32_t cluster, uint32_t component, LaneMask lanes, uint32_t time) const;
+    /// The component that says the same of what lies behind a proxy fence.
+    [[nodiscard]] uint32_t proxied(uint32_t component) const;
 
     // warp_access.cpp
     uint8_t* local_bytes(int lane, uint64_t offset, size_t bytes);
@@ -245,6 +250,16 @@ public:
     /// The race detector's part of an access. `same`: a write that changes nothing.
     bool check(const Op& op, int lane, const Place& place, uint64_t address, unsigned bytes, bool writes, bool same, const AccessKind& kind,
                const AsyncOperation* async = nullptr, uint32_t async_number = 0);
+
+    // warp_spans.cpp
+    /// An agent of the asynchronous proxy (bulk copies, products of warpgroups) will touch a run of bytes of any length on behalf of a lane: is what threads
+    /// wrote there ordered before, and behind a proxy fence? Remembers the access as one of the operation (Launch::begin_operation). `atomic`: reductions.
+    bool check_span(const Op& op, int lane, const Place& place, uint64_t address, size_t bytes, bool writes, uint32_t operation,
+                    bool atomic = false);
+    /// The same of a source, whose bytes must have been written.
+    bool check_span_source(const Op& op, int lane, const Place& place, uint64_t address, size_t bytes, uint32_t operation) {
+        return check_span(op, lane, place, address, bytes, false, operation) && is_written(op, lane, place, bytes);
+    }
 
 private:
     friend class Launch;
@@ -272,7 +287,7 @@ private:
     [[nodiscard]] uint64_t state_hash(const Path& path) const;
     bool conflict(const Op& op, int lane, const Place& place, Record old, uint64_t address, unsigned bytes, bool writes, bool same,
                   const AccessKind& kind);
-    bool is_written(const Op& op, int lane, const Place& at, unsigned bytes);
+    bool is_written(const Op& op, int lane, const Place& at, size_t bytes);
     bool passes_quickly(Shadow& shadow, Cell& cell, const Record& mine, bool is_shared);
     Segment* common_segment(LaneMask active, ptx::Space space, const uint64_t* addresses, unsigned bytes, bool writes, uint64_t* base,
                             bool* is_shared);
@@ -280,6 +295,8 @@ private:
     static void add(Shadow& shadow, Cell& cell, const Record& record, bool few = false);
     BlockState* shared_owner(const Op& op, int lane, uint64_t address, unsigned bytes, uint32_t* offset);
     [[nodiscard]] bool is_before(const Record& old, int lane, bool* unfinished) const;
+    /// May asynchronous agents that the lane sends see what the record wrote?
+    [[nodiscard]] bool is_proxied(const Record& old, int lane) const;
     [[nodiscard]] std::string record_text(const Record& record) const;
     void grow_registers(size_t rows);
     Clock& own_clock(int lane);
@@ -440,6 +457,11 @@ public:
     uint64_t instructions = 0;  // executed so far, of all warps
     Random random;
     std::vector<AsyncOperation> operations;
+    /// The number of a new one.
+    uint32_t begin_operation(const Op& op) {
+        operations.push_back({0, kNever, op.number});
+        return static_cast<uint32_t>(operations.size() - 1);
+    }
 
     void set_fault(Fault::Kind kind, const std::string& text) {
         if (!fault) fault = {kind, text};

@@ -48,6 +48,11 @@ public:
         if (page == nullptr || page->generation != generation_) refresh(word / kPageCells);
         return page->cells[word % kPageCells];
     }
+    /// As cell, and how many cells follow it in memory.
+    Cell* cells(size_t word, size_t* count) {
+        *count = kPageCells - word % kPageCells;
+        return &cell(word);
+    }
     Link& link(uint32_t index) { return pool_[index]; }
     void push(Cell& cell, const Record& record);
     /// Removes what `drop` says from the chain, reusing the links.

@@ -171,7 +171,7 @@ Block* WarpState::shared_location(const Op& op, int lane, ptx::Space space, uint
     return shared_owner(op, lane, address, bytes, offset);
 }
 
-bool WarpState::is_written(const Op& op, int lane, const Place& at, unsigned bytes) {
+bool WarpState::is_written(const Op& op, int lane, const Place& at, size_t bytes) {
     if (!launch_.options.check_uninitialised) return true;
     const int64_t hole = at.segment->initialised.first_unset(at.offset, bytes);
     if (hole < 0) return true;

@@ -21,6 +21,13 @@ bool WarpState::knows(int lane, uint32_t cluster, uint32_t component, LaneMask l
     return (lanes_apart_ >> lane & 1) != 0 && lane_known_[static_cast<size_t>(lane)]->knows(cluster, component, lanes, time);
 }
 
+uint32_t WarpState::proxied(uint32_t component) const {
+    const uint32_t warps = launch_.warps_per_cluster;
+    if (component < warps) return component + kProxied * warps;
+    if (component < kProxied * warps) return component + (kProxiedAgents - kAgents) * warps;
+    return component + 1;
+}
+
 void WarpState::release(LaneMask lanes, Clock& to) {
     Clock mine = known_;
     for (LaneMask apart = lanes & lanes_apart_; apart != 0; apart &= apart - 1)
@@ -117,10 +124,19 @@ void WarpState::fence_proxy(LaneMask lanes) {
     const uint32_t warps = launch_.warps_per_cluster;
     const auto raise = [&](Clock& clock, LaneMask own) {
         clock.raise(warps, 0, kProxied * warps);
+        clock.raise(warps, kAgents * warps, kProxiedAgents * warps);
+        clock.raise_twins(kClockKinds * warps);
         if (own == alive_) {
             clock.learn(kProxied * warps + component_, time_);
         } else {
             clock.learn(kProxied * warps + component_, own, time_);
+        }
+        // Copies that lanes have waited for are known to each lane alone until it tells.
+        for (LaneMask left = own; left != 0 && agent_time_ != 0; left &= left - 1) {
+            const int lane = std::countr_zero(left);
+            const bool is_apart = (lanes_waited_ >> lane & 1) != 0;
+            const uint32_t time = is_apart ? lane_waited_[static_cast<size_t>(lane)] : waited_together_;
+            if (time != 0) clock.learn(kProxiedAgents * warps + component_, LaneMask{1} << lane, time);
         }
     };
     if (lanes == alive_) {

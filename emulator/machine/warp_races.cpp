@@ -18,6 +18,11 @@ uint32_t scope_level(AccessKind::Scope scope) {
     }
 }
 
+std::string where_text(const WarpState::Place& place, uint64_t address, unsigned bytes) {
+    if (place.is_shared) return fmt::format("shared byte {:#x} ({} bytes)", place.offset, bytes);
+    return fmt::format("address {:#x} ({} bytes)", address, bytes);
+}
+
 uint32_t word_bytes(uint64_t first, uint64_t end, uint64_t word) {
     const uint64_t from = std::max(first, word * 4) - word * 4, to = std::min(end, word * 4 + 4) - word * 4;
     return ((1U << to) - 1) & ~((1U << from) - 1);
@@ -46,6 +51,17 @@ bool WarpState::is_before(const Record& old, int lane, bool* unfinished) const {
     return knows(lane, cluster, component, others, old.time);
 }
 
+bool WarpState::is_proxied(const Record& old, int lane) const {
+    if (old.is(Record::kProxy) || !old.is(Record::kWrite)) return true;
+    const uint32_t cluster = old.warp / launch_.warps_per_cluster;
+    uint32_t component = old.warp % launch_.warps_per_cluster, time = old.time;
+    if (old.is(Record::kAsync)) {
+        component = launch_.operations[old.time].component;
+        time = launch_.operations[old.time].time;
+    }
+    return knows(lane, cluster, proxied(component), old.lanes, time);
+}
+
 std::string WarpState::record_text(const Record& record) const {
     return fmt::format("{} by {}", launch_.op_text(record.op()), launch_.thread_text(record.warp, std::countr_zero(record.lanes)));
 }
@@ -57,8 +73,11 @@ bool WarpState::conflict(const Op& op, int lane, const Place& place, Record old,
     const uint32_t linear = old.warp / launch_.warps_per_cluster;
     const bool same_cluster = linear == block_.cluster.serial;
     const bool same_block = same_cluster && old.warp / launch_.warps_per_block == serial_ / launch_.warps_per_block;
-    const std::string where = place.is_shared ? fmt::format("shared byte {:#x}", place.offset) : fmt::format("address {:#x}", address);
-    const std::string what = fmt::format("{} ({} bytes)", where, bytes);
+    const std::string what = where_text(place, address, bytes);
+    if (old.is(Record::kAtomic) && kind.atomic) {
+        const uint32_t needed = same_block ? 1 : same_cluster ? 2 : 3;
+        if (((old.what & Record::kScope) >> Record::kScopeShift) >= needed && scope_level(kind.scope) >= needed) return false;
+    }
     if (old.is(Record::kAsync) && launch_.operations[old.time].time == kNever) {
         if (old.is(Record::kWrite)) {
             fault(Fault::Kind::UnfinishedCopy, op, lane,
@@ -69,10 +88,6 @@ bool WarpState::conflict(const Op& op, int lane, const Place& place, Record old,
                   fmt::format("writes {} that {} is still reading: nobody has waited for it", what, record_text(old)));
         }
         return true;
-    }
-    if (old.is(Record::kAtomic) && kind.atomic) {
-        const uint32_t needed = same_block ? 1 : same_cluster ? 2 : 3;
-        if (((old.what & Record::kScope) >> Record::kScopeShift) >= needed && scope_level(kind.scope) >= needed) return false;
     }
     // Writing what is there already is harmless to those who write it: threads that hold copies of a value all store it.
     if (same && writes && old.is(Record::kWrite) && same_block) return false;
@@ -104,7 +119,7 @@ bool WarpState::check(const Op& op, int lane, const Place& place, uint64_t addre
         Cell& cell = shadow.cell(word);
         const uint32_t mask = bytes == 4 || bytes == 8 || bytes == 16 ? Record::kBytes : word_bytes(place.offset, end, word);
         mine.what = what | mask;
-        if (!kind.atomic && passes_quickly(shadow, cell, mine, place.is_shared)) continue;
+        if (!kind.atomic && !kind.async_proxy && passes_quickly(shadow, cell, mine, place.is_shared)) continue;
         bool unfinished = false;
         // True if the record may stay unsaid: this access comes after it (or is on other bytes).
         const auto passes = [&](const Record& old, bool* before) {
@@ -113,7 +128,14 @@ bool WarpState::check(const Op& op, int lane, const Place& place, uint64_t addre
                 *before = old.lanes == 0;
                 return true;
             }
+            if (kind.async_proxy && old.is(Record::kAsync) && old.time == mine.time) return true;  // the operation itself
             *before = is_before(old, lane, &unfinished);
+            if (*before && kind.async_proxy && !is_proxied(old, lane)) {
+                fault(Fault::Kind::MissingProxyFence, op, lane,
+                      fmt::format("{} of {} by the asynchronous proxy, behind {}: no fence.proxy.async between",
+                                  writes ? "a write" : "a read", where_text(place, address, bytes), record_text(old)));
+                return false;
+            }
             if (*before || (!writes && !old.is(Record::kWrite))) return true;
             return !conflict(op, lane, place, old, address, bytes, writes, same, kind);
         };

@@ -1,0 +1,117 @@
+// The race detector for the asynchronous proxy: whole rows at a time. Neighbouring words nearly always have the same history, so the verdict on a record
+// is kept while the same record comes again; what is not plain goes to WarpState::check, word by word.
+#include <algorithm>
+
+#include "emulator/machine/machine.h"
+
+namespace flexemu {
+namespace {
+
+/// The last few records that were looked at.
+class Verdicts {
+public:
+    template <typename Judge>
+    bool fine(const Record& record, Judge judge) {
+        for (const Entry& entry : entries_) {
+            if (entry.record.warp == record.warp && entry.record.time == record.time && entry.record.lanes == record.lanes &&
+                entry.record.what == record.what) {
+                return entry.fine;
+            }
+        }
+        Entry& entry = entries_[next_++ % entries_.size()];
+        entry = {record, judge(record)};
+        return entry.fine;
+    }
+
+private:
+    struct Entry {
+        Record record;
+        bool fine = true;  // no record at all
+    };
+    std::array<Entry, 4> entries_;
+    size_t next_ = 0;
+};
+
+}  // namespace
+
+bool WarpState::check_span(const Op& op, int lane, const Place& place, uint64_t address, size_t bytes, bool writes, uint32_t operation,
+                           bool atomic) {
+    if (!launch_.options.check_races || place.segment->is_read_only) return true;
+    AccessKind kind;
+    kind.async_proxy = true;
+    kind.atomic = atomic;
+    if (atomic) kind.scope = AccessKind::Scope::Gpu;
+    const auto slowly = [&](uint64_t from, uint64_t to) {
+        Place part = place;
+        part.offset = from;
+        return check(op, lane, part, address + (from - place.offset), static_cast<unsigned>(to - from), writes, false, kind,
+                     &launch_.operations[operation], operation);
+    };
+    const uint64_t end = place.offset + bytes;
+    if (atomic) return slowly(place.offset, end);
+    const uint64_t first = std::min((place.offset + 3) / 4 * 4, end), last = std::max(first, end / 4 * 4);
+    if (first > place.offset && !slowly(place.offset, first)) return false;
+
+    Shadow& shadow = launch_.shadow_of(*place.segment);
+    Record mine;
+    mine.warp = serial_;
+    mine.time = operation;
+    mine.lanes = LaneMask{1} << lane;
+    mine.what = op.number << Record::kOpShift | (writes ? Record::kWrite : 0) | Record::kAsync | Record::kProxy | Record::kBytes;
+    Verdicts verdicts;
+    const auto is_behind = [&](const Record& old) {
+        return verdicts.fine(old, [&](const Record& record) {
+            bool unfinished = false;
+            return is_before(record, lane, &unfinished) && is_proxied(record, lane);
+        });
+    };
+    const auto cluster_of = [&](const Record& record) { return record.warp / launch_.warps_per_cluster; };
+    // True if the cell is done.
+    const auto quickly = [&](Cell& cell) {
+        if (!is_behind(cell.write)) return false;
+        if (writes) {
+            if (!is_behind(cell.read)) return false;
+            if (cell.more != 0) {
+                for (uint32_t at = cell.more; at != 0; at = shadow.link(at).next) {
+                    if (!is_behind(shadow.link(at).record)) return false;
+                }
+                shadow.prune(cell, [](const Record&) { return true; });
+            }
+            cell.write = mine;
+            cell.read = {};
+            return true;
+        }
+        if (cell.more == 0 && is_behind(cell.read)) {
+            cell.read = mine;
+            return true;
+        }
+        // Readers beside readers. Of what many blocks read, two of different clusters are remembered (warp_races.cpp).
+        if (cell.read.bytes() != Record::kBytes || cell.read.is(Record::kAtomic)) return false;
+        bool is_seen_elsewhere = false;
+        for (uint32_t at = cell.more; at != 0; at = shadow.link(at).next) {
+            const Record& old = shadow.link(at).record;
+            if (old.is(Record::kWrite)) return false;
+            is_seen_elsewhere |= old.bytes() == Record::kBytes && !old.is(Record::kAtomic) && cluster_of(old) != cluster_of(cell.read);
+        }
+        if (!place.is_shared) return is_seen_elsewhere;
+        if (cell.more != 0) shadow.prune(cell, is_behind);
+        if (is_behind(cell.read)) {
+            cell.read = mine;
+        } else {
+            shadow.push(cell, mine);
+        }
+        return true;
+    };
+    for (uint64_t word = first / 4; word < last / 4;) {
+        size_t count = 0;
+        Cell* const cells = shadow.cells(word, &count);
+        count = std::min<size_t>(count, last / 4 - word);
+        for (size_t i = 0; i < count; ++i) {
+            if (!quickly(cells[i]) && !slowly((word + i) * 4, (word + i) * 4 + 4)) return false;
+        }
+        word += count;
+    }
+    return last == end || slowly(last, end);
+}
+
+}  // namespace flexemu
