@@ -1,24 +1,16 @@
-// The passes between the hooks' IR and code generation.
+// From a module to PTX.
 #include <map>
 
 #include <llvm/ADT/SmallVector.h>
 #include <llvm/IR/IRBuilder.h>
 #include <llvm/IR/LegacyPassManager.h>
-#include <llvm/IR/PassManager.h>
+#include <llvm/Pass.h>
+#include <llvm/PassInfo.h>
 #include <llvm/PassRegistry.h>
 #include <llvm/Support/raw_ostream.h>
-#include <llvm/Transforms/IPO/AlwaysInliner.h>
-#include <llvm/Transforms/IPO/GlobalDCE.h>
-#include <llvm/Transforms/InstCombine/InstCombine.h>
-#include <llvm/Transforms/Scalar/ADCE.h>
-#include <llvm/Transforms/Scalar/EarlyCSE.h>
-#include <llvm/Transforms/Scalar/LICM.h>
-#include <llvm/Transforms/Scalar/LoopPassManager.h>
-#include <llvm/Transforms/Scalar/SROA.h>
-#include <llvm/Transforms/Scalar/SimplifyCFG.h>
 
-#include "backend/lowering/analyses.h"
 #include "backend/lowering/arguments.h"
+#include "backend/lowering/join.h"
 #include "backend/nvptx/module.h"
 #include "diag/check.h"
 
@@ -79,21 +71,7 @@ void read_parameter_where_used(llvm::Function& kernel) {
 }  // namespace
 
 void optimise(Unit& unit) {
-    codegen::Analyses analyses(*unit.machine);
-    llvm::FunctionPassManager function;
-    function.addPass(llvm::SROAPass(llvm::SROAOptions::ModifyCFG));
-    function.addPass(llvm::EarlyCSEPass(true));
-    function.addPass(llvm::SimplifyCFGPass());
-    function.addPass(llvm::InstCombinePass());
-    function.addPass(llvm::createFunctionToLoopPassAdaptor(llvm::LICMPass(llvm::LICMOptions()), /*UseMemorySSA=*/true));
-    function.addPass(llvm::SimplifyCFGPass());
-    function.addPass(llvm::ADCEPass());
-
-    llvm::ModulePassManager module;
-    module.addPass(llvm::AlwaysInlinerPass(/*InsertLifetime=*/false));
-    module.addPass(llvm::GlobalDCEPass());
-    module.addPass(llvm::createModuleToFunctionPassAdaptor(std::move(function)));
-    module.run(*unit.module, analyses.modules);
+    codegen::join_and_simplify(*unit.module, *unit.machine);
     for (llvm::Function& each : *unit.module)
         if (each.arg_size() == 1 && each.getArg(0)->hasByValAttr()) read_parameter_where_used(each);
 }
