@@ -205,7 +205,7 @@ std::string page(const ir::Attention& attention, const Explanation& facts, const
         for (const std::string& table : facts.tables) text += "    " + table + "\n";
         text += facts.loose.empty() ? "  Each condition of the mask, by itself, is decided exactly on a tile.\n"
                                     : "  May be called partial without being it, because\n";
-        for (const Loose& loose : facts.loose) text += fmt::format("    {} {}\n", loose.text, loose.why);
+        for (const Loose& loose : facts.loose) text += fmt::format("    {} {}\n", loose.text, loose.reason);
     }
     if (!facts.loads.empty()) text += "\nLoads\n";
     for (const LoadFact& load : facts.loads) {
@@ -236,11 +236,11 @@ Json tiles_json(const TileCounts& counts) {
 }
 
 Json cost_json(const ir::Attention& attention, const Explanation& facts) {
-    const Cost found = cost(attention);
-    return {{"tile_operations", found.tile_operations},
-            {"tile_lookups", found.tile_lookups},
-            {"element_operations", found.element_operations},
-            {"element_functions", found.element_functions},
+    const ScoreCost score = score_cost(attention);
+    return {{"tile_operations", facts.tile_operations},
+            {"tile_lookups", facts.tile_lookups},
+            {"element_operations", score.operations},
+            {"element_functions", score.functions},
             {"advice", advice(attention, facts)}};
 }
 
@@ -253,7 +253,7 @@ Json json_of(const ir::Attention& attention, const Explanation& facts, const Cou
         mask["unsolved"] = facts.keys.unsolved;
         mask["tables"] = facts.tables;
         mask["not_tight"] = Json::array();
-        for (const Loose& loose : facts.loose) mask["not_tight"].push_back({{"text", loose.text}, {"why", loose.why}});
+        for (const Loose& loose : facts.loose) mask["not_tight"].push_back({{"text", loose.text}, {"why", loose.reason}});
         if (counts.absent.empty()) {
             mask["tile"] = {tile.q, tile.k};
             mask["tiles"] = tiles_json(counts.analysis);

@@ -1,11 +1,12 @@
 // What the analyses derive of an attention, collected for `flexc explain`: facts as text, before they are laid out as a page or as JSON.
 #pragma once
 
-#include <optional>
+#include <initializer_list>
 #include <string>
 #include <vector>
 
 #include "ir/ir.h"
+#include "ir/tile_state.h"
 
 namespace flexc::tools {
 
@@ -17,7 +18,8 @@ struct LoadFact {
 };
 
 struct Loose {
-    std::string text, why;
+    ir::Loose::Why why;
+    std::string text, reason;  // "x % 3", "is bounded exactly within ..."
 };
 
 struct ClauseFact {
@@ -39,11 +41,15 @@ struct Explanation {
     Visits keys, queries;                      // of a tile of queries q0..q1, and of a tile of keys k0..k1
     std::vector<std::string> tables;           // "range minima and maxima of doc[k]: one pass over K"
     std::vector<Loose> loose;
+    int64_t tile_operations = 0, tile_lookups = 0;  // to decide one tile; lookups of tables among these
     std::vector<LoadFact> loads;
     std::vector<ClauseFact> clauses;
 };
 
 /// `attention` is lowered and optimised.
 [[nodiscard]] Explanation explain(const ir::Attention& attention);
+
+/// Which nodes the roots are made of, themselves among these; invalid roots are none.
+[[nodiscard]] std::vector<bool> reached(const ir::Graph& graph, std::initializer_list<ir::NodeId> roots);
 
 }  // namespace flexc::tools

@@ -7,7 +7,6 @@
 
 #include "ir/reads.h"
 #include "ir/source_text.h"
-#include "ir/tile_state.h"
 #include "ir/variance.h"
 
 namespace flexc::tools {
@@ -17,18 +16,6 @@ namespace {
 using ir::NodeId;
 using ir::Op;
 using ir::OpKind;
-
-template <typename Visit>
-void each_reached(const ir::Graph& graph, std::initializer_list<NodeId> roots, const Visit& visit) {
-    std::vector<bool> marks(graph.size(), false);
-    for (const NodeId root : roots)
-        if (root.valid()) marks[root.value] = true;
-    for (uint32_t i = uint32_t(graph.size()); i-- > 0;) {
-        if (!marks[i]) continue;
-        visit(NodeId{i});
-        for (const NodeId operand : graph.operands(NodeId{i})) marks[operand.value] = true;
-    }
-}
 
 bool is_minus_infinity(const ir::Graph& graph, NodeId id) {
     const auto value = graph.as_f32(id);
@@ -71,9 +58,8 @@ bool compares_tables(const ir::Attention& attention) {
 }
 
 /// A load of which an index other than the last follows the key, and the last does not.
-bool jumps_along_keys(const ir::Graph& graph, NodeId load) {
+bool jumps_along_keys(const ir::Graph& graph, const std::vector<ir::Reads>& reads, NodeId load) {
     if (graph[load].op != Op::Load || graph.operands(load).size() < 2 || graph.free_loops(load) != 0) return false;
-    const std::vector<ir::Reads> reads = ir::reads(graph);
     const auto follows = [&](NodeId index) { return (reads[index.value] & ir::reads_bit(ir::IndexVar::K)) != 0; };
     const auto indices = graph.operands(load);
     return std::any_of(indices.begin(), indices.end() - 1, follows) && !follows(indices.back());
@@ -81,25 +67,22 @@ bool jumps_along_keys(const ir::Graph& graph, NodeId load) {
 
 }  // namespace
 
-Cost cost(const ir::Attention& whole) {
-    Cost out;
-    const std::vector<ir::Variance> variance = ir::variance(whole.graph);
-    each_reached(whole.graph, {whole.score}, [&](NodeId id) {
-        const OpKind kind = ir::info(whole.graph[id].op).kind;
-        if (!(variance[id.value] & (ir::kVariesK | ir::kVariesScore)) || kind == OpKind::Leaf) return;
-        ++out.element_operations;
-        out.element_functions += kind == OpKind::Math;
-    });
-    if (!whole.mask.valid() || whole.graph.as_bool(whole.mask)) return out;
-    ir::Attention attention = whole;
-    const ir::TileState state = ir::tile_state(attention);
-    each_reached(attention.graph, {state.maybe, state.always},
-                 [&](NodeId id) { out.tile_operations += ir::info(attention.graph[id].op).kind != OpKind::Leaf; });
-    out.tile_lookups = int64_t(state.summaries.size());
+ScoreCost score_cost(const ir::Attention& attention) {
+    const ir::Graph& graph = attention.graph;
+    const std::vector<ir::Variance> variance = ir::variance(graph);
+    const std::vector<bool> marks = reached(graph, {attention.score});
+    ScoreCost out;
+    for (uint32_t i = 0; i < graph.size(); ++i) {
+        const OpKind kind = ir::info(graph[NodeId{i}].op).kind;
+        if (!marks[i] || !(variance[i] & (ir::kVariesK | ir::kVariesScore)) || kind == OpKind::Leaf) continue;
+        ++out.operations;
+        out.functions += kind == OpKind::Math;
+    }
     return out;
 }
 
 std::vector<std::string> advice(const ir::Attention& attention, const Explanation& facts) {
+    const ir::Graph& graph = attention.graph;
     std::vector<std::string> out;
     if (const std::string condition = condition_of_mask(attention); !condition.empty())
         out.push_back(fmt::format("the score hides keys by position: say `mask = {};` instead, and whole tiles are skipped", condition));
@@ -109,38 +92,39 @@ std::vector<std::string> advice(const ir::Attention& attention, const Explanatio
             "start[doc[q]]` "
             "beside it gives a range (packed_causal_document of std)");
     for (const Loose& loose : facts.loose)
-        if (loose.why.find("no bounds") != std::string::npos)
+        if (loose.why == ir::Loose::Why::Unknown)
             out.push_back(fmt::format("{} cannot be decided on tiles: compute it into a captured table of {} before the launch", loose.text,
                                       "the queries or keys"));
+    const std::vector<ir::Reads> reads = ir::reads(graph);
+    const std::vector<bool> marks = reached(graph, {attention.mask, attention.score});
     std::vector<std::string> gathers;
-    each_reached(attention.graph, {attention.mask, attention.score}, [&](NodeId id) {
-        const std::string text = ir::source_text(attention, id);
-        if (jumps_along_keys(attention.graph, id) && std::find(gathers.begin(), gathers.end(), text) == gathers.end())
-            gathers.push_back(text);
-    });
+    for (uint32_t i = uint32_t(graph.size()); i-- > 0;) {
+        if (!marks[i] || !jumps_along_keys(graph, reads, NodeId{i})) continue;
+        std::string text = ir::source_text(attention, NodeId{i});
+        if (std::find(gathers.begin(), gathers.end(), text) == gathers.end()) gathers.push_back(std::move(text));
+    }
     for (const std::string& text : gathers)
         out.push_back(fmt::format(
             "{} reads memory at a place of its own for each key: stored with the index that follows k last, neighbouring keys would be "
             "neighbours in memory",
             text));
-    if (attention.score.valid()) {
-        bool tanh = false;
-        each_reached(attention.graph, {attention.score}, [&](NodeId id) { tanh = tanh || attention.graph[id].op == Op::Tanh; });
-        if (tanh) out.push_back("`tanh_approx` is cheaper than `tanh`, with a relative error of up to 2^-11 (softcap_approx of std)");
-    }
+    const std::vector<bool> in_score = reached(graph, {attention.score});
+    bool tanh = false;
+    for (uint32_t i = 0; i < graph.size(); ++i) tanh = tanh || (in_score[i] && graph[NodeId{i}].op == Op::Tanh);
+    if (tanh) out.push_back("`tanh_approx` is cheaper than `tanh`, with a relative error of up to 2^-11 (softcap_approx of std)");
     return out;
 }
 
 std::string cost_text(const ir::Attention& attention, const Explanation& facts) {
-    const Cost found = cost(attention);
+    const ScoreCost score = score_cost(attention);
     std::string text = "\nCost, beside plain attention\n";
-    if (found.tile_operations > 0)
-        text += fmt::format("  a tile: {} operation{} to decide it, {} table{} looked up\n", found.tile_operations,
-                            found.tile_operations == 1 ? "" : "s", found.tile_lookups, found.tile_lookups == 1 ? "" : "s");
-    if (found.element_operations > 0)
+    if (facts.tile_operations > 0)
+        text += fmt::format("  a tile: {} operation{} to decide it, {} table{} looked up\n", facts.tile_operations,
+                            facts.tile_operations == 1 ? "" : "s", facts.tile_lookups, facts.tile_lookups == 1 ? "" : "s");
+    if (score.operations > 0)
         text += fmt::format("  an element: {} operation{} of the score, {} of them functions; the two products take 2 (D + DV)\n",
-                            found.element_operations, found.element_operations == 1 ? "" : "s", found.element_functions);
-    if (found.tile_operations == 0 && found.element_operations == 0) text += "  nothing: this is plain attention\n";
+                            score.operations, score.operations == 1 ? "" : "s", score.functions);
+    if (facts.tile_operations == 0 && score.operations == 0) text += "  nothing: this is plain attention\n";
     for (const std::string& each : advice(attention, facts)) text += "  - " + each + "\n";
     return text;
 }

@@ -9,12 +9,11 @@
 
 namespace flexc::tools {
 
-struct Cost {
-    int64_t tile_operations = 0;                            // to decide one tile
-    int64_t tile_lookups = 0;                               // of tables, among these
-    int64_t element_operations = 0, element_functions = 0;  // of the score clause; functions: exp, tanh and the like among the operations
+/// Of the score clause, an element. Functions: exp, tanh and the like among the operations.
+struct ScoreCost {
+    int64_t operations = 0, functions = 0;
 };
-[[nodiscard]] Cost cost(const ir::Attention& attention);
+[[nodiscard]] ScoreCost score_cost(const ir::Attention& attention);
 
 /// Sentences, most rewarding first.
 [[nodiscard]] std::vector<std::string> advice(const ir::Attention& attention, const Explanation& facts);

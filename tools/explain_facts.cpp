@@ -29,15 +29,6 @@ std::vector<Root> clauses_of(const ir::Attention& attention) {
     return all;
 }
 
-std::vector<bool> reached(const ir::Graph& graph, NodeId root) {
-    std::vector<bool> marks(graph.size(), false);
-    marks[root.value] = true;
-    for (uint32_t i = root.value + 1; i-- > 0;)
-        if (marks[i])
-            for (const NodeId operand : graph.operands(NodeId{i})) marks[operand.value] = true;
-    return marks;
-}
-
 std::string bounds_text(const ir::Attention& attention, const std::optional<ir::IndexBound>& bound, const std::string& absent,
                         std::vector<std::string>* rows) {
     if (!bound) return absent;
@@ -68,6 +59,10 @@ void explain_mask(ir::Attention attention, Explanation* out) {
     out->queries = visits(attention, ir::query_range(attention), "Q - 1");
 
     const ir::TileState state = ir::tile_state(attention);
+    const std::vector<bool> decide = reached(attention.graph, {state.maybe, state.always});
+    for (uint32_t i = 0; i < attention.graph.size(); ++i)
+        out->tile_operations += decide[i] && ir::info(attention.graph[NodeId{i}].op).kind != OpKind::Leaf;
+    out->tile_lookups = int64_t(state.summaries.size());
     for (const ir::Summary& summary : state.summaries) {
         std::string per;
         if (summary.by_b) per = "b";
@@ -76,18 +71,18 @@ void explain_mask(ir::Attention attention, Explanation* out) {
                                           summary.of_keys ? "K" : "Q", per.empty() ? "" : " for each " + per));
     }
     for (const ir::Loose& loose : state.loose) {
-        std::string why;
+        std::string reason;
         switch (loose.why) {
-            case ir::Loose::Why::Unknown: why = "has no bounds on a tile"; break;
-            case ir::Loose::Why::OneValue: why = "is known only where its operands have one value on the tile"; break;
+            case ir::Loose::Why::Unknown: reason = "has no bounds on a tile"; break;
+            case ir::Loose::Why::OneValue: reason = "is known only where its operands have one value on the tile"; break;
             case ir::Loose::Why::FewIndices:
-                why = "is read index by index, where a tile touches at most 8 of each dimension; beyond, it is not known";
+                reason = "is read index by index, where a tile touches at most 8 of each dimension; beyond, it is not known";
                 break;
             case ir::Loose::Why::Remainder:
-                why = "is bounded exactly within one period; a tile that crosses into the next may hold any remainder";
+                reason = "is bounded exactly within one period; a tile that crosses into the next may hold any remainder";
                 break;
         }
-        out->loose.push_back({ir::source_text(attention, loose.value), why});
+        out->loose.push_back({loose.why, ir::source_text(attention, loose.value), reason});
     }
 }
 
@@ -114,7 +109,7 @@ void explain_loads(const ir::Attention& attention, Explanation* out) {
     const std::vector<uint8_t> proven = ir::proven_dims(attention);
     const std::vector<ir::Variance> variance = ir::variance(graph);
     for (const Root& root : clauses_of(attention)) {
-        const std::vector<bool> marks = reached(graph, root.id);
+        const std::vector<bool> marks = reached(graph, {root.id});
         for (uint32_t i = 0; i < graph.size(); ++i) {
             const NodeId id{i};
             if (!marks[i] || graph[id].op != Op::Load) continue;
@@ -134,7 +129,7 @@ void explain_clauses(const ir::Attention& attention, Explanation* out) {
     const std::vector<ir::Variance> variance = ir::variance(graph);
     constexpr ir::Variance kElement = ir::kVariesK | ir::kVariesScore | ir::kVariesD;
     for (const Root& root : clauses_of(attention)) {
-        const std::vector<bool> marks = reached(graph, root.id);
+        const std::vector<bool> marks = reached(graph, {root.id});
         ClauseFact fact{root.name, ir::source_text(attention, root.id), 0, {}, {}, {}};
         std::vector<bool> hoisted(graph.size(), false);
         for (uint32_t i = 0; i < graph.size(); ++i) {
@@ -160,6 +155,16 @@ void explain_clauses(const ir::Attention& attention, Explanation* out) {
 }
 
 }  // namespace
+
+std::vector<bool> reached(const ir::Graph& graph, std::initializer_list<NodeId> roots) {
+    std::vector<bool> marks(graph.size(), false);
+    for (const NodeId root : roots)
+        if (root.valid()) marks[root.value] = true;
+    for (uint32_t i = uint32_t(graph.size()); i-- > 0;)
+        if (marks[i])
+            for (const NodeId operand : graph.operands(NodeId{i})) marks[operand.value] = true;
+    return marks;
+}
 
 Explanation explain(const ir::Attention& attention) {
     Explanation out;

@@ -29,7 +29,7 @@ std::string attention_facts(const frontend::Program& program, const std::string&
     if (!facts.keys.from.empty())
         text += "\n\nA tile of queries q0 to q1 visits k in [`" + facts.keys.from + "`, `" + facts.keys.to + "`].";
     for (const std::string& table : facts.tables) text += "\n\nBefore a launch: " + table + ".";
-    for (const Loose& loose : facts.loose) text += "\n\n`" + loose.text + "` " + loose.why + ".";
+    for (const Loose& loose : facts.loose) text += "\n\n`" + loose.text + "` " + loose.reason + ".";
     return text;
 }
 

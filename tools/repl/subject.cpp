@@ -195,7 +195,7 @@ std::string facts_text(const Subject& subject) {
                                  facts.tables.empty() ? ""
                                                       : fmt::format(", and {} table{} of captured values", facts.tables.size(),
                                                                     facts.tables.size() == 1 ? "" : "s")));
-        for (const tools::Loose& loose : facts.loose) line("", loose.text + " " + loose.why);
+        for (const tools::Loose& loose : facts.loose) line("", loose.text + " " + loose.reason);
     }
     for (const tools::ClauseFact& clause : facts.clauses) {
         if (clause.clause == "mask" || clause.text == clause.clause) continue;
