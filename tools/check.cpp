@@ -50,7 +50,6 @@ int check(const Options& options) {
         const std::string prefix = options.files.size() > 1 ? path.string() + ": " : "";
         if (!print_out(prefix + "ok: " + count + list + "\n")) return kInputWrong;
     }
-    const auto dump = [](const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n"; };
     if (options.sarif && !print_out(dump(sarif_log(std::move(diagnostics))))) return kInputWrong;
     if (options.json && !print_out(dump({{"ok", code == kOk}, {"files", files}, {"diagnostics", diagnostics}}))) return kInputWrong;
     return code;

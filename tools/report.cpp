@@ -22,17 +22,17 @@ void print_diagnostics(const Session& session) {
     std::fwrite(text.data(), 1, text.size(), stderr);
 }
 
-/// Names and messages may quote bytes of the user's file that are no UTF-8.
-std::string dump(const Json& json) {
-    return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
-}
-
 bool machine_cannot(diag::Kind kind) {
     using diag::Kind;
-    return kind == Kind::no_device || kind == Kind::no_emit || kind == Kind::no_assembler || kind == Kind::cannot_launch || kind == Kind::out_of_memory;
+    return kind == Kind::no_device || kind == Kind::no_emit || kind == Kind::no_assembler || kind == Kind::cannot_launch ||
+           kind == Kind::out_of_memory;
 }
 
 }  // namespace
+
+std::string dump(const Json& json) {
+    return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
 
 Json diagnostics_json(const Session& session) {
     Json out = Json::array();

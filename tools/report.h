@@ -11,6 +11,8 @@ namespace flexc::tools {
 
 using Json = nlohmann::ordered_json;
 
+/// One line. Names and messages may quote bytes of the user's file that are no UTF-8: these are replaced.
+[[nodiscard]] std::string dump(const Json& json);
 /// [{"code", "level", "name", "message", "file", "line", "col", "notes": [...], "help": [...]}]; file, line and col are absent without a place.
 [[nodiscard]] Json diagnostics_json(const Session& session);
 /// 0 without errors; 3 if each error is that the machine or this build cannot; else 1.
