@@ -1,10 +1,11 @@
 #include "diag/explanations.h"
 
 #include "diag/check.h"
+#include "diag/embedded.h"
 
 namespace flexc::diag {
 
-extern const std::string_view kExplanations;  // of the build: explanations/*.txt
+std::span<const EmbeddedFile> explanation_files();  // of the build: explanations/*.txt
 
 namespace {
 
@@ -17,14 +18,23 @@ std::string_view next_line(std::string_view* text) {
     return line;
 }
 
+/// What stands below the head of one code, in whichever file has it.
+std::string_view section(std::string_view code) {
+    const std::string head = "= " + std::string(code) + "\n";
+    for (const EmbeddedFile& file : explanation_files()) {
+        const size_t found = file.text.find(head);
+        if (found == std::string_view::npos) continue;
+        const std::string_view text = file.text.substr(found + head.size());
+        return text.substr(0, text.find("\n= "));
+    }
+    FLEX_CHECK(false, "every code is explained");
+    return {};
+}
+
 }  // namespace
 
 Explanation explanation(const KindInfo& kind) {
-    const std::string head = "= " + std::string(kind.code) + "\n";
-    const size_t found = kExplanations.find(head);
-    FLEX_CHECK(found != std::string_view::npos, "every code is explained");
-    std::string_view text = kExplanations.substr(found + head.size());
-    text = text.substr(0, text.find("\n= "));
+    std::string_view text = section(kind.code);
     Explanation out;
     std::string* example = nullptr;
     while (!text.empty()) {

@@ -146,14 +146,14 @@ struct Loader {
 }  // namespace
 
 std::optional<std::string_view> embedded_library(std::string_view name) {
-    for (const EmbeddedFile& f : embedded_files())
+    for (const diag::EmbeddedFile& f : embedded_files())
         if (f.name == name) return f.text;
     return std::nullopt;
 }
 
 std::vector<std::string> embedded_libraries() {
     std::vector<std::string> names;
-    for (const EmbeddedFile& f : embedded_files()) names.emplace_back(f.name);
+    for (const diag::EmbeddedFile& f : embedded_files()) names.emplace_back(f.name);
     return names;
 }
 
