@@ -216,6 +216,9 @@ struct SignatureBuilder {
         if (const std::string_view owner = owner_of(id.text);
             !owner.empty() && id.text != "score" && id.text != "mask")  // the parser reports those
             context.sink.report(Kind::name_taken, id.span, id.text, owner).help("choose another name for this parameter");
+        // What an attention captures is given by name, beside the arrays that every attention takes.
+        if (const std::string_view array = launch_array_named(id.text); !array.empty() && decl.kind == ast::DeclKind::Attention)
+            context.sink.report(Kind::name_taken, id.span, id.text, array).help("choose another name for this parameter");
         const auto global = decl.module->visible.find(id.text);
         if (global != decl.module->visible.end() && global->second->module == decl.module)
             context.sink.report(Kind::shadowing, id.span, id.text, describe(global->second->kind))

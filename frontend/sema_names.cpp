@@ -178,6 +178,14 @@ std::string_view owner_of(std::string_view name) {
     return {};
 }
 
+std::string_view launch_array_named(std::string_view name) {
+    if (name == "v") return "the array `v` of every attention";
+    if (name == "do") return "the array `do` of a backward pass";
+    if (name == "dlse") return "the array `dlse` of a backward pass";
+    if (name == "dmax_score") return "the array `dmax_score` of a backward pass";
+    return {};
+}
+
 std::string_view foreign_name(std::string_view name) {
     return look_up(kForeignNames, name);
 }

@@ -33,6 +33,9 @@ struct Builtin {
 /// "an index", "an extent", "a builtin function", ... if the language owns the name; else empty.
 [[nodiscard]] std::string_view owner_of(std::string_view name);
 
+/// "the array `v` of every attention", if a launch takes an array of this name beside the parameters; else empty.
+[[nodiscard]] std::string_view launch_array_named(std::string_view name);
+
 /// What a name of another system or language is called here (`q_idx` -> `q`), or empty. For values and functions; for types.
 [[nodiscard]] std::string_view foreign_name(std::string_view name);
 [[nodiscard]] std::string_view foreign_type(std::string_view name);

@@ -251,7 +251,7 @@ bool Inputs::check_names(const flex::KernelDesc& desc) {
         ok = false;
     };
     for (const Assignment& set : options_.sets) {
-        const bool array = !known(set.name) && is_launch_array(set.name);
+        const bool array = is_launch_array(set.name);
         if (array && !from_sets_.contains(set.name)) {
             session_.sink.report(Kind::bad_value, {}, set.value, set.name, "an array file");
             ok = false;
@@ -461,16 +461,12 @@ bool Inputs::bind_qkv(Need need, const Extents& e, std::optional<flex::DType> dt
     return true;
 }
 
-bool Inputs::asks_for_gradients(const ir::Attention& attention) const {
-    for (const char* name : {"do", "dlse", "dmax_score"}) {
-        const bool is_param =
-            std::any_of(attention.params.begin(), attention.params.end(), [&](const auto& each) { return each.name == name; });
-        if (!is_param && (given(name) || unreadable_.contains(name))) return true;
-    }
-    return false;
+bool Inputs::asks_for_gradients() const {
+    constexpr const char* kLosses[] = {"do", "dlse", "dmax_score"};
+    return std::any_of(std::begin(kLosses), std::end(kLosses), [&](const char* name) { return given(name) || unreadable_.contains(name); });
 }
 
-bool Inputs::bind_losses(const flex::KernelDesc& desc, const Extents& e, bool typed, Launch* out) {
+bool Inputs::bind_losses(const Extents& e, bool typed, Launch* out) {
     const struct {
         const char* name;
         std::vector<size_t> ids;
@@ -480,16 +476,12 @@ bool Inputs::bind_losses(const flex::KernelDesc& desc, const Extents& e, bool ty
     } losses[] = {{"do", {kB, kH, kQ, kDv}, "[B, H, Q, DV]", out->dtype, out->d_o},
                   {"dlse", {kB, kH, kQ}, "[B, H, Q]", flex::DType::F32, out->d_lse},
                   {"dmax_score", {kB, kH, kQ}, "[B, H, Q]", flex::DType::F32, out->d_max_score}};
-    const auto is_given = [&](const std::string& name) {
-        const bool is_param = std::any_of(desc.params.begin(), desc.params.end(), [&](const auto& each) { return each.name == name; });
-        return is_param ? nullptr : given(name);
-    };
     for (const auto& [name, ids, words, type, tensor] : losses) {
         std::vector<int64_t> shape;
         for (const size_t id : ids) shape.push_back(*e[id]);
         const bool is_do = ids.size() == 4;
         Array made;
-        if (const Array* array = is_given(name)) {
+        if (const Array* array = given(name)) {
             if (!io::is_float(array->type) || array->shape != shape) {
                 session_.sink.report(Kind::bad_array, {},
                                      fmt::format("`{}` must be {}{}, which is {} here, got {}", name, is_do ? "floats of " : "f32", words,
@@ -511,7 +503,7 @@ bool Inputs::bind_losses(const flex::KernelDesc& desc, const Extents& e, bool ty
         } else if (!fits_in_memory(shape, sizeof(float))) {
             session_.sink.report(Kind::out_of_memory, {});
             return false;
-        } else if (is_given("dlse") || is_given("dmax_score")) {
+        } else if (given("dlse") || given("dmax_score")) {
             made.type = io::file_type(type);
             made.shape = std::move(shape);
             made.bytes.resize(static_cast<size_t>(made.count()) * io::size_of(made.type));
@@ -619,7 +611,7 @@ const std::map<std::string, int64_t>& default_shape(const InputOptions& options)
 bool Inputs::bind(const flex::KernelDesc& desc, Need need, const Reach& reached, std::optional<flex::DType> dtype, Launch* out) {
     Extents extents;
     if (!check_names(desc) || !find_extents(desc, need, &extents) || !bind_qkv(need, extents, dtype, out)) return false;
-    if (need == Need::Gradients && !bind_losses(desc, extents, dtype.has_value(), out)) return false;
+    if (need == Need::Gradients && !bind_losses(extents, dtype.has_value(), out)) return false;
     for (size_t i = 0; i < out->builtin.size(); ++i) out->builtin[i] = static_cast<int32_t>(std::min<int64_t>(*extents[i], INT32_MAX));
     const bool may_be_random = options_.random_params || (need != Need::Pictures && !has_attention_arrays());
     bool ok = true;

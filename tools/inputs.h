@@ -52,7 +52,7 @@ public:
     /// Values of the `const` parameters: -D, --set, --in.
     [[nodiscard]] std::optional<frontend::ConstValues> consts(const frontend::Program::AttentionInfo& attention);
     /// Whether there is a derivative of the loss (do, dlse, dmax_score) to begin with.
-    [[nodiscard]] bool asks_for_gradients(const ir::Attention& attention) const;
+    [[nodiscard]] bool asks_for_gradients() const;
     /// Whether q, k and v are made up.
     [[nodiscard]] bool all_random() const { return !has_attention_arrays(); }
     /// `reached`: what the values matter of; other parameters may be absent.
@@ -62,8 +62,8 @@ private:
     bool check_names(const flex::KernelDesc& desc);
     bool find_extents(const flex::KernelDesc& desc, Need need, std::vector<std::optional<int64_t>>* extents);
     bool bind_qkv(Need need, const std::vector<std::optional<int64_t>>& extents, std::optional<flex::DType> dtype, Launch* out);
-    /// do, dlse and dmax_score, where no parameter has that name.
-    bool bind_losses(const flex::KernelDesc& desc, const std::vector<std::optional<int64_t>>& extents, bool typed, Launch* out);
+    /// do, dlse and dmax_score.
+    bool bind_losses(const std::vector<std::optional<int64_t>>& extents, bool typed, Launch* out);
     bool bind_param(const flex::KernelDesc& desc, uint32_t index, bool needed, bool may_be_random,
                     const std::vector<std::optional<int64_t>>& extents, Launch* out);
     /// The array or text given for a parameter: --set before --in. Null if neither.

@@ -65,7 +65,7 @@ std::optional<std::vector<std::string>> chosen_outputs(Prepared& prepared, const
     std::vector<std::string> all = {"o", "lse", "max_score"};
     for (const ir::Emit& emit : attention.emits) all.push_back(emit.name);
     const std::vector<std::string> gradients = gradient_names(attention);
-    const bool given = prepared.inputs->asks_for_gradients(attention);
+    const bool given = prepared.inputs->asks_for_gradients();
     if (asked.empty()) {
         std::erase(all, "max_score");
         if (given) all.insert(all.end(), gradients.begin(), gradients.end());

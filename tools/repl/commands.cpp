@@ -470,8 +470,7 @@ int ReplSession::do_grad(const std::vector<std::string>& given, const std::strin
         say(text);
         const tools::InputOptions options = state_.input(*entry);
         tools::Inputs inputs(session, options);
-        if (entry->kind != ast::DeclKind::Attention || options.in.empty() || !inputs.load() ||
-            !inputs.asks_for_gradients(*subject->drawing.whole))
+        if (entry->kind != ast::DeclKind::Attention || options.in.empty() || !inputs.load() || !inputs.asks_for_gradients())
             return tools::kOk;
         say("\n");
         return run_tool(state_, *entry, {"run"}, {});
