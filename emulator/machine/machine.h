@@ -9,6 +9,7 @@
 //   block.cpp         barriers
 //   schedule.cpp      who runs next, and what to do when nobody can
 //   copies.cpp        copies that are under way
+//   bulk.cpp          the same of bulk copies
 #pragma once
 
 #include <array>
@@ -22,6 +23,7 @@
 #include <vector>
 
 #include "emulator/machine/block.h"
+#include "emulator/machine/bulk.h"
 #include "emulator/machine/clock.h"
 #include "emulator/machine/memory.h"
 #include "emulator/machine/program.h"
@@ -243,10 +245,15 @@ public:
     }
     /// Aligned to `align` bytes, `bytes` long.
     bool place(const Op& op, int lane, ptx::Space space, uint64_t address, unsigned align, bool writes, unsigned bytes, Place* out);
+    /// Has every byte been written? A fault if not.
+    bool is_written(const Op& op, int lane, const Place& at, size_t bytes);
     /// An asynchronous operation begins to read: checks the bytes and remembers that they are being read.
     bool check_source(const Op& op, int lane, const Place& place, uint64_t address, unsigned bytes, uint32_t number);
+    /// A tensor map in memory is read.
+    bool check_tensor_map(const Op& op, int lane, const Place& place, uint64_t address, unsigned bytes);
     [[nodiscard]] std::vector<Copy>& copies() { return copies_; }
     [[nodiscard]] std::array<uint32_t, kLanes>& groups_committed() { return groups_committed_; }
+    [[nodiscard]] std::array<uint32_t, kLanes>& bulk_groups_committed() { return bulk_groups_committed_; }
     /// The race detector's part of an access. `same`: a write that changes nothing.
     bool check(const Op& op, int lane, const Place& place, uint64_t address, unsigned bytes, bool writes, bool same, const AccessKind& kind,
                const AsyncOperation* async = nullptr, uint32_t async_number = 0);
@@ -287,7 +294,6 @@ private:
     [[nodiscard]] uint64_t state_hash(const Path& path) const;
     bool conflict(const Op& op, int lane, const Place& place, Record old, uint64_t address, unsigned bytes, bool writes, bool same,
                   const AccessKind& kind);
-    bool is_written(const Op& op, int lane, const Place& at, size_t bytes);
     bool passes_quickly(Shadow& shadow, Cell& cell, const Record& mine, bool is_shared);
     Segment* common_segment(LaneMask active, ptx::Space space, const uint64_t* addresses, unsigned bytes, bool writes, uint64_t* base,
                             bool* is_shared);
@@ -321,7 +327,7 @@ private:
     size_t local_capacity_ = 0;
 
     std::vector<Copy> copies_;
-    std::array<uint32_t, kLanes> groups_committed_{};
+    std::array<uint32_t, kLanes> groups_committed_{}, bulk_groups_committed_{};
 
     // Knowledge: what all lanes know, and what single lanes know, where it is more.
     uint32_t time_ = 1, agent_time_ = 0;
@@ -420,6 +426,8 @@ struct ClusterState {
 
     std::vector<WarpState*> warps;  // of all its blocks
     std::vector<Attached> attached;
+    std::vector<std::unique_ptr<BulkCopy>> bulk;
+    std::vector<SharedUse> uses;  // of shared memory, by bulk copies that not all need be known to be complete
 
     // Whom the scheduler let run last.
     size_t turn = 0;

@@ -1,9 +1,10 @@
-// cp.async, its groups and its arrivals at mbarriers; griddepcontrol. Bulk copies and tensor maps would be further agents behind the same interface (copies.h).
+// cp.async, its groups and its arrivals at mbarriers; griddepcontrol. Bulk copies are in ops_bulk.cpp.
 #include "emulator/machine/ops_async.h"
 
 #include <bit>
 
 #include "emulator/machine/copies.h"
+#include "emulator/machine/ops_bulk.h"
 
 namespace flexemu {
 namespace {
@@ -114,8 +115,9 @@ void run_arrive(Warp& warp, const Op& op, LaneMask active) {
 
 bool decode_cp(Decoding& decoding) {
     Op& op = decoding.op;
+    const bool reduces = decoding.take("reduce");
     if (!decoding.take("async")) return decoding.fail("expected `cp.async`");
-    if (decoding.sees("bulk") || decoding.sees("reduce")) return decoding.fail("bulk copies are not known");
+    if (reduces || decoding.sees("bulk")) return decode_bulk(decoding, reduces);
     if (decoding.take("commit_group")) {
         op.run = run_commit;
         return decoding.finish() && decoding.operands(0);

@@ -2,6 +2,7 @@
 #include <bit>
 #include <cstring>
 
+#include "emulator/machine/atomic.h"
 #include "emulator/machine/lanes.h"
 #include "emulator/machine/memory.h"
 #include "emulator/machine/semantics.h"
@@ -10,7 +11,7 @@
 namespace flexemu {
 namespace {
 
-enum class Operation : uint8_t { And, Or, Xor, Cas, Exch, Add, Inc, Dec, Min, Max };
+using Operation = AtomicOperation;
 
 struct Atomic {
     Operation operation = Operation::Add;
@@ -64,22 +65,8 @@ uint64_t change_halves(Operation operation, uint64_t old, uint64_t b, bool pair)
 
 uint64_t changed(const Change& change, uint64_t old) {
     const Atomic& atomic = *change.atomic;
-    const uint64_t b = change.b[0];
-    if (atomic.operation == Operation::Cas) return old == b ? change.c[0] : old;
-    switch (atomic.type) {
-        case ptx::Type::S32: return change_number<int32_t>(atomic.operation, old, b);
-        case ptx::Type::S64: return change_number<int64_t>(atomic.operation, old, b);
-        case ptx::Type::B16: return change_number<uint16_t>(atomic.operation, old, b);
-        case ptx::Type::U32:
-        case ptx::Type::B32: return change_number<uint32_t>(atomic.operation, old, b);
-        case ptx::Type::F32: return Slot<float>::put(numeric::add(Slot<float>::get(old), Slot<float>::get(b), {.ftz = change.flushes}));
-        case ptx::Type::F64: return Slot<double>::put(numeric::add(Slot<double>::get(old), Slot<double>::get(b)));
-        case ptx::Type::F16: return change_halves<numeric::F16>(atomic.operation, old, b, false);
-        case ptx::Type::F16x2: return change_halves<numeric::F16>(atomic.operation, old, b, true);
-        case ptx::Type::BF16: return change_halves<numeric::BF16>(atomic.operation, old, b, false);
-        case ptx::Type::BF16x2: return change_halves<numeric::BF16>(atomic.operation, old, b, true);
-        default: return change_number<uint64_t>(atomic.operation, old, b);
-    }
+    if (atomic.operation == Operation::Cas) return old == change.b[0] ? change.c[0] : old;
+    return combine(atomic.operation, atomic.type, old, change.b[0], change.flushes);
 }
 
 void apply(const void* old, void* now, const void* context) {
@@ -253,6 +240,23 @@ bool decode_atomic(Decoding& decoding) {
 constexpr DecoderEntry kDecoders[] = {{"atom", decoder<decode_atomic>}, {"red", decoder<decode_atomic>}};
 
 }  // namespace
+
+uint64_t combine(AtomicOperation operation, ptx::Type type, uint64_t old, uint64_t b, bool flushes) {
+    switch (type) {
+        case ptx::Type::S32: return change_number<int32_t>(operation, old, b);
+        case ptx::Type::S64: return change_number<int64_t>(operation, old, b);
+        case ptx::Type::B16: return change_number<uint16_t>(operation, old, b);
+        case ptx::Type::U32:
+        case ptx::Type::B32: return change_number<uint32_t>(operation, old, b);
+        case ptx::Type::F32: return Slot<float>::put(numeric::add(Slot<float>::get(old), Slot<float>::get(b), {.ftz = flushes}));
+        case ptx::Type::F64: return Slot<double>::put(numeric::add(Slot<double>::get(old), Slot<double>::get(b)));
+        case ptx::Type::F16: return change_halves<numeric::F16>(operation, old, b, false);
+        case ptx::Type::F16x2: return change_halves<numeric::F16>(operation, old, b, true);
+        case ptx::Type::BF16: return change_halves<numeric::BF16>(operation, old, b, false);
+        case ptx::Type::BF16x2: return change_halves<numeric::BF16>(operation, old, b, true);
+        default: return change_number<uint64_t>(operation, old, b);
+    }
+}
 
 std::span<const DecoderEntry> atomic_decoders() {
     return kDecoders;

@@ -143,6 +143,7 @@ uint64_t Launch::run_cluster(ClusterState& cluster, uint64_t budget) {
         const uint64_t executed = cluster.warps[chosen]->run(quantum);
         done += executed;
         land_copies(*this, cluster, false);
+        bulk_land(*this, cluster, Landing::Due);
         if (instructions > options.max_instructions) {
             set_fault(Fault::Kind::Timeout, fmt::format("the launch has executed {} instructions of warps", instructions));
         }
@@ -154,6 +155,8 @@ uint64_t Launch::run_cluster(ClusterState& cluster, uint64_t budget) {
 bool Launch::unstick() {
     bool any = false;
     for (const auto& cluster : resident_) any |= land_copies(*this, *cluster, true);
+    if (any) return true;
+    for (const auto& cluster : resident_) any |= bulk_land(*this, *cluster, Landing::One);
     if (any) return true;
     if (started_ < clusters_ && resident_.size() < 4096) {
         start_cluster();
@@ -230,6 +233,7 @@ Fault Launch::run(LaunchStats* stats) {
         if (fault) break;
         if (cluster.is_done()) {
             land_copies(*this, cluster, true);
+            bulk_land(*this, cluster, Landing::All);
             blocks_done_ += blocks_per_cluster;
             resident_.erase(resident_.begin() + static_cast<std::ptrdiff_t>(turn));
             idle_turns_ = 0;

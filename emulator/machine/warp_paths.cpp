@@ -330,6 +330,7 @@ void WarpState::exit_lanes(LaneMask lanes) {
     ++launch_.progress;
     block_.lanes_exited();
     block_.cluster.settle();
+    if (block_.alive_ == 0) bulk_block_ends(block_);
 }
 
 void WarpState::wait_in(Path::State state, bool after) {
