@@ -1,0 +1,275 @@
+#!/usr/bin/env python3
+"""Predicts from machine code which share of a Hopper GPU's tensor peak a variant can reach. A prediction of a model, not a measurement: no GPU is needed.
+
+    bench/gpu/model.py --flexc build/release/bin/flexc                     # a table of the benchmark's variants in every instance, in Markdown
+    bench/gpu/model.py --flexc build/release/bin/flexc --gallery --json    # the gallery, as JSON
+    bench/gpu/model.py --ptx FILE [--arch sm_90a]                          # the main loops of any PTX
+    bench/gpu/model.py --flexc build/release/bin/flexc --check             # the invariants that the kernels keep; a test
+
+Of each kernel the loop over tiles of keys is found in the machine code (sass.py), its path for a full tile and for one whose mask is evaluated (paths.py), and what these
+cost by pipe (pipes.py). From the cycles of a warp in a tile, with W consumer warps on a sub-core (one of each warpgroup and resident block), three figures follow:
+
+    all overlaps    W tiles take as long as the busiest pipe: what no schedule of this code can exceed
+    in turn         a warp multiplies or computes, never both, but one warp's products run while another computes:  max(busiest pipe, products + rest of one warp)
+    nothing         products of all, then the rest of all: what a schedule reaches that overlaps nothing
+
+Not in the model: waiting for memory, prologue and epilogue, clocks below the nominal one (8192^3 bf16 products reach 770 to 800 TFLOP/s on an H200: 0.8 of the peak).
+"""
+import argparse
+import dataclasses
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+import paths  # noqa: E402
+import pipes  # noqa: E402
+import sass  # noqa: E402
+
+ROOT = sass.ROOT
+SKELETONS = ROOT / "backend" / "skeletons" / "nvptx"
+PEAK = 989.4  # TFLOP/s, dense halves of an H100 or H200 SXM
+BENCH = {"none": "none", "causal": "causal_only", "alibi": "alibi_causal", "softcap": "softcap_causal", "window": "window", "documents": "documents"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Instance:
+    name: str
+    arch: str     # what ptxas is told
+    element: str
+    d: int
+    dv: int
+    tile_q: int
+    tile_k: int
+    warps: int    # that multiply
+    shared: int
+
+    @property
+    def scores(self):
+        return self.tile_q * self.tile_k // (32 * self.warps)
+
+    @property
+    def useful(self):
+        """Cycles of a warp's products of a tile at the peak."""
+        rate = 512 * {"BF16": 1.0, "F16": 1.0, "TF32": 0.5}.get(self.element, 0.5)
+        return self.tile_q * self.tile_k * (self.d + self.dv) / self.warps / rate
+
+
+def instances():
+    """All forward instances of 16-bit elements for many rows."""
+    found = []
+    for file, macro, arch in (("instances.def", "FLEX_INSTANCE", "sm_90"), ("instances_sm90a.def", "FLEX_INSTANCE_SM90A", "sm_90a")):
+        path = SKELETONS / file
+        for line in path.read_text().splitlines() if path.exists() else []:
+            row = re.match(rf"{macro}\((\w+),\s*(\w+),\s*([\d,\s]+)\)", line)
+            if not row:
+                continue
+            d, dv, tile_q, tile_k, groups, *rest = map(int, row[3].split(","))
+            warps = groups if arch == "sm_90" else groups * 4
+            if tile_q > 16 and row[2] in ("BF16", "F16"):
+                found.append(Instance(row[1], arch, row[2], d, dv, tile_q, tile_k, warps, rest[-1]))
+    return found
+
+
+@dataclasses.dataclass
+class Prediction:
+    overlapped: float
+    in_turn: float
+    nothing: float
+    bound_by: str
+
+
+def predict(cost, warps):
+    """Shares of the tensor peak of `warps` warps on a sub-core that all walk this path."""
+    of = {"issue slots": cost["issue"], "ALU": cost["alu"], "FMA": max(cost["fma"], cost["heavy"]), "exp2 and the like": cost["xu"], "uniform": cost["uniform"],
+          "tensor": cost["tensor"], "shared memory": cost["smem"] * 4}
+    of = {name: cycles * warps for name, cycles in of.items()}
+    busiest = max(of, key=of.get)
+    rest = max(cost["stall"], *(of[name] / warps for name in ("issue slots", "ALU", "FMA", "exp2 and the like")))
+    together = max(rest, *(of[name] for name in ("issue slots", "ALU", "FMA", "exp2 and the like")))
+    useful = cost["useful"] * warps
+    in_turn = max(of[busiest], cost["tensor"] + rest) if warps > 1 else cost["tensor"] + rest
+    return Prediction(useful / of[busiest], useful / in_turn, useful / max(in_turn, of["tensor"] + together), busiest)
+
+
+def resident(instance, usage):
+    """Consumer warps that a sub-core holds."""
+    machine = pipes.MACHINES[instance.arch]
+    threads = 32 * instance.warps + (128 if instance.arch == "sm_90a" else 0)
+    by_registers = machine.registers // (usage.registers * threads) if usage.registers else 1
+    by_shared = machine.shared // (instance.shared + usage.shared + 1024)
+    return max(1, min(by_registers, by_shared)) * instance.warps // 4
+
+
+@dataclasses.dataclass
+class Result:
+    variant: str
+    instance: Instance
+    usage: sass.Usage
+    warps: int
+    full: paths.Path
+    partial: paths.Path
+    prediction: Prediction
+    partial_prediction: Prediction
+
+    def row(self):
+        return {"variant": self.variant, "instance": self.instance.name, "arch": self.instance.arch, "registers": self.usage.registers,
+                "spilled": self.usage.spill_stores, "warnings": list(self.usage.warnings), "warps_of_a_sub_core": self.warps,
+                "full": dict(self.full.cost), "full_instructions": self.full.count, "partial": dict(self.partial.cost) if self.partial else None,
+                "matrix_instructions": self.full.tensor, "prediction": dataclasses.asdict(self.prediction),
+                "partial_prediction": dataclasses.asdict(self.partial_prediction) if self.partial else None}
+
+
+def build(flexc, source, name, instance, out):
+    command = [str(flexc), "build", str(source), "--emit=ptx", "--dtype", instance.element.lower(), "--head-dim", str(instance.d), "--v-head-dim", str(instance.dv), "-o", str(out)]
+    command += ["--name", name] if name else []
+    command += ["--target", "sm_80"] if instance.arch == "sm_90" else ["--target", "sm_90a", "--instance", instance.name]
+    built = subprocess.run(command, capture_output=True, text=True)
+    if built.returncode != 0:
+        raise paths.Unknown(built.stderr.strip().splitlines()[0] if built.stderr.strip() else f"flexc: exit status {built.returncode}")
+
+
+def judge(flexc, source, name, variant, instance, folder):
+    stem = pathlib.Path(folder) / f"{variant}_{instance.name}"
+    build(flexc, source, name, instance, f"{stem}.ptx")
+    usage = sass.assemble(f"{stem}.ptx", instance.arch, f"{stem}.cubin")
+    kernel, function = next((n, f) for n, f in sass.disassemble(f"{stem}.cubin").items() if n.endswith("_forward"))
+    machine = pipes.MACHINES[instance.arch]
+    analysis = paths.Analysis(function, machine, instance.scores, instance.useful)
+    found = analysis.passes()
+    if not found:
+        raise paths.Unknown(f"{kernel} has no loop with products and exponents")
+    # Copies of the loop (a role each, masked and not): the cheapest full tile, the cheapest one with a mask.
+    full = min((p.full for p in found), key=lambda p: (p.hidden, p.weight))
+    masked = [p.partial for p in found if p.partial] + [p.full for p in found if p.full.hidden > full.hidden]
+    partial = min(masked, key=lambda p: p.weight) if masked else None
+    warps = resident(instance, usage[kernel])
+    return Result(variant, instance, usage[kernel], warps, full, partial, predict(full.cost, warps), predict(partial.cost, warps) if partial else None)
+
+
+HEAD = """# Predicted share of the tensor peak
+
+**A prediction, not a measurement**: written by `bench/gpu/model.py` from the machine code that ptxas makes, without a GPU. What the columns mean, and what is not in the model,
+is at the head of that file; `measured` is filled where `bench/gpu/run.py` has run. Cycles are of one warp and one tile, on a multiprocessor of compute capability 9.0; share is of 989 TFLOP/s.
+"""
+
+
+def table(results, measured):
+    lines = []
+    for arch, words in (("sm_90a", "## sm_90a kernels"), ("sm_90", "## sm_80 kernels, assembled for sm_90")):
+        rows = [r for r in results if r.instance.arch == arch]
+        if not rows:
+            continue
+        lines += ["", words, "",
+                  "| variant | instance | warps | registers | spilled | products | issue | ALU | FMA | exp2 | all overlaps | in turn | nothing | bound by | tile with mask: issue | in turn | measured |",
+                  "|---" * 17 + "|"]
+        for r in rows:
+            c, p, m = r.full.cost, r.prediction, r.partial
+            masked = f"+{m.cost['issue'] - c['issue']:.0f} | {r.partial_prediction.in_turn:.2f}" if m else "- | -"
+            lines.append(f"| {r.variant} | {r.instance.name} | {r.warps} | {r.usage.registers} | {r.usage.spill_stores} | {c['tensor']:.0f} | {c['issue']:.0f} | {c['alu']:.0f} | "
+                         f"{max(c['fma'], c['heavy']):.0f} | {c['xu']:.0f} | {p.overlapped:.2f} | {p.in_turn:.2f} | {p.nothing:.2f} | {p.bound_by} | {masked} | "
+                         f"{measured.get((r.variant, r.instance.arch, r.instance.d), '-')} |")
+    return "\n".join(lines) + "\n"
+
+
+def check(results, expected):
+    """The invariants, as a list of faults."""
+    faults = []
+    of = {(r.variant, r.instance.name): r for r in results}
+    for r in results:
+        where = f"{r.variant} {r.instance.name}"
+        # The minimum, at the peak's rate: products of whole tiles and no more. What the code does for a warp is compared in cycles, so that any shape of instruction serves.
+        if abs(r.full.cost["useful"] - r.instance.useful) > 1e-6:
+            faults.append(f"{where}: products of {r.full.cost['useful']:.0f} cycles a tile, {r.instance.useful:.0f} are needed")
+        if r.partial and r.partial.cost["useful"] != r.full.cost["useful"]:
+            faults.append(f"{where}: a tile with a mask multiplies differently")
+        if r.usage.warnings:
+            faults.append(f"{where}: {r.usage.warnings[0]}")
+        if r.partial is None:
+            faults.append(f"{where}: no path evaluates a mask or the end of the keys")
+        elif r.partial.cost["issue"] <= r.full.cost["issue"]:
+            faults.append(f"{where}: a tile with a mask costs no more than a full one")
+        if not 0 < r.prediction.nothing <= r.prediction.in_turn <= r.prediction.overlapped <= 1:
+            faults.append(f"{where}: shares out of order: {r.prediction}")
+    for variant in ("causal", "window"):
+        for instance in {r.instance.name for r in results}:
+            plain, masked = of.get(("none", instance)), of.get((variant, instance))
+            if plain and masked:
+                allowed = 8  # the walk over tiles differs, a mask of 64 scores would show by 128
+                if masked.full.hidden != plain.full.hidden or masked.full.cost["issue"] > plain.full.cost["issue"] + allowed * expected:
+                    faults.append(f"{variant} {instance}: a full tile costs {masked.full.cost['issue']:.0f} issue slots, {plain.full.cost['issue']:.0f} without a mask")
+    return faults
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--flexc")
+    parser.add_argument("--ptx", help="only the main loops of this file")
+    parser.add_argument("--arch", default="sm_90a", help="what --ptx is assembled for")
+    parser.add_argument("--gallery", action="store_true", help="the gallery in place of the benchmark's variants")
+    parser.add_argument("--variants", default="", help="only these, with commas")
+    parser.add_argument("--instances", default="bf16", help="only instances whose name contains this")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--out", help="write the table here and the figures beside it as .json")
+    parser.add_argument("--check", action="store_true")
+    options = parser.parse_args()
+    for tool in ("ptxas", "nvdisasm"):
+        if not sass.find_tool(tool):
+            print(f"skipped: there is no {tool} here")
+            return 77
+    with tempfile.TemporaryDirectory() as folder:
+        if options.ptx:
+            return show_ptx(options, folder)
+        if not options.flexc:
+            parser.error("--flexc is missing")
+        if options.gallery:
+            variants = [(path.stem, path, "") for path in sorted((ROOT / "examples" / "gallery").glob("*.flex"))]
+        else:
+            variants = [(variant, ROOT / "bench" / "variants.flex", name) for variant, name in BENCH.items()]
+        wanted = options.variants.split(",") if options.variants else None
+        results, faults = [], []
+        for instance in instances():
+            for variant, source, name in variants:
+                if options.instances not in instance.name or wanted and variant not in wanted:
+                    continue
+                try:
+                    results.append(judge(options.flexc, source, name, variant, instance, folder))
+                except (paths.Unknown, sass.ToolError) as error:
+                    faults.append(f"{variant} {instance.name}: {error}")
+    for fault in faults:
+        print(fault, file=sys.stderr)
+    if options.check:
+        faults += check(results, 4)
+        print("\n".join(faults))
+        print(f"{len(results)} kernels, {len(faults)} faults")
+        return 1 if faults or not results else 0
+    figures = json.dumps([r.row() for r in results], indent=1)
+    text = HEAD + table(results, {})
+    if options.out:
+        for path, content in ((pathlib.Path(options.out), text), (pathlib.Path(options.out).with_suffix(".json"), figures + "\n")):
+            path.with_suffix(".tmp").write_text(content)
+            path.with_suffix(".tmp").replace(path)
+    print(figures if options.json else text, end="\n" if options.json else "")
+    return 1 if faults else 0
+
+
+def show_ptx(options, folder):
+    usage = sass.assemble(options.ptx, options.arch, f"{folder}/a.cubin")
+    machine = pipes.MACHINES[options.arch]
+    for name, function in sass.disassemble(f"{folder}/a.cubin").items():
+        for each in paths.Analysis(function, machine).passes():
+            print(f"{name}: loop at {each.header:#x}, {usage[name].registers} registers, {usage[name].spill_stores} bytes spilled")
+            for words, path in (("full", each.full), ("masked", each.partial)):
+                if path:
+                    print(f"  {words}: " + ", ".join(f"{kind} {value:.0f}" for kind, value in path.cost.items()) + f"; {path.tensor} matrix instructions, {path.hidden} scores hidden")
+                    for warps in (1, 2):
+                        p = predict(path.cost, warps)
+                        print(f"    {warps} warps: all overlaps {p.overlapped:.2f}, in turn {p.in_turn:.2f}, nothing {p.nothing:.2f}; bound by {p.bound_by}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
