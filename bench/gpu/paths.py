@@ -35,13 +35,29 @@ class Path:
     copies: int = 0
     hidden: int = 0
     count: dict = dataclasses.field(default_factory=dict)  # instructions by name
+    trace: tuple = ()  # of blocks, or of (trace, trace) and (trace, times)
 
     def __add__(self, other):
         names = {name: self.count.get(name, 0) + other.count.get(name, 0) for name in {*self.count, *other.count}}
-        return Path(self.cost + other.cost, self.tensor + other.tensor, self.copies + other.copies, self.hidden + other.hidden, names)
+        return Path(self.cost + other.cost, self.tensor + other.tensor, self.copies + other.copies, self.hidden + other.hidden, names, (self.trace, other.trace))
 
     def times(self, factor):
-        return Path(self.cost.times(factor), self.tensor * factor, self.copies * factor, self.hidden * factor, {n: c * factor for n, c in self.count.items()})
+        return Path(self.cost.times(factor), self.tensor * factor, self.copies * factor, self.hidden * factor, {n: c * factor for n, c in self.count.items()}, (self.trace, factor))
+
+    def instructions(self):
+        """In the order of their execution."""
+        out, todo = [], [self.trace]
+        while todo:
+            trace = todo.pop()
+            if trace == ():
+                continue
+            if not isinstance(trace, tuple):
+                out += trace.instructions
+            elif isinstance(trace[1], int):
+                todo += [trace[0]] * trace[1]
+            else:
+                todo += [trace[1], trace[0]]
+        return out
 
     @property
     def key(self):
@@ -55,7 +71,7 @@ class Path:
 
 
 def of_block(block, machine):
-    path = Path(pipes.Cost())
+    path = Path(pipes.Cost(), trace=block)
     for each in block.instructions:
         cost = pipes.cost(each, machine)
         if cost is None:
@@ -219,7 +235,8 @@ class Analysis:
                 times = (self.expected - straight) / rolled
                 if times != int(times) or times < 1:
                     raise Unknown(f"the loop has products of {straight:.0f} cycles and {rolled:.0f} in a loop inside; {self.expected:.0f} are expected")
-            ways = list(self.through(loop, int(times)).values())
+            times = int(times)
+            ways = list(self.through(loop, times).values())
             if not ways:
                 raise Unknown("no path leads through the main loop")
             ways = [way for way in ways if way.tensor == max(w.tensor for w in ways)]
@@ -228,7 +245,7 @@ class Analysis:
             full = min((way for way in ways if way.hidden == plain), key=lambda way: way.weight)
             scores = self.scores or int(full.count.get("MUFU", 0)) // 8 * 8
             hidden = [way for way in ways if way.hidden >= max(scores, 1) + plain]
-            found.append(Pass(full, min(hidden, key=lambda way: way.weight) if hidden else None, int(times), loop.header.instructions[0].offset))
+            found.append(Pass(full, min(hidden, key=lambda way: way.weight) if hidden else None, times, loop.header.instructions[0].offset))
         return found
 
 

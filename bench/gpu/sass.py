@@ -1,6 +1,7 @@
 """Machine code of NVIDIA GPUs as a control-flow graph: PTX -> ptxas -> nvdisasm -> functions, blocks, loops.
 
-An instruction keeps its stall count: the cycles that ptxas says the warp waits at least before its next one (bits 105 to 108 of the encoding on Volta and later).
+An instruction keeps what ptxas decided about its timing, bits 105 to 121 of the encoding on Volta and later: the cycles that the warp waits at least before its next one, a
+scoreboard that its result and one that the reading of its operands releases, and those that it waits for.
 """
 import dataclasses
 import os
@@ -74,6 +75,9 @@ class Instruction:
     opcode: str     # with modifiers: "HMMA.16816.F32.BF16"
     operands: str
     stall: int = 1
+    write: int = None  # the scoreboard that is released when the result is there
+    read: int = None   # the one that is released when the operands are read
+    wait: int = 0      # a bit for each scoreboard that it waits for
 
     @property
     def name(self):
@@ -107,7 +111,9 @@ class Function:
                 continue
             second = SECOND.match(line)
             if second and instructions:
-                instructions[-1].stall = max(1, int(second[1], 16) >> 41 & 15)
+                control, last = int(second[1], 16) >> 41, instructions[-1]
+                last.stall, last.wait = max(1, control & 15), control >> 11 & 63
+                last.write, last.read = (None if number == 7 else number for number in (control >> 5 & 7, control >> 8 & 7))
                 continue
             found = LINE.search(line)
             if found:
