@@ -17,9 +17,10 @@
 
 namespace flexgpu {
 
-FLEX_DEVICE void clear_note(uint32_t shared) {
-    store_shared(shared + kNoteAt, uint32_t(INT32_MAX));
-    store_shared(shared + kNoteAt + 4, uint32_t(-1));
+/// A note: the first keys of the first and the last tile where V was not finite, in shared memory.
+FLEX_DEVICE void clear_note(uint32_t note) {
+    store_shared(note, uint32_t(INT32_MAX));
+    store_shared(note + 4, uint32_t(-1));
 }
 
 /// 0 for what is not finite in four words of V.
@@ -37,9 +38,9 @@ FLEX_DEVICE uint32_t finite_or_zero(uint32_t word) {
 
 /// A slice of V of the tile that begins at `key`, by `Threads` threads.
 template <int32_t Threads>
-FLEX_DEVICE void clean(uint32_t shared, uint32_t slice, int32_t thread, int32_t key) {
+FLEX_DEVICE void clean(uint32_t note, uint32_t slice, int32_t thread, int32_t key) {
     FLEX_ROLLED
-    for (int32_t i = thread; i < kWarpKeys * kVRowBytes / 16; i += Threads) {
+    for (int32_t i = thread; i < kValueBytes / 16; i += Threads) {
         const uint32_t at = slice + uint32_t(i * 16);
         Words4 v = load_shared4(at);
         uint32_t changed = 0;
@@ -51,8 +52,8 @@ FLEX_DEVICE void clean(uint32_t shared, uint32_t slice, int32_t thread, int32_t 
         }
         if (changed == 0) continue;
         store_shared4(at, v);
-        shared_min(shared + kNoteAt, key);
-        shared_max(shared + kNoteAt + 4, key);
+        shared_min(note, key);
+        shared_max(note + 4, key);
     }
 }
 
@@ -71,10 +72,10 @@ FLEX_DEVICE float dot(uint64_t q, uint64_t k, int32_t columns, int32_t lane) {
 /// Adds what is not finite in V to results in memory. `output(row)` is the address of a row's elements, of which `Wide` says that they are f32.
 /// One warp a row at a time, so nothing is added by two at once.
 template <bool Wide, class Output>
-FLEX_DEVICE void patch(const Block& block, uint32_t shared, Output&& output) {
+FLEX_DEVICE void patch(const Block& block, uint32_t note, Output&& output) {
     const flex_gpu_launch* launch = block.launch;
     const int32_t lane = thread_index() % 32, warp = thread_index() / 32;
-    const int32_t begin = load_shared(shared + kNoteAt), end = min(load_shared(shared + kNoteAt + 4) + kTileK, block.keys);
+    const int32_t begin = load_shared(note), end = min(load_shared(note + 4) + kTileK, block.keys);
     const int32_t d = flex_hook_extent(launch, kExtentD), dv = flex_hook_extent(launch, kExtentDv);
     const int32_t hkv = block.kv_head();
     FLEX_ROLLED

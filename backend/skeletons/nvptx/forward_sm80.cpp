@@ -43,6 +43,7 @@
 #include "backend/skeletons/nvptx/functions.h"
 #include "backend/skeletons/nvptx/hooks.h"
 #include "backend/skeletons/nvptx/mma.h"
+#include "backend/skeletons/nvptx/outputs.h"
 #include "backend/skeletons/nvptx/place.h"
 #include "backend/skeletons/nvptx/products.h"
 #include "backend/skeletons/nvptx/results.h"
@@ -100,17 +101,6 @@ struct Ring {
     FLEX_DEVICE void advance() { read = read == begin + uint32_t(kRingBytes - kSlotBytes) ? begin : read + kSlotBytes; }
 };
 
-FLEX_DEVICE void clear(Outputs& o) {
-    FLEX_UNROLL
-    for (int32_t m = 0; m < kM; m++) {
-        FLEX_UNROLL
-        for (int32_t n = 0; n < kNv; n++) {
-            FLEX_UNROLL
-            for (int32_t e = 0; e < 4; e++) o[m][n][e] = 0;
-        }
-    }
-}
-
 /// Scores of a tile to weights, added to the softmax; o += P V.
 FLEX_DEVICE void weigh_and_multiply(Scores& s, Outputs& o, Softmax& softmax, uint32_t slot, Visit tile) {
     each_score(s, [&](float& x, int32_t i, int32_t) { softmax.highest[i] = max(softmax.highest[i], x); });
@@ -119,14 +109,7 @@ FLEX_DEVICE void weigh_and_multiply(Scores& s, Outputs& o, Softmax& softmax, uin
     if (softmax.must_move(bases)) {
         float factor[kRows];
         softmax.move(bases, factor, Place().t);
-        FLEX_UNROLL
-        for (int32_t m = 0; m < kM; m++) {
-            FLEX_UNROLL
-            for (int32_t n = 0; n < kNv; n++) {
-                FLEX_UNROLL
-                for (int32_t e = 0; e < 4; e++) o[m][n][e] *= factor[m * 2 + e / 2];
-            }
-        }
+        scale_rows(o, factor);
     }
     float c = softmax.c, offset[kRows];
     FLEX_UNROLL
@@ -146,19 +129,6 @@ FLEX_DEVICE void weigh_and_multiply(Scores& s, Outputs& o, Softmax& softmax, uin
         for (int32_t m = 0; m < kM; m++) p[m] = weigh(s, m, step, softmax, c, offset);
         multiply_pv(o, p, v, step);
     }
-}
-
-/// Whether a row has NaN in its weighted sums and not in its weights.
-FLEX_DEVICE bool is_suspicious(const Outputs& o, const Statistic (&statistic)[kRows]) {
-    bool any = false;
-    FLEX_UNROLL
-    for (int32_t i = 0; i < kRows; i++) {
-        bool bad = false;
-        FLEX_UNROLL
-        for (int32_t n = 0; n < kNv; n++) bad |= __builtin_isunordered(o[i / 2][n][i % 2 * 2], o[i / 2][n][i % 2 * 2 + 1]);
-        any |= bad && !is_nan(statistic[i].sum);
-    }
-    return any;
 }
 
 FLEX_DEVICE void forward(const flex_gpu_launch* launch) {
@@ -242,7 +212,7 @@ FLEX_DEVICE void forward(const flex_gpu_launch* launch) {
                 load_v(ring.free(), coming[kAhead]);
             if (careful) {
                 const Place at;
-                clean<kTeam>(shared, ring.read + at.slice_offset(), at.team_thread(), coming[0].first());
+                clean<kTeam>(shared + kNoteAt, ring.read + at.slice_offset(), at.team_thread(), coming[0].first());
                 team_barrier();
             }
             apply_clauses(s, block, own, coming[0]);
@@ -257,7 +227,7 @@ FLEX_DEVICE void forward(const flex_gpu_launch* launch) {
         // The vote is also the barrier after which nobody reads the tiles in shared memory.
         if (!block_any(is_suspicious(o, statistic)) || careful) break;
         careful = true;
-        if (thread_index() == 0) clear_note(shared);
+        if (thread_index() == 0) clear_note(shared + kNoteAt);
         block_barrier();
     }
 

@@ -11,15 +11,13 @@
 #include "backend/skeletons/nvptx/clauses.h"
 #include "backend/skeletons/nvptx/device.h"
 #include "backend/skeletons/nvptx/mma.h"
+#include "backend/skeletons/nvptx/outputs.h"
 #include "backend/skeletons/nvptx/place.h"
 #include "backend/skeletons/nvptx/shape.h"
 #include "backend/skeletons/nvptx/softmax.h"
 #include "backend/skeletons/nvptx/swizzle.h"
 
 namespace flexgpu {
-
-/// A thread's part of the weighted sums of V. Its columns: mma.h, and multiply_pv for floats.
-using Outputs = float[kM][kNv][4];
 
 /// s = Q K^T for the rows of a warp and its keys in one slice.
 FLEX_DEVICE void multiply_qk(Scores& s, uint32_t q_tile, uint32_t slot) {

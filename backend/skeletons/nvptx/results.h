@@ -110,9 +110,9 @@ FLEX_DEVICE void store_results(const Block& block, uint32_t shared, bool careful
     if (!careful) return;
     block_barrier();
     if (is_partial)
-        patch<true>(block, shared, [&](int32_t, int32_t h, int32_t q) { return partials.mean(block_y(), number(h, q)); });
+        patch<true>(block, shared + kNoteAt, [&](int32_t, int32_t h, int32_t q) { return partials.mean(block_y(), number(h, q)); });
     else
-        patch<false>(block, shared, [&](int32_t, int32_t h, int32_t q) { return row_address(launch->o, block.b, h, q, kBytes); });
+        patch<false>(block, shared + kNoteAt, [&](int32_t, int32_t h, int32_t q) { return row_address(launch->o, block.b, h, q, kBytes); });
 }
 
 }  // namespace flexgpu

@@ -26,8 +26,13 @@ struct Block {
         row0 = (tiles - 1 - x % tiles) * kTileQ;
         h0 = x / tiles % groups * pack;
         b = x / tiles / groups;
-        q_lo = row0 / pack;
-        q_hi = min((row0 + kTileQ - 1) / pack, queries - 1);
+        find_queries();
+    }
+    FLEX_DEVICE Block(const flex_gpu_launch* l, int32_t first_row, int32_t first_head, int32_t batch)
+        : launch(l), properties(flex_hook_properties()), b(batch), h0(first_head), pack(opaque(l->pack)), row0(first_row) {
+        queries = flex_hook_extent(launch, kExtentQ);
+        keys = flex_hook_extent(launch, kExtentK);
+        find_queries();
     }
     [[nodiscard]] FLEX_DEVICE bool has(uint32_t property) const { return (properties & property) != 0; }
     [[nodiscard]] FLEX_DEVICE int32_t head(int32_t r) const { return h0 + (row0 + r) % pack; }
@@ -36,9 +41,15 @@ struct Block {
         return h0 / (flex_hook_extent(launch, kExtentH) / flex_hook_extent(launch, kExtentHkv));
     }
     /// Splits are whole tiles, so keys beyond the end of one split but the last exist.
-    [[nodiscard]] FLEX_DEVICE int32_t first_key() const { return launch->splits > 1 ? block_y() * launch->split_keys : 0; }
-    [[nodiscard]] FLEX_DEVICE int32_t end_key() const {
-        return launch->splits > 1 ? min((block_y() + 1) * launch->split_keys, keys) : keys;
+    [[nodiscard]] FLEX_DEVICE int32_t first_key(int32_t split) const { return launch->splits > 1 ? split * launch->split_keys : 0; }
+    [[nodiscard]] FLEX_DEVICE int32_t end_key(int32_t split) const {
+        return launch->splits > 1 ? min((split + 1) * launch->split_keys, keys) : keys;
+    }
+
+private:
+    FLEX_DEVICE void find_queries() {
+        q_lo = row0 / pack;
+        q_hi = min((row0 + kTileQ - 1) / pack, queries - 1);
     }
 };
 
@@ -60,7 +71,7 @@ struct KeysOfBlock {
 
     struct Here {
         Block block;
-        [[nodiscard]] FLEX_DEVICE int32_t end() const { return block.end_key(); }
+        [[nodiscard]] FLEX_DEVICE int32_t end() const { return block.end_key(block_y()); }
         [[nodiscard]] FLEX_DEVICE int32_t length() const { return block.keys; }
         [[nodiscard]] FLEX_DEVICE int32_t state(int32_t lo, int32_t hi) const { return tile_state(block, lo, hi); }
     };
@@ -70,7 +81,7 @@ struct KeysOfBlock {
 
 class TileWalk : public Walk<kTileK> {
 public:
-    FLEX_DEVICE explicit TileWalk(const Block& block) : Walk(block.first_key()) {}
+    FLEX_DEVICE explicit TileWalk(const Block& block) : Walk(block.first_key(block_y())) {}
     FLEX_DEVICE Visit next(const flex_gpu_launch* launch) { return Walk::next(KeysOfBlock{launch}); }
 };
 
