@@ -20,6 +20,8 @@ const char* name(Fault::Kind kind) {
         case Fault::Kind::Misaligned: return "misaligned";
         case Fault::Kind::UnfinishedCopy: return "unfinished-copy";
         case Fault::Kind::MissingProxyFence: return "missing-proxy-fence";
+        case Fault::Kind::UnfinishedProduct: return "unfinished-product";
+        case Fault::Kind::MissingProductFence: return "missing-product-fence";
         case Fault::Kind::BarrierMismatch: return "barrier-mismatch";
         case Fault::Kind::Divergence: return "divergence";
         case Fault::Kind::Deadlock: return "deadlock";

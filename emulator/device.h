@@ -27,6 +27,8 @@ struct Fault {
         Misaligned,
         UnfinishedCopy,
         MissingProxyFence,
+        UnfinishedProduct,
+        MissingProductFence,
         BarrierMismatch,
         Divergence,
         Deadlock,

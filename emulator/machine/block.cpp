@@ -5,6 +5,7 @@
 #include <bit>
 
 #include "emulator/machine/machine.h"
+#include "emulator/machine/products.h"
 
 namespace flexemu {
 

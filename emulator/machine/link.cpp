@@ -5,6 +5,7 @@
 #include <bit>
 #include <cstring>
 
+#include "emulator/machine/products.h"
 #include "emulator/machine/program.h"
 #include "emulator/numeric/float.h"
 
@@ -19,7 +20,7 @@ const std::unordered_map<std::string_view, Decoder>& decoders() {
     static const auto* const all = [] {
         auto* map = new std::unordered_map<std::string_view, Decoder>;
         for (const auto table : {integer_decoders(), float_decoders(), shared_decoders(), control_decoders(), memory_decoders(),
-                                 atomic_decoders(), warp_decoders(), async_decoders(), matrix_decoders()}) {
+                                 atomic_decoders(), warp_decoders(), async_decoders(), matrix_decoders(), wgmma_decoders()}) {
             for (const DecoderEntry& entry : table) map->emplace(entry.opcode, entry.decode);
         }
         return map;
@@ -227,6 +228,7 @@ bool decode(Program* program, int32_t number, std::string* error) {
         }
         program->ops_by_number.push_back(&op);
     }
+    mark_product_registers(&code);
     find_meeting_points(&code);
     return true;
 }

@@ -10,6 +10,7 @@
 //   schedule.cpp      who runs next, and what to do when nobody can
 //   copies.cpp        copies that are under way
 //   bulk.cpp          the same of bulk copies
+//   products.h        products of warpgroups that are under way
 #pragma once
 
 #include <array>
@@ -19,6 +20,7 @@
 #include <map>
 #include <memory>
 #include <random>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -35,6 +37,8 @@ class Launch;
 class BlockState;
 class WarpState;
 struct ClusterState;
+struct Warpgroup;
+struct WarpProducts;
 
 inline constexpr uint32_t kNever = UINT32_MAX;
 
@@ -69,7 +73,8 @@ private:
 /// An asynchronous operation, as records of the shadow refer to it: complete once `component` of its cluster has reached `time`.
 struct AsyncOperation {
     uint32_t component = 0, time = kNever;
-    uint32_t op = 0;  // number of the instruction that began it
+    uint32_t op = 0;        // number of the instruction that began it
+    uint32_t products = 0;  // of a warpgroup's product: its component
 };
 
 /// A copy under way (copies.h): what one instruction's lanes began.
@@ -268,6 +273,14 @@ public:
         return check_span(op, lane, place, address, bytes, false, operation) && is_written(op, lane, place, bytes);
     }
 
+    // products.cpp, products_memory.cpp
+    [[nodiscard]] WarpProducts& products();
+    [[nodiscard]] uint32_t row_of(uint32_t reg) const { return current_->at.registers + reg; }
+    [[nodiscard]] Lanes& row(uint32_t number) { return registers_[number]; }
+    /// The lanes have learnt that an object of the cluster has come to `time`.
+    void learn(uint32_t component, uint32_t time) { known_.learn(component, time); }
+    bool check_product_pieces(const Op& op, std::span<const uint32_t> pieces, uint32_t operation);
+
 private:
     friend class Launch;
     friend class BlockState;
@@ -304,6 +317,11 @@ private:
     /// May asynchronous agents that the lane sends see what the record wrote?
     [[nodiscard]] bool is_proxied(const Record& old, int lane) const;
     [[nodiscard]] std::string record_text(const Record& record) const;
+    [[nodiscard]] bool is_superseded(const Record& old, uint32_t operation) const;
+    /// An instruction that has registers of products among its operands: are these free? They count as touched from now on.
+    bool may_touch(const Op& op);
+    /// Registers from `row` on go out of use. False (a fault) if products have them.
+    bool may_leave(uint32_t row);
     void grow_registers(size_t rows);
     Clock& own_clock(int lane);
     void clear_local(LaneMask lanes, uint32_t from, uint32_t bytes);
@@ -328,6 +346,7 @@ private:
 
     std::vector<Copy> copies_;
     std::array<uint32_t, kLanes> groups_committed_{}, bulk_groups_committed_{};
+    std::unique_ptr<WarpProducts> products_;
 
     // Knowledge: what all lanes know, and what single lanes know, where it is more.
     uint32_t time_ = 1, agent_time_ = 0;
@@ -386,6 +405,7 @@ public:
     std::array<uint32_t, 3> id;
     uint32_t linear;  // in the grid
     std::vector<std::unique_ptr<WarpState>> warps;
+    std::vector<std::unique_ptr<Warpgroup>> warpgroups;  // that have executed wgmma, by number
 
     [[nodiscard]] Segment& shared() { return *shared_; }
     [[nodiscard]] uint32_t dynamic_base() const { return dynamic_base_; }
@@ -465,6 +485,7 @@ public:
     uint64_t instructions = 0;  // executed so far, of all warps
     Random random;
     std::vector<AsyncOperation> operations;
+    uint32_t products_formed = 0;  // and not performed
     /// The number of a new one.
     uint32_t begin_operation(const Op& op) {
         operations.push_back({0, kNever, op.number});

@@ -54,6 +54,8 @@ struct Op {
     bool guard_negated = false;
     bool aligned = false;  // all lanes of the warp that have not exited must come together (.aligned, and .sync forms that imply it)
     bool uniform_control = false;  // .uni: all lanes that execute it together go the same way
+    /// Registers of products (products.h) that the instruction reads (2 * register) or writes (2 * register + 1).
+    std::vector<uint32_t> product_registers;
     int32_t line = 0;
     uint32_t number = 0;  // in the module, for short references to it
     const ptx::Instruction* text = nullptr;
@@ -92,5 +94,6 @@ std::span<const DecoderEntry> atomic_decoders();   // ops_atomic.cpp: atom, red
 std::span<const DecoderEntry> warp_decoders();     // ops_warp.cpp: shfl, vote, match, redux, activemask, elect
 std::span<const DecoderEntry> async_decoders();    // ops_async.cpp: cp.async*, mbarrier.*, griddepcontrol, ...
 std::span<const DecoderEntry> matrix_decoders();   // ops_matrix.cpp: ldmatrix, stmatrix, mma, wmma, movmatrix
+std::span<const DecoderEntry> wgmma_decoders();    // ops_wgmma.cpp: wgmma, setmaxnreg
 
 }  // namespace flexemu

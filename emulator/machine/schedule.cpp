@@ -11,6 +11,7 @@
 
 #include "emulator/machine/copies.h"
 #include "emulator/machine/machine.h"
+#include "emulator/machine/products.h"
 
 namespace flexemu {
 namespace {
@@ -144,6 +145,7 @@ uint64_t Launch::run_cluster(ClusterState& cluster, uint64_t budget) {
         done += executed;
         land_copies(*this, cluster, false);
         bulk_land(*this, cluster, Landing::Due);
+        if (products_formed != 0) advance_products(*this, cluster);
         if (instructions > options.max_instructions) {
             set_fault(Fault::Kind::Timeout, fmt::format("the launch has executed {} instructions of warps", instructions));
         }

@@ -8,6 +8,7 @@
 
 #include "emulator/machine/calls.h"
 #include "emulator/machine/machine.h"
+#include "emulator/machine/products.h"
 
 namespace flexemu {
 namespace {
@@ -296,6 +297,7 @@ void WarpState::finish_function() {
     if (path.callers.empty()) return exit_lanes(path.lanes);
     const Code& callee = launch_.program.codes[static_cast<size_t>(path.at.code)];
     const Frame inner = path.at;
+    if (products_ && !may_leave(inner.registers)) return;
     path.at = path.callers.back();
     path.callers.pop_back();
     const Op& op = op_of(path);
@@ -308,6 +310,7 @@ void WarpState::finish_function() {
 
 void WarpState::exit_lanes(LaneMask lanes) {
     Path& path = *current_;
+    if (products_ && !may_leave(0)) return;
     alive_ &= ~lanes;
     path.lanes &= ~lanes;
     for (int32_t join = path.join; join >= 0; join = joins_[static_cast<size_t>(join)].parent)

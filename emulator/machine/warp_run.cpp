@@ -92,6 +92,10 @@ uint64_t WarpState::run(uint64_t budget) {
                     outcome_ = Outcome::Next;
                     break;
                 }
+                if (!op.product_registers.empty() && !may_touch(op)) {
+                    outcome_ = Outcome::Next;
+                    break;
+                }
                 op.run(*this, op, active);
                 if (outcome_ != Outcome::Next) {
                     outcome_ = Outcome::Next;

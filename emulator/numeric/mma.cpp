@@ -1,5 +1,6 @@
 #include "emulator/numeric/mma.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -118,6 +119,71 @@ template <int rows>
 void multiply_plain(const Job& job) {
     multiply_any<4>(job);
 }
+
+/// The product of a warpgroup, whose sums stay where they are.
+struct LargeJob {
+    MmaShape shape;
+    Element a_type, b_type;
+    const void *a, *b;
+    bool negate, to_f16;
+    float* sums;
+};
+
+/// `rows` rows of eight times `across` columns at a time.
+template <int rows, int across>
+[[gnu::always_inline]] inline void accumulate_block(const LargeJob& job, const double* a, const double* b, int row, int column) {
+    const int n = job.shape.n, k = job.shape.k;
+    Eight s[rows][across];
+    for (int r = 0; r < rows; ++r) {
+        for (int c = 0; c < across; ++c) {
+            const float* from = job.sums + (row + r) * n + column + 8 * c;
+            for (int i = 0; i < 8; ++i) s[r][c][i] = static_cast<double>(from[i]);
+        }
+    }
+    for (int i = 0; i < k; ++i) {
+        Eight right[across];
+        for (int c = 0; c < across; ++c) std::memcpy(&right[c], b + i * n + column + 8 * c, sizeof(Eight));
+        for (int r = 0; r < rows; ++r) {
+            const double left = a[(row + r) * k + i];
+            for (int c = 0; c < across; ++c) s[r][c] += left * right[c];
+        }
+    }
+    for (int r = 0; r < rows; ++r) {
+        for (int c = 0; c < across; ++c) {
+            double exact[8];
+            std::memcpy(exact, &s[r][c], sizeof exact);
+            float* to = job.sums + (row + r) * n + column + 8 * c;
+            if (job.to_f16)
+                for (int i = 0; i < 8; ++i) to[i] = to_f32(flexemu::numeric::to_f16(exact[i]));
+            else
+                for (int i = 0; i < 8; ++i) to[i] = cut_off(exact[i]);
+        }
+    }
+}
+
+template <int rows, int across>
+[[gnu::always_inline]] inline void accumulate_large(const LargeJob& job) {
+    constexpr int kMostK = 32;
+    const MmaShape& shape = job.shape;
+    alignas(64) float lines[kMostProductColumns * kMostK];
+    alignas(64) double left[kMostProductRows * kMostK], right[kMostProductColumns * kMostK];
+    unpack(job.a_type, job.a, shape.m * shape.k, lines);
+    const double sign = job.negate ? -1.0 : 1.0;
+    for (int i = 0; i < shape.m * shape.k; ++i) left[i] = sign * static_cast<double>(lines[i]);
+    unpack(job.b_type, job.b, shape.n * shape.k, lines);
+    for (int j = 0; j < shape.n; j += 8) {
+        for (int i = 0; i < shape.k; ++i)
+            for (int e = 0; e < 8; ++e) right[i * shape.n + j + e] = static_cast<double>(lines[(j + e) * shape.k + i]);
+    }
+    const int whole = shape.n / (8 * across) * (8 * across);
+    for (int row = 0; row < shape.m; row += rows) {
+        for (int column = 0; column < whole; column += 8 * across) accumulate_block<rows, across>(job, left, right, row, column);
+        for (int column = whole; column < shape.n; column += 8) accumulate_block<rows, 1>(job, left, right, row, column);
+    }
+}
+void accumulate_plain(const LargeJob& job) {
+    accumulate_large<2, 1>(job);
+}
 #ifdef FLEXEMU_WIDE_VECTORS
 [[gnu::target("avx2,fma")]] void multiply_avx2(const Job& job) {
     multiply_any<4>(job);
@@ -125,21 +191,38 @@ void multiply_plain(const Job& job) {
 [[gnu::target("avx512f,avx512vl,avx512dq,avx512bw,fma")]] void multiply_avx512(const Job& job) {
     multiply_any<8>(job);
 }
+[[gnu::target("avx2,fma")]] void accumulate_avx2(const LargeJob& job) {
+    accumulate_large<4, 1>(job);
+}
+[[gnu::target("avx512f,avx512vl,avx512dq,avx512bw,fma")]] void accumulate_avx512(const LargeJob& job) {
+    accumulate_large<8, 2>(job);
+}
 #endif
 
-using Multiply = void (*)(const Job&);
-Multiply choose_multiply() {
+/// The versions for this processor.
+struct Versions {
+    void (*multiply)(const Job&) = multiply_plain;
+    void (*accumulate)(const LargeJob&) = accumulate_plain;
+    Versions() {
 #ifdef FLEXEMU_WIDE_VECTORS
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512bw"))
-        return multiply_avx512;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return multiply_avx2;
+        if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+            multiply = multiply_avx2;
+            accumulate = accumulate_avx2;
+        }
+        if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+            __builtin_cpu_supports("avx512bw")) {
+            multiply = multiply_avx512;
+            accumulate = accumulate_avx512;
+        }
 #endif
-    return multiply_plain;
+    }
+};
+const Versions& versions() {
+    static const Versions chosen;
+    return chosen;
 }
 void multiply(const Job& job) {
-    static const Multiply chosen = choose_multiply();
-    chosen(job);
+    versions().multiply(job);
 }
 
 template <Element type>
@@ -195,14 +278,25 @@ void mma_to_f64(const MmaShape& shape, const double* a, const double* b, const d
         }
 }
 
+void add_product(const MmaShape& shape, Element a_type, const void* a, Element b_type, const void* b, bool negate, bool to_f16,
+                 float* sums) {
+    versions().accumulate({shape, a_type, b_type, a, b, negate, to_f16, sums});
+}
+
 void mma_to_s32(const MmaShape& shape, Element a_type, const void* a, Element b_type, const void* b, const int32_t* c, int32_t* d,
                 bool saturate, BitOperation bit_operation) {
-    const auto finish = [&](int at, int64_t product) {
-        const int64_t sum = product + c[at];
+    std::copy_n(c, shape.m * shape.n, d);
+    add_product_s32(shape, a_type, a, b_type, b, saturate, bit_operation, d);
+}
+
+void add_product_s32(const MmaShape& shape, Element a_type, const void* a, Element b_type, const void* b, bool saturate,
+                     BitOperation bit_operation, int32_t* sums) {
+    const auto add = [&](int at, int64_t product) {
+        const int64_t sum = product + sums[at];
         if (saturate)
-            d[at] = static_cast<int32_t>(sum > INT32_MAX ? INT32_MAX : sum < INT32_MIN ? INT32_MIN : sum);
+            sums[at] = static_cast<int32_t>(sum > INT32_MAX ? INT32_MAX : sum < INT32_MIN ? INT32_MIN : sum);
         else
-            d[at] = static_cast<int32_t>(static_cast<uint32_t>(sum));
+            sums[at] = static_cast<int32_t>(static_cast<uint32_t>(sum));
     };
     if (a_type == Element::B1) {
         const int words = shape.k / 32;
@@ -214,18 +308,18 @@ void mma_to_s32(const MmaShape& shape, Element a_type, const void* a, Element b_
                     const uint32_t x = left[row * words + i], y = right[column * words + i];
                     sum += std::popcount(bit_operation == BitOperation::Xor ? x ^ y : x & y);
                 }
-                finish(row * shape.n + column, sum);
+                add(row * shape.n + column, sum);
             }
         return;
     }
-    int32_t left[kMostElements], right[kMostElements];
+    int32_t left[kMostProductRows * 64], right[kMostProductColumns * 64];
     unpack_integers(a_type, static_cast<const uint8_t*>(a), shape.m * shape.k, left);
     unpack_integers(b_type, static_cast<const uint8_t*>(b), shape.n * shape.k, right);
     for (int row = 0; row < shape.m; ++row)
         for (int column = 0; column < shape.n; ++column) {
             int32_t sum = 0;
             for (int i = 0; i < shape.k; ++i) sum += left[row * shape.k + i] * right[column * shape.k + i];
-            finish(row * shape.n + column, sum);
+            add(row * shape.n + column, sum);
         }
 }
 

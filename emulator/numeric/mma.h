@@ -34,4 +34,12 @@ enum class BitOperation : uint8_t { Xor, And };
 void mma_to_s32(const MmaShape& shape, Element a_type, const void* a, Element b_type, const void* b, const int32_t* c, int32_t* d,
                 bool saturate, BitOperation bit_operation = BitOperation::Xor);
 
+/// sums += A B (or -= with `negate`) for products of warpgroups: m a multiple of 8, up to kMostProductRows and kMostProductColumns, lines of 32 bytes. The sums, m rows of
+/// n, are cut off to f32 once, as above; with `to_f16` they are f16 numbers and are rounded to the nearest.
+inline constexpr int kMostProductRows = 64, kMostProductColumns = 256;
+void add_product(const MmaShape& shape, Element a_type, const void* a, Element b_type, const void* b, bool negate, bool to_f16,
+                 float* sums);
+void add_product_s32(const MmaShape& shape, Element a_type, const void* a, Element b_type, const void* b, bool saturate,
+                     BitOperation bit_operation, int32_t* sums);
+
 }  // namespace flexemu::numeric

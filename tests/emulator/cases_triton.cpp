@@ -103,7 +103,7 @@ std::string matmul_tf32(Gpu& gpu) {
 }
 
 template <typename T>
-std::string attention(Gpu& gpu, bool causal, int queries, int keys, double tolerance) {
+std::string attention(Gpu& gpu, bool causal, int queries, int keys, double tolerance, uint32_t shared = 24576) {
     constexpr int kHeads = 2, kDim = 64, kTile = 64;
     Numbers numbers(5);
     auto q = numbers.uniforms<T>(static_cast<size_t>(kHeads * queries * kDim), -2, 2),
@@ -113,7 +113,7 @@ std::string attention(Gpu& gpu, bool causal, int queries, int keys, double toler
     std::vector<Argument> arguments{gpu.upload(q),  gpu.upload(k), gpu.upload(v),  o,           lse,        0.125f, queries, keys,
                                     queries * kDim, keys * kDim,   queries * kDim, uint64_t{0}, uint64_t{0}};
     Dim grid{static_cast<uint32_t>((queries + kTile - 1) / kTile), kHeads, 1};
-    if (auto error = gpu.launch("attention", grid, kFourWarps, 24576, arguments); !error.empty()) return error;
+    if (auto error = gpu.launch("attention", grid, kFourWarps, shared, arguments); !error.empty()) return error;
     std::vector<double> right, right_lse;
     for (int h = 0; h < kHeads; ++h)
         for (int i = 0; i < queries; ++i) {
@@ -147,6 +147,17 @@ std::string attention_causal(Gpu& gpu) {
     return attention<BFloat>(gpu, true, 130, 130, 0x1p-7);
 }
 
+/// The same kernels for sm_90a: products of warpgroups.
+std::string matmul_bf16_wgmma(Gpu& gpu) {
+    std::string problem;
+    for (int k : {64, 128, 208, 320})
+        if (problem.empty()) problem = matmul_of<BFloat, float>(gpu, 64, 128, 73728, 80, 144, k, 1e-4, 1e-5);
+    return problem;
+}
+std::string attention_wgmma(Gpu& gpu) {
+    return attention<BFloat>(gpu, true, 130, 130, 0x1p-7, 40960);
+}
+
 }  // namespace
 
 std::vector<Case> triton_cases() {
@@ -159,6 +170,8 @@ std::vector<Case> triton_cases() {
         {"matmul_tf32", "triton_matmul_tf32", matmul_tf32, "matmul"},
         {"attention_f16", "triton_attention_f16", attention_f16, "attention"},
         {"attention_bf16_causal", "triton_attention_bf16_causal", attention_causal, "attention"},
+        {"matmul_bf16_wgmma", "triton_matmul_bf16_wgmma", matmul_bf16_wgmma, "matmul"},
+        {"attention_bf16_wgmma", "triton_attention_bf16_wgmma", attention_wgmma, "attention"},
     };
 }
 

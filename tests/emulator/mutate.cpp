@@ -76,14 +76,13 @@ std::vector<Change> changes(const Statement& statement) {
     const std::string& op = statement.opcode;
     std::vector<Change> result;
     auto removed = [&](std::string replacement = "") { result.push_back({std::move(replacement), "removed"}); };
-    if (starts(op, "cp.async.wait_group") || starts(op, "cp.async.bulk.wait_group")) {
+    if (starts(op, "cp.async.wait_group") || starts(op, "cp.async.bulk.wait_group") || starts(op, "wgmma.wait_group")) {
         removed();
         if (!statement.operands.empty() &&
             std::all_of(statement.operands.begin(), statement.operands.end(), [](char c) { return c >= '0' && c <= '9'; }))
             result.push_back({op + " " + std::to_string(std::stoi(statement.operands) + 1) + ";", "lets one more group be under way"});
     } else if (starts(op, "cp.async.wait_all") || starts(op, "cp.async.commit_group") || starts(op, "cp.async.bulk.commit_group") ||
-               starts(op, "cp.async.mbarrier.arrive") || starts(op, "wgmma.wait_group") || starts(op, "wgmma.commit_group") ||
-               starts(op, "wgmma.fence")) {
+               starts(op, "cp.async.mbarrier.arrive") || starts(op, "wgmma.commit_group") || starts(op, "wgmma.fence")) {
         removed();
     } else if (starts(op, "bar.sync") || starts(op, "barrier.sync") || starts(op, "barrier.cta.sync") || starts(op, "bar.arrive") ||
                starts(op, "barrier.arrive") || starts(op, "barrier.cta.arrive") || starts(op, "barrier.cluster") ||

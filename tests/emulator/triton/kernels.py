@@ -109,4 +109,6 @@ VARIANTS = {
     "matmul_tf32": (matmul, ["*fp32", "*fp32", "*fp32"] + ["i32"] * 6, {"BM": 32, "BN": 32, "BK": 32}, 4, 3, 80),
     "attention_f16": (attention, ["*fp16"] * 4 + ["*fp32", "fp32"] + ["i32"] * 5, {"CAUSAL": False, "BM": 64, "BN": 32, "D": 64}, 4, 3, 80),
     "attention_bf16_causal": (attention, ["*bf16"] * 4 + ["*fp32", "fp32"] + ["i32"] * 5, {"CAUSAL": True, "BM": 64, "BN": 64, "D": 64}, 4, 2, 80),
+    "matmul_bf16_wgmma": (matmul, ["*bf16", "*bf16", "*fp32"] + ["i32"] * 6, {"BM": 64, "BN": 128, "BK": 64}, 4, 3, 90),
+    "attention_bf16_wgmma": (attention, ["*bf16"] * 4 + ["*fp32", "fp32"] + ["i32"] * 5, {"CAUSAL": True, "BM": 64, "BN": 64, "D": 64}, 4, 2, 90),
 }
