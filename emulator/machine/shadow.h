@@ -31,6 +31,7 @@ struct Cell {
     Record write, read;
     uint32_t more = 0;  // chain in the pool; 0: none
 };
+static_assert(sizeof(Cell) == 36);  // no padding: cells are compared as bytes
 
 class Shadow {
 public:

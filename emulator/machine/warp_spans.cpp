@@ -1,6 +1,7 @@
-// The race detector for the asynchronous proxy: whole rows at a time. Neighbouring words nearly always have the same history, so the verdict on a record
-// is kept while the same record comes again; what is not plain goes to WarpState::check, word by word.
+// The race detector for the asynchronous proxy: whole rows at a time. Neighbouring words nearly always have the same history, so what became of one becomes of
+// all that are equal to it, and the verdict on a record is kept while the same record comes again; what is not plain goes to WarpState::check, word by word.
 #include <algorithm>
+#include <cstring>
 
 #include "emulator/machine/machine.h"
 
@@ -48,7 +49,6 @@ bool WarpState::check_span(const Op& op, int lane, const Place& place, uint64_t 
                      &launch_.operations[operation], operation);
     };
     const uint64_t end = place.offset + bytes;
-    if (atomic) return slowly(place.offset, end);
     const uint64_t first = std::min((place.offset + 3) / 4 * 4, end), last = std::max(first, end / 4 * 4);
     if (first > place.offset && !slowly(place.offset, first)) return false;
 
@@ -102,12 +102,24 @@ bool WarpState::check_span(const Op& op, int lane, const Place& place, uint64_t 
         }
         return true;
     };
+    // What a cell becomes depends on the cell alone: equal ones become equal.
+    Cell before, after;
+    bool is_known = false;
     for (uint64_t word = first / 4; word < last / 4;) {
         size_t count = 0;
         Cell* const cells = shadow.cells(word, &count);
         count = std::min<size_t>(count, last / 4 - word);
         for (size_t i = 0; i < count; ++i) {
-            if (!quickly(cells[i]) && !slowly((word + i) * 4, (word + i) * 4 + 4)) return false;
+            if (is_known && std::memcmp(&cells[i], &before, sizeof before) == 0) {
+                cells[i] = after;
+                continue;
+            }
+            const Cell old = cells[i];
+            if ((atomic || !quickly(cells[i])) && !slowly((word + i) * 4, (word + i) * 4 + 4)) return false;
+            if (old.more != 0 || cells[i].more != 0) continue;
+            before = old;
+            after = cells[i];
+            is_known = true;
         }
         word += count;
     }
