@@ -2,35 +2,17 @@
 #include "emulator/tensor_map.h"
 
 #include "emulator/driver/call.h"
+#include "emulator/machine/tensor_tile.h"
 
 using namespace flexemu;
 
 namespace {
 
-bool multiple(uint64_t value, uint64_t of) {
-    return value % of == 0;
-}
-
-bool valid(const TensorMap& map, const uint64_t* dims, const uint64_t* strides, const uint32_t* box, const uint32_t* element_strides) {
-    auto bytes = static_cast<uint64_t>(tensor_map_element_bytes(map.type));
-    bool interleaved = map.interleave != CU_TENSOR_MAP_INTERLEAVE_NONE;
-    uint64_t unit = map.interleave == CU_TENSOR_MAP_INTERLEAVE_32B ? 32 : 16;
-    if (map.rank < (interleaved ? 3 : 1) || map.rank > TensorMap::kMaxRank) return false;
-    if (map.address == 0 || !multiple(map.address, unit)) return false;
-    for (int i = 0; i < map.rank; ++i) {
-        if (dims[i] == 0 || dims[i] > uint64_t{1} << 32) return false;
-        if (box[i] == 0 || box[i] > 256) return false;
-        if (element_strides[i] == 0 || element_strides[i] > 8) return false;
-    }
-    for (int i = 0; i + 1 < map.rank; ++i)
-        if (!multiple(strides[i], unit) || strides[i] >= uint64_t{1} << 40) return false;
-    uint64_t row = box[0] * bytes;
-    if (!interleaved && !multiple(row, 16)) return false;
-    if (map.interleave == CU_TENSOR_MAP_INTERLEAVE_32B && map.swizzle != CU_TENSOR_MAP_SWIZZLE_32B) return false;
-    constexpr uint64_t kSpan[] = {0, 32, 64, 128};
-    if (!interleaved && map.swizzle != CU_TENSOR_MAP_SWIZZLE_NONE && row > kSpan[map.swizzle]) return false;
-    bool floating = map.type >= CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
-    return map.fill == CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE || floating;
+/// What the numbers of the descriptor could not hold.
+bool fits(int rank, const uint64_t* dims, const uint32_t* box, const uint32_t* element_strides) {
+    for (int i = 0; i < rank; ++i)
+        if (dims[i] == 0 || dims[i] > uint64_t{1} << 32 || box[i] > 256 || element_strides[i] > 8) return false;
+    return true;
 }
 
 }  // namespace
@@ -58,13 +40,14 @@ CUresult cuTensorMapEncodeTiled(CUtensorMap* out, CUtensorMapDataType type, uint
     map.promotion = static_cast<uint8_t>(promotion);
     map.fill = static_cast<uint8_t>(fill);
     map.address = reinterpret_cast<uint64_t>(address);
-    if (!valid(map, dims, strides, box, element_strides)) return CUDA_ERROR_INVALID_VALUE;
+    if (!fits(map.rank, dims, box, element_strides)) return CUDA_ERROR_INVALID_VALUE;
     for (uint32_t i = 0; i < rank; ++i) {
         map.dims[i] = static_cast<uint32_t>(dims[i] - 1);
         map.box[i] = static_cast<uint16_t>(box[i]);
         map.element_strides[i] = static_cast<uint8_t>(element_strides[i]);
         if (i + 1 < rank) map.strides[i] = strides[i];
     }
+    if (!tensor_map_error(map).empty()) return CUDA_ERROR_INVALID_VALUE;
     std::memcpy(out, &map, sizeof map);
     return CUDA_SUCCESS;
 }

@@ -5,6 +5,7 @@
 #include <bit>
 
 #include "emulator/machine/machine.h"
+#include "emulator/machine/mbarrier.h"
 #include "emulator/machine/products.h"
 
 namespace flexemu {
@@ -129,9 +130,10 @@ void BlockState::complete(Barrier& barrier) {
     ++launch.progress;
 }
 
-std::string BlockState::waiting_text() const {
+std::string BlockState::waiting_text() {
     std::string text;
     size_t said = 0;
+    bool is_at_mbarrier = false;
     for (size_t i = 0; i < barriers_.size(); ++i) {
         const Barrier& barrier = barriers_[i];
         if (barrier.parties.empty()) continue;
@@ -147,10 +149,15 @@ std::string BlockState::waiting_text() const {
             if (path->state == Path::State::Barrier || ++said > 16) continue;
             const Op& op = warp->op_of(*path);
             const bool is_at_cluster = path->state == Path::State::Cluster;
+            is_at_mbarrier |= op.text->opcode == "mbarrier";
             text += fmt::format("; {} waits {} line {} ({})", warp->thread_text(std::countr_zero(path->lanes)),
                                 is_at_cluster ? "for its cluster before" : "at", op.line, op.text->spelling());
         }
     }
+    if (!is_at_mbarrier) return text;
+    std::map<uint32_t, const Mbarrier*> by_place;
+    for (const auto& [offset, barrier] : attached<Mbarriers>().at) by_place[offset] = &barrier;
+    for (const auto& [offset, barrier] : by_place) text += fmt::format("; mbarrier at shared byte {:#x}: {}", offset, barrier->text());
     return text;
 }
 
@@ -182,7 +189,10 @@ void ClusterState::arrive(WarpState& warp, const Op& op, LaneMask lanes, bool re
     }
     arrived_lanes[component] |= lanes;
     may_wait[component] |= lanes;
-    if (releases) warp.release(lanes, known);
+    if (releases)
+        warp.release(lanes, known);
+    else
+        warp.tell_fenced(lanes, AccessKind::Scope::Cluster, known);
     ++warp.launch().progress;
     settle();
 }

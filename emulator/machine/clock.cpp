@@ -93,23 +93,31 @@ void Clock::raise_twins(uint32_t from) {
     for (auto& [id, clock] : others_) clock.raise_twins(from);
 }
 
-Clock Clock::part(uint32_t count, uint32_t from) const {
+Clock Clock::part(uint32_t count, uint32_t from, const std::array<uint32_t, 2>& also) const {
     Clock result(cluster_);
     result.is_set_ = is_set_;
     for (uint32_t i = 0; i < count; ++i) {
-        if (const uint32_t time = all(from + i); time != 0) {
-            result.learn(i, time);
-            result.learn(from + i, time);
+        const uint32_t time = all(from + i);
+        if (time == 0) continue;
+        result.learn(i, time);
+        result.learn(from + i, time);
+        for (const uint32_t other : also) {
+            if (const uint32_t both = std::min(time, all(other + i)); both != 0) result.learn(other + i, both);
         }
     }
     for (const Some& each : some_) {
-        if (each.component >= from && each.component < from + count) {
-            result.learn(each.component - from, each.lanes, each.time);
-            result.learn(each.component, each.lanes, each.time);
+        if (each.component < from || each.component >= from + count) continue;
+        const uint32_t i = each.component - from;
+        result.learn(i, each.lanes, each.time);
+        result.learn(each.component, each.lanes, each.time);
+        for (const uint32_t other : also) {
+            const bool whole = knows(cluster_, other + i, each.lanes, each.time);
+            if (const uint32_t both = whole ? each.time : std::min(each.time, all(other + i)); both != 0)
+                result.learn(other + i, each.lanes, both);
         }
     }
     for (const auto& [id, clock] : others_) {
-        Clock other = clock.part(count, from);
+        Clock other = clock.part(count, from, also);
         if (!other.empty()) result.others_.emplace_back(id, std::move(other));
     }
     return result;

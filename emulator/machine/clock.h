@@ -6,6 +6,7 @@
 // What other clusters did is kept as one clock each.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <utility>
 #include <vector>
@@ -32,8 +33,8 @@ public:
     void raise(uint32_t count, uint32_t from, uint32_t to);
     /// Of pairs of components from `from` on: the first of each into the second.
     void raise_twins(uint32_t from);
-    /// Only what was raised into the components from `from` on, as plain knowledge (components 0 to count - 1).
-    [[nodiscard]] Clock part(uint32_t count, uint32_t from) const;
+    /// Only what was raised into the components from `from` on, as plain knowledge (components 0 to count - 1), and what of that stands in those from `also` on.
+    [[nodiscard]] Clock part(uint32_t count, uint32_t from, const std::array<uint32_t, 2>& also) const;
     void clear() {
         all_.clear();
         some_.clear();

@@ -22,6 +22,7 @@
 #include <random>
 #include <span>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "emulator/machine/block.h"
@@ -47,11 +48,12 @@ inline constexpr uint32_t kNever = UINT32_MAX;
 enum ClockKind : uint32_t {
     kKnown = 0,      // what the warp did
     kAgents = 1,     // its copies
-    kProxied = 2,    // what it did, behind a proxy fence: asynchronous agents may read it
+    kProxied = 2,    // what it did, behind a proxy fence: asynchronous agents may read it in shared memory
     kFencedCta = 3,  // what it did, behind a fence: a relaxed write hands it on
     kFencedGpu = 4,
     kProxiedAgents = 5,  // its copies, behind a proxy fence
-    kClockKinds = 6,
+    kProxiedGlobal = 6,  // the same in global memory
+    kClockKinds = 7,
 };
 
 /// splitmix64: small, and the same everywhere.
@@ -75,6 +77,12 @@ struct AsyncOperation {
     uint32_t component = 0, time = kNever;
     uint32_t op = 0;        // number of the instruction that began it
     uint32_t products = 0;  // of a warpgroup's product: its component
+};
+
+/// A fence.proxy.tensormap.acquire: who executed it, and the write that it saw.
+struct TensorMapUse {
+    uint32_t cluster = 0, component = 0, lane = 0, time = 0;
+    Record write;
 };
 
 /// A copy under way (copies.h): what one instruction's lanes began.
@@ -214,6 +222,10 @@ public:
 
     // warp_order.cpp
     void fence(LaneMask lanes, AccessKind::Scope scope);
+    /// fence.mbarrier_init, as part of fence.proxy.async: agents of other blocks may use the barriers that the lanes know to be initialised.
+    void fence_barriers(LaneMask lanes);
+    /// What a relaxed operation of the scope hands on: what lies behind a fence.
+    void tell_fenced(LaneMask lanes, AccessKind::Scope scope, Clock& to) const;
     /// Around an atomic or strong access of a location.
     void strong_write(LaneMask lanes, Segment& segment, uint64_t offset, const AccessKind& kind, bool replaces);
     void strong_read(LaneMask lanes, Segment& segment, uint64_t offset, const AccessKind& kind);
@@ -221,7 +233,7 @@ public:
     void tell_heard(LaneMask lanes, Clock& to) const;
     void hear(LaneMask lanes, const Clock& from);
     /// fence.proxy.async: what is known to be written may be read by asynchronous agents.
-    void fence_proxy(LaneMask lanes);
+    void fence_proxy(LaneMask lanes, bool shared, bool global);
     /// The lanes have waited for their copies, up to `time` of the warp's agent. Each may see its own now; of others' copies, also those of its
     /// warp, it hears when they release what they know.
     uint32_t next_agent_time() { return ++agent_time_; }
@@ -231,7 +243,7 @@ public:
     [[nodiscard]] uint32_t time() const { return time_; }
     [[nodiscard]] bool knows(int lane, uint32_t cluster, uint32_t component, LaneMask lanes, uint32_t time) const;
     /// The component that says the same of what lies behind a proxy fence.
-    [[nodiscard]] uint32_t proxied(uint32_t component) const;
+    [[nodiscard]] uint32_t proxied(uint32_t component, bool is_shared) const;
 
     // warp_access.cpp
     uint8_t* local_bytes(int lane, uint64_t offset, size_t bytes);
@@ -254,8 +266,9 @@ public:
     bool is_written(const Op& op, int lane, const Place& at, size_t bytes);
     /// An asynchronous operation begins to read: checks the bytes and remembers that they are being read.
     bool check_source(const Op& op, int lane, const Place& place, uint64_t address, unsigned bytes, uint32_t number);
-    /// A tensor map in memory is read.
+    /// A bulk copy reads a tensor map in global memory: if it was written in this launch, somebody has acquired it since.
     bool check_tensor_map(const Op& op, int lane, const Place& place, uint64_t address, unsigned bytes);
+    void acquire_tensor_map(int lane, const Place& place);
     [[nodiscard]] std::vector<Copy>& copies() { return copies_; }
     [[nodiscard]] std::array<uint32_t, kLanes>& groups_committed() { return groups_committed_; }
     [[nodiscard]] std::array<uint32_t, kLanes>& bulk_groups_committed() { return bulk_groups_committed_; }
@@ -315,7 +328,7 @@ private:
     BlockState* shared_owner(const Op& op, int lane, uint64_t address, unsigned bytes, uint32_t* offset);
     [[nodiscard]] bool is_before(const Record& old, int lane, bool* unfinished) const;
     /// May asynchronous agents that the lane sends see what the record wrote?
-    [[nodiscard]] bool is_proxied(const Record& old, int lane) const;
+    [[nodiscard]] bool is_proxied(const Record& old, int lane, bool is_shared) const;
     [[nodiscard]] std::string record_text(const Record& record) const;
     [[nodiscard]] bool is_superseded(const Record& old, uint32_t operation) const;
     /// An instruction that has registers of products among its operands: are these free? They count as touched from now on.
@@ -398,7 +411,7 @@ public:
     [[nodiscard]] bool is_done() const { return alive_ == 0; }
     /// What every thread waits for, when none can go on.
     [[nodiscard]] bool barrier_cannot_complete() const;
-    [[nodiscard]] std::string waiting_text() const;
+    [[nodiscard]] std::string waiting_text();
 
     Launch& launch;
     ClusterState& cluster;
@@ -486,6 +499,7 @@ public:
     Random random;
     std::vector<AsyncOperation> operations;
     uint32_t products_formed = 0;  // and not performed
+    std::unordered_map<uint64_t, std::vector<TensorMapUse>> tensor_map_uses;  // by address
     /// The number of a new one.
     uint32_t begin_operation(const Op& op) {
         operations.push_back({0, kNever, op.number});

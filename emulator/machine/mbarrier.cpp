@@ -10,6 +10,7 @@ void Mbarrier::settle() {
     pending = expected;
     completed = std::move(arriving);
     arriving = blank;
+    announced = transferred = 0;
     completed.learn(component, static_cast<uint32_t>(phase));
 }
 
@@ -40,6 +41,7 @@ std::string Mbarrier::expect_arrivals(uint32_t count) {
 std::string Mbarrier::expect_bytes(uint64_t count) {
     if (bytes + static_cast<int64_t>(count) > kMostBytes) return fmt::format("a transaction count beyond {}", kMostBytes);
     bytes += static_cast<int64_t>(count);
+    announced += count;
     settle();
     return {};
 }
@@ -47,8 +49,16 @@ std::string Mbarrier::expect_bytes(uint64_t count) {
 std::string Mbarrier::complete_bytes(uint64_t count) {
     if (bytes - static_cast<int64_t>(count) < -kMostBytes) return fmt::format("a transaction count below {}", -kMostBytes);
     bytes -= static_cast<int64_t>(count);
+    transferred += count;
     settle();
     return {};
+}
+
+std::string Mbarrier::text() const {
+    std::string result = fmt::format("phase {} waits for {} of {} arrivals", phase, pending, expected);
+    if (announced != 0 || transferred != 0)
+        result += fmt::format(" and {} bytes ({} announced, {} transferred)", bytes, announced, transferred);
+    return result;
 }
 
 bool Mbarrier::is_over(uint64_t state, bool* over, std::string* error) const {

@@ -23,10 +23,14 @@ struct Mbarrier {
     uint32_t expected = 0;  // arrivals of the next phases
     uint32_t pending = 0;   // arrivals that this phase still waits for
     int64_t bytes = 0;      // transfers announced and not yet complete; below 0 if they complete before they are announced
+    uint64_t announced = 0, transferred = 0;  // of this phase, for messages
     uint64_t phase = 0;
     uint32_t component = 0;     // of clocks: phases of this barrier that are known to be complete
     Clock arriving, completed;  // what was released into this phase, and into the one before
     Clock blank;                // knows nothing
+    // Who initialised it, and whether a fence has made that known to the agents of other blocks.
+    uint32_t by_component = 0, by_lane = 0, by_time = 0;
+    bool is_fenced = false;
 
     // Each gives a text if the ISA does not allow it; nothing has changed then.
     std::string arrive(uint32_t count, bool may_complete = true);
@@ -41,6 +45,8 @@ struct Mbarrier {
     /// Waiting for the phase of a state. False with a text if that phase is neither this one nor the one before.
     bool is_over(uint64_t state, bool* over, std::string* error) const;
     [[nodiscard]] bool is_over(bool parity) const { return ((phase & 1) != 0) != parity; }
+    /// "phase 3 waits for 1 of 2 arrivals and 64 bytes (128 announced, 64 transferred)"
+    [[nodiscard]] std::string text() const;
 
 private:
     void settle();  // completes the phase if it is complete
@@ -50,6 +56,7 @@ private:
 struct Mbarriers {
     std::unordered_map<uint32_t, Mbarrier> at;
     uint64_t made = 0;
+    uint32_t unfenced = 0;  // of them
 };
 
 }  // namespace flexemu

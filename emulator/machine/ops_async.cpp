@@ -5,6 +5,7 @@
 
 #include "emulator/machine/copies.h"
 #include "emulator/machine/ops_bulk.h"
+#include "emulator/machine/ops_tensormap.h"
 
 namespace flexemu {
 namespace {
@@ -155,6 +156,7 @@ bool decode_griddepcontrol(Decoding& decoding) {
 constexpr DecoderEntry kDecoders[] = {
     {"cp", decoder<decode_cp>},
     {"mbarrier", decoder<decode_mbarrier>},
+    {"tensormap", decoder<decode_tensor_map>},
     {"griddepcontrol", decoder<decode_griddepcontrol>},
 };
 

@@ -65,6 +65,8 @@ private:
         if (at.segment != nullptr && !warp_.check_tensor_map(op_, lane_, at, from, sizeof map_)) return false;
         if (!decode(at.data, &map_)) return bad(fmt::format("there is no tensor map at {:#x}", from));
         if (map_.rank != bulk_.rank) return bad(fmt::format("the tensor map has {} dimensions, the instruction {}", map_.rank, bulk_.rank));
+        if (const std::string error = tensor_map_error(map_); !error.empty())
+            return bad("the tensor map is none that could be used: " + error);
         if (map_.interleave != 0) return bad("interleaved tensor maps are not emulated");
         int32_t coordinates[TensorMap::kMaxRank] = {};
         for (int i = 0; i < map_.rank; ++i) coordinates[i] = static_cast<int32_t>(value(bulk_.coordinates + static_cast<size_t>(i)));
@@ -159,6 +161,10 @@ private:
         const Mbarrier* barrier = find_mbarrier(warp_, op_, lane_, at, &block);
         if (barrier == nullptr) return false;
         if (block != owner) return bad("the barrier must lie in the block whose shared memory is written", Fault::Kind::BadBarrier);
+        if (block != &warp_.block() && !barrier->is_fenced)
+            return bad(
+                "the barrier is of another block, and no fence.mbarrier_init (or fence.proxy.async) stands behind its initialisation",
+                Fault::Kind::MissingProxyFence);
         copy->block = static_cast<BlockState*>(block);
         copy->barrier = static_cast<uint32_t>(at % kBlockStride);
         copy->word = barrier->word;
@@ -353,6 +359,15 @@ bool take_map(Decoding& decoding, size_t index, Bulk* bulk) {
                        [&](const ptx::Operand& each) { return decoding.source(each, ptx::Type::S32); });
 }
 
+/// The destination stands first.
+bool is_from_shared(const ptx::Instruction& instruction) {
+    for (const std::string& modifier : instruction.modifiers) {
+        if (modifier == "global") return true;
+        if (modifier.starts_with("shared")) return false;
+    }
+    return false;
+}
+
 bool take_operation(Decoding& decoding, Bulk* bulk) {
     constexpr AtomicOperation kOperations[] = {AtomicOperation::Add, AtomicOperation::Min, AtomicOperation::Max, AtomicOperation::Inc,
                                                AtomicOperation::Dec, AtomicOperation::And, AtomicOperation::Or,  AtomicOperation::Xor};
@@ -425,11 +440,11 @@ bool decode_bulk(Decoding& decoding, bool reduces) {
     if (prefetches) {
         bulk->kind = Kind::Prefetch;
         if (!decoding.take("L2") || (bulk->rank == 0 && !global)) return decoding.fail("expected `.L2.global`");
-    } else if (counts && global && cluster != cta && !reduces) {
+    } else if (counts && global && cluster != cta && !reduces && !is_from_shared(decoding.text)) {
         bulk->kind = Kind::Load;
     } else if (counts && !global && cluster && cta && bulk->rank == 0) {
         bulk->kind = Kind::Peer;
-    } else if (groups && global && cta && !cluster) {
+    } else if (groups && global && cta && !cluster && is_from_shared(decoding.text)) {
         bulk->kind = Kind::Store;
     } else {
         return decoding.fail("no copy between these spaces completes in this way");

@@ -2,6 +2,7 @@
 #include <bit>
 #include <cstring>
 
+#include "emulator/machine/machine.h"
 #include "emulator/machine/ops_async.h"
 #include "emulator/machine/semantics.h"
 
@@ -56,7 +57,12 @@ void run_init(Warp& warp, const Op& op, LaneMask active) {
         warp.release(LaneMask{1} << lane, barrier.blank);
         barrier.blank.clear();
         barrier.arriving = barrier.completed = barrier.blank;
+        const auto& state = static_cast<WarpState&>(warp);
+        barrier.by_component = state.component();
+        barrier.by_lane = static_cast<uint32_t>(lane);
+        barrier.by_time = state.time();
         if (!warp.store(op, lane, op.space, address, 8, &barrier.word)) return;
+        ++barriers.unfenced;
         barriers.at.emplace(offset, std::move(barrier));
         block->progressed();
     }
@@ -76,7 +82,9 @@ void run_inval(Warp& warp, const Op& op, LaneMask active) {
         // An operation of barriers like the others: libcu++ ends its barriers behind arrivals of the same warp that only a match.sync orders. Who
         // uses the barrier afterwards is found out, and who uses the bytes without having heard of the end, too.
         if (!warp.modify(op, lane, op.space, address, 8, nullptr, kAtomic, wipe, nullptr)) return;
-        block->attached<Mbarriers>().at.erase(offset);
+        auto& barriers = block->attached<Mbarriers>();
+        if (!barriers.at.at(offset).is_fenced) --barriers.unfenced;
+        barriers.at.erase(offset);
     }
 }
 

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "emulator/machine/machine.h"
+#include "emulator/machine/ops_tensormap.h"
 
 namespace flexemu {
 namespace {
@@ -480,35 +481,47 @@ void run_fence(Warp& warp, const Op& op, LaneMask active) {
     static_cast<WarpState&>(warp).fence(active, static_cast<AccessKind::Scope>(op.flags));
 }
 
-void run_proxy_fence(Warp& warp, const Op&, LaneMask active) {
-    static_cast<WarpState&>(warp).fence_proxy(active);
+/// fence.mbarrier_init
+void run_barrier_fence(Warp& warp, const Op& op, LaneMask active) {
+    static_cast<WarpState&>(warp).fence_barriers(active);
+    run_fence(warp, op, active);
 }
 
-bool decode_fence(const Instruction& instruction, DecodeContext&, Op* out, std::string* error) {
+/// Op::flags: 1 shared memory, 2 global memory.
+void run_proxy_fence(Warp& warp, const Op& op, LaneMask active) {
+    static_cast<WarpState&>(warp).fence_proxy(active, (op.flags & 1) != 0, (op.flags & 2) != 0);
+}
+
+bool decode_fence(const Instruction& instruction, DecodeContext& context, Op* out, std::string* error) {
     AccessKind::Scope scope = AccessKind::Scope::None;
-    bool is_proxy = false, is_async = false;
+    bool is_proxy = false, is_async = false, is_init = false;
+    if (instruction.has("tensormap::generic")) return decode_tensor_map_fence(instruction, context, out, error);
     for (const std::string& modifier : instruction.modifiers) {
         Space space = Space::Generic;
         if (scope_of(modifier, &scope) || modifier == "sc" || modifier == "acq_rel" || modifier == "acquire" || modifier == "release" ||
-            modifier == "mbarrier_init" || modifier.starts_with("sync_restrict::") || space_of(modifier, &space)) {
+            modifier.starts_with("sync_restrict::") || space_of(modifier, &space)) {
             continue;
         }
         if (modifier == "proxy")
             is_proxy = true;
         else if (modifier == "async" || modifier == "async::generic")
             is_async = true;
-        else if (modifier != "alias" && modifier != "tensormap::generic") {
+        else if (modifier == "mbarrier_init")
+            is_init = true;
+        else if (modifier != "alias") {
             *error = fmt::format("`.{}` is not known here", modifier);
             return false;
         }
     }
-    // A bare fence.proxy.async orders accesses of the two proxies; the other proxies have no state here.
+    // A bare fence.proxy.async orders accesses of the two proxies; the alias proxy has no state here.
     if (is_proxy) {
         out->run = is_async ? run_proxy_fence : run_nothing;
+        const bool global = instruction.has("global"), shared = instruction.has("shared::cta") || instruction.has("shared::cluster");
+        out->flags = global ? 2 : shared ? 1 : 3;
         return true;
     }
     out->flags = static_cast<uint32_t>(scope == AccessKind::Scope::None ? AccessKind::Scope::Sys : scope);
-    out->run = run_fence;
+    out->run = is_init ? run_barrier_fence : run_fence;
     return true;
 }
 

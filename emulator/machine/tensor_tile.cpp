@@ -1,8 +1,36 @@
 #include "emulator/machine/tensor_tile.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 namespace flexemu {
+
+std::string tensor_map_error(const TensorMap& map) {
+    const auto element = static_cast<uint64_t>(tensor_map_element_bytes(map.type));
+    if (element == 0) return fmt::format("there is no element type {}", map.type);
+    if (map.interleave > 2 || map.swizzle > 3 || map.fill > 1) return "an unknown interleave, swizzle or fill mode";
+    const bool is_interleaved = map.interleave != 0;
+    const uint64_t unit = map.interleave == 2 ? 32 : 16;
+    if (map.rank < (is_interleaved ? 3 : 1) || map.rank > TensorMap::kMaxRank) return fmt::format("a rank of {}", map.rank);
+    if (map.address == 0 || map.address % unit != 0)
+        return fmt::format("the tensor's address {:#x} is no multiple of {}", map.address, unit);
+    for (int i = 0; i < map.rank; ++i) {
+        if (map.box[i] == 0 || map.box[i] > 256) return fmt::format("box dimension {} is {}: it must be from 1 to 256", i, map.box[i]);
+        if (map.element_strides[i] == 0 || map.element_strides[i] > 8)
+            return fmt::format("element stride {} is {}: it must be from 1 to 8", i, map.element_strides[i]);
+        if (i + 1 < map.rank && (map.strides[i] % unit != 0 || map.strides[i] >= uint64_t{1} << 40))
+            return fmt::format("stride {} is {} bytes: it must be a multiple of {} below 2^40", i, map.strides[i], unit);
+    }
+    if (map.interleave == 2 && map.swizzle != 1) return "an interleave of 32 bytes goes with a swizzle of 32 bytes";
+    const uint64_t row = map.box[0] * element;
+    if (!is_interleaved && row % 16 != 0) return fmt::format("the box's rows of {} bytes are no multiple of 16", row);
+    if (!is_interleaved && map.swizzle != 0 && row > swizzle_span(map))
+        return fmt::format("the box's rows of {} bytes are longer than the swizzle's {}", row, swizzle_span(map));
+    constexpr int kFirstFloat = 6;
+    if (map.fill != 0 && map.type < kFirstFloat) return "integers cannot be filled with NaN";
+    return {};
+}
 
 uint32_t tile_elements(const TensorMap& map, int dim) {
     // Dimension 0 has no stride.

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "emulator/tensor_map.h"
@@ -22,6 +23,8 @@ struct TileRun {
 
 inline constexpr uint32_t kSwizzleChunk = 16;
 
+/// What is wrong with a map, in words: the driver makes none of which this says anything, kernels may. Empty: nothing.
+[[nodiscard]] std::string tensor_map_error(const TensorMap& map);
 /// Elements that the box takes in a dimension.
 [[nodiscard]] uint32_t tile_elements(const TensorMap& map, int dim);
 /// Bytes of the tile in shared memory, those outside of the tensor included.

@@ -189,11 +189,6 @@ bool WarpState::check_source(const Op& op, int lane, const Place& at, uint64_t a
     return is_written(op, lane, at, bytes);
 }
 
-bool WarpState::check_tensor_map(const Op& op, int lane, const Place& at, uint64_t address, unsigned bytes) {
-    const bool races = launch_.options.check_races && !at.segment->is_read_only;
-    return (!races || check(op, lane, at, address, bytes, false, false, {})) && is_written(op, lane, at, bytes);
-}
-
 bool WarpState::load(const Op& op, int lane, ptx::Space space, uint64_t address, unsigned bytes, void* to, const AccessKind& kind) {
     Place at;
     if (!place(op, lane, space, address, bytes, false, &at)) return false;

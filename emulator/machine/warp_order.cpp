@@ -2,6 +2,7 @@
 #include <bit>
 
 #include "emulator/machine/machine.h"
+#include "emulator/machine/mbarrier.h"
 
 namespace flexemu {
 
@@ -21,9 +22,9 @@ bool WarpState::knows(int lane, uint32_t cluster, uint32_t component, LaneMask l
     return (lanes_apart_ >> lane & 1) != 0 && lane_known_[static_cast<size_t>(lane)]->knows(cluster, component, lanes, time);
 }
 
-uint32_t WarpState::proxied(uint32_t component) const {
+uint32_t WarpState::proxied(uint32_t component, bool is_shared) const {
     const uint32_t warps = launch_.warps_per_cluster;
-    if (component < warps) return component + kProxied * warps;
+    if (component < warps) return component + (is_shared ? kProxied : kProxiedGlobal) * warps;
     if (component < kProxied * warps) return component + (kProxiedAgents - kAgents) * warps;
     return component + 1;
 }
@@ -120,17 +121,22 @@ void WarpState::fence(LaneMask lanes, AccessKind::Scope scope) {
     ++time_;
 }
 
-void WarpState::fence_proxy(LaneMask lanes) {
+void WarpState::fence_proxy(LaneMask lanes, bool shared, bool global) {
+    fence_barriers(lanes);
     const uint32_t warps = launch_.warps_per_cluster;
     const auto raise = [&](Clock& clock, LaneMask own) {
-        clock.raise(warps, 0, kProxied * warps);
+        for (const ClockKind kind : {kProxied, kProxiedGlobal}) {
+            if (!(kind == kProxied ? shared : global)) continue;
+            clock.raise(warps, 0, kind * warps);
+            if (own == alive_) {
+                clock.learn(kind * warps + component_, time_);
+            } else {
+                clock.learn(kind * warps + component_, own, time_);
+            }
+        }
+        if (!shared) return;
         clock.raise(warps, kAgents * warps, kProxiedAgents * warps);
         clock.raise_twins(kClockKinds * warps);
-        if (own == alive_) {
-            clock.learn(kProxied * warps + component_, time_);
-        } else {
-            clock.learn(kProxied * warps + component_, own, time_);
-        }
         // Copies that lanes have waited for are known to each lane alone until it tells.
         for (LaneMask left = own; left != 0 && agent_time_ != 0; left &= left - 1) {
             const int lane = std::countr_zero(left);
@@ -152,8 +158,31 @@ void WarpState::fence_proxy(LaneMask lanes) {
     ++time_;
 }
 
-void WarpState::strong_write(LaneMask lanes, Segment& segment, uint64_t offset, const AccessKind& kind, bool replaces) {
+void WarpState::fence_barriers(LaneMask lanes) {
+    auto& barriers = block_.attached<Mbarriers>();
+    if (barriers.unfenced == 0) return;
+    const int lane = std::countr_zero(lanes);
+    for (auto& [offset, barrier] : barriers.at) {
+        if (barrier.is_fenced) continue;
+        const bool is_own = barrier.by_component == component_ && (lanes >> barrier.by_lane & 1) != 0;
+        if (!is_own && !knows(lane, block_.cluster.serial, barrier.by_component, LaneMask{1} << barrier.by_lane, barrier.by_time)) continue;
+        barrier.is_fenced = true;
+        --barriers.unfenced;
+    }
+}
+
+void WarpState::tell_fenced(LaneMask lanes, AccessKind::Scope scope, Clock& to) const {
     const uint32_t warps = launch_.warps_per_cluster;
+    const uint32_t kind = scope == AccessKind::Scope::Cta ? kFencedCta : kFencedGpu;
+    for (LaneMask left = lanes; left != 0; left &= left - 1) {
+        const int lane = std::countr_zero(left);
+        const Clock& mine = (lanes_apart_ >> lane & 1) != 0 ? *lane_known_[static_cast<size_t>(lane)] : known_;
+        to.join(mine.part(warps, kind * warps, {kProxied * warps, kProxiedGlobal * warps}));
+        if (lanes_apart_ == 0) break;
+    }
+}
+
+void WarpState::strong_write(LaneMask lanes, Segment& segment, uint64_t offset, const AccessKind& kind, bool replaces) {
     const bool to_all = kind.scope != AccessKind::Scope::Cta;
     if (kind.release) {
         LocationClock& location = segment.locations[offset];
@@ -172,13 +201,8 @@ void WarpState::strong_write(LaneMask lanes, Segment& segment, uint64_t offset, 
     }
     // A fence before, by this thread or by one it has heard from, makes a relaxed write a release of what was fenced.
     Clock cta, gpu;
-    for (LaneMask left = lanes; left != 0; left &= left - 1) {
-        const int lane = std::countr_zero(left);
-        const Clock& mine = (lanes_apart_ >> lane & 1) != 0 ? *lane_known_[static_cast<size_t>(lane)] : known_;
-        cta.join(mine.part(warps, kFencedCta * warps));
-        if (to_all) gpu.join(mine.part(warps, kFencedGpu * warps));
-        if (lanes_apart_ == 0) break;
-    }
+    tell_fenced(lanes, AccessKind::Scope::Cta, cta);
+    if (to_all) tell_fenced(lanes, AccessKind::Scope::Gpu, gpu);
     if (cta.empty() && gpu.empty()) {
         if (replaces) segment.locations.erase(offset);
         return;

@@ -51,7 +51,7 @@ bool WarpState::is_before(const Record& old, int lane, bool* unfinished) const {
     return knows(lane, cluster, component, others, old.time);
 }
 
-bool WarpState::is_proxied(const Record& old, int lane) const {
+bool WarpState::is_proxied(const Record& old, int lane, bool is_shared) const {
     if (old.is(Record::kProxy) || !old.is(Record::kWrite)) return true;
     const uint32_t cluster = old.warp / launch_.warps_per_cluster;
     uint32_t component = old.warp % launch_.warps_per_cluster, time = old.time;
@@ -59,7 +59,7 @@ bool WarpState::is_proxied(const Record& old, int lane) const {
         component = launch_.operations[old.time].component;
         time = launch_.operations[old.time].time;
     }
-    return knows(lane, cluster, proxied(component), old.lanes, time);
+    return knows(lane, cluster, proxied(component, is_shared), old.lanes, time);
 }
 
 std::string WarpState::record_text(const Record& record) const {
@@ -92,7 +92,9 @@ bool WarpState::conflict(const Op& op, int lane, const Place& place, Record old,
     // Writing what is there already is harmless to those who write it: threads that hold copies of a value all store it.
     if (same && writes && old.is(Record::kWrite) && same_block) return false;
     std::string reason = "no barrier between";
-    if (old.is(Record::kAsync)) {
+    if (old.is(Record::kAsync) && launch_.operations[old.time].component >= kClockKinds * launch_.warps_per_cluster) {
+        reason = "it counts for a phase of an mbarrier that this thread does not know to be complete";
+    } else if (old.is(Record::kAsync)) {
         reason = old.warp == serial_ ? "the copy was waited for, but lanes of a warp are not ordered without bar.warp.sync"
                                      : "the copy was waited for, but this thread has met no barrier with the one that waited";
     } else if (old.warp == serial_) {
@@ -130,7 +132,7 @@ bool WarpState::check(const Op& op, int lane, const Place& place, uint64_t addre
             }
             if (kind.async_proxy && old.is(Record::kAsync) && old.time == mine.time) return true;  // the operation itself
             *before = is_before(old, lane, &unfinished);
-            if (*before && kind.async_proxy && !is_proxied(old, lane)) {
+            if (*before && kind.async_proxy && !is_proxied(old, lane, place.is_shared)) {
                 fault(Fault::Kind::MissingProxyFence, op, lane,
                       fmt::format("{} of {} by the asynchronous proxy, behind {}: no fence.proxy.async between",
                                   writes ? "a write" : "a read", where_text(place, address, bytes), record_text(old)));

@@ -1,9 +1,12 @@
 // The race detector for the asynchronous proxy: whole rows at a time. Neighbouring words nearly always have the same history, so what became of one becomes of
 // all that are equal to it, and the verdict on a record is kept while the same record comes again; what is not plain goes to WarpState::check, word by word.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstring>
 
 #include "emulator/machine/machine.h"
+#include "emulator/tensor_map.h"
 
 namespace flexemu {
 namespace {
@@ -62,7 +65,7 @@ bool WarpState::check_span(const Op& op, int lane, const Place& place, uint64_t 
     const auto is_behind = [&](const Record& old) {
         return verdicts.fine(old, [&](const Record& record) {
             bool unfinished = false;
-            return is_before(record, lane, &unfinished) && is_proxied(record, lane);
+            return is_before(record, lane, &unfinished) && is_proxied(record, lane, place.is_shared);
         });
     };
     const auto cluster_of = [&](const Record& record) { return record.warp / launch_.warps_per_cluster; };
@@ -124,6 +127,59 @@ bool WarpState::check_span(const Op& op, int lane, const Place& place, uint64_t 
         word += count;
     }
     return last == end || slowly(last, end);
+}
+
+/// The latest write of the map in this launch: that of the first of its words that has one.
+static Record map_write(Shadow& shadow, uint64_t offset, size_t bytes) {
+    Record write;
+    for (uint64_t word = offset / 4; word < (offset + bytes) / 4; ++word) {
+        const Record& here = shadow.cell(word).write;
+        if (here.lanes != 0) write = here;
+    }
+    return write;
+}
+
+static bool is_same(const Record& a, const Record& b) {
+    return a.warp == b.warp && a.time == b.time && a.lanes == b.lanes && a.what == b.what;
+}
+
+bool WarpState::check_tensor_map(const Op& op, int lane, const Place& place, uint64_t address, unsigned bytes) {
+    if (launch_.options.check_races && !place.segment->is_read_only) {
+        if (!check(op, lane, place, address, bytes, false, false, {})) return false;
+        const Record write = map_write(launch_.shadow_of(*place.segment), place.offset, bytes);
+        if (write.lanes != 0) {
+            bool is_acquired = false;
+            for (const TensorMapUse& use : launch_.tensor_map_uses[address]) {
+                const bool is_own =
+                    use.cluster == block_.cluster.serial && use.component == component_ && use.lane == static_cast<uint32_t>(lane);
+                is_acquired |=
+                    is_same(use.write, write) && (is_own || knows(lane, use.cluster, use.component, LaneMask{1} << use.lane, use.time));
+            }
+            if (!is_acquired) {
+                fault(Fault::Kind::MissingProxyFence, op, lane,
+                      fmt::format("the tensor map at {:#x} was written by {}: no fence.proxy.tensormap::generic.acquire of it between",
+                                  address, record_text(write)));
+                return false;
+            }
+        }
+    }
+    return is_written(op, lane, place, bytes);
+}
+
+void WarpState::acquire_tensor_map(int lane, const Place& place) {
+    if (!launch_.options.check_races || place.segment->is_read_only) return;
+    TensorMapUse use;
+    use.cluster = block_.cluster.serial;
+    use.component = component_;
+    use.lane = static_cast<uint32_t>(lane);
+    use.time = time_;
+    use.write = map_write(launch_.shadow_of(*place.segment), place.offset, sizeof(TensorMap));
+    // A fence that does not know of the write acquires nothing.
+    bool unfinished = false;
+    if (use.write.lanes == 0 || !is_before(use.write, lane, &unfinished)) return;
+    auto& uses = launch_.tensor_map_uses[place.segment->base + place.offset];
+    std::erase_if(uses, [&](const TensorMapUse& old) { return !is_same(old.write, use.write); });
+    uses.push_back(use);
 }
 
 }  // namespace flexemu

@@ -16,7 +16,7 @@ struct TensorSpec {
     std::vector<uint64_t> dims;
     std::vector<uint64_t> strides;  // bytes, of dimensions 1 and up
     std::vector<uint32_t> box;
-    std::vector<uint32_t> element_strides;  // empty: ones
+    std::vector<uint32_t> element_strides = {};  // empty: ones
     int swizzle = 0, fill = 0, interleave = 0;
 
     [[nodiscard]] size_t element() const { return static_cast<size_t>(tensor_map_element_bytes(type)); }
