@@ -111,7 +111,7 @@ bool WarpState::check_product_pieces(const Op& op, std::span<const uint32_t> pie
         bool unfinished = false;
         for (LaneMask left = judges; left != 0; left &= left - 1) {
             const int lane = std::countr_zero(left);
-            if (!is_before(old, lane, &unfinished) || !is_proxied(old, lane)) return false;
+            if (!is_before(old, lane, &unfinished) || !is_proxied(old, lane, true)) return false;
         }
         return true;
     };
