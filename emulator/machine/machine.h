@@ -292,7 +292,10 @@ public:
     [[nodiscard]] Lanes& row(uint32_t number) { return registers_[number]; }
     /// The lanes have learnt that an object of the cluster has come to `time`.
     void learn(uint32_t component, uint32_t time) { known_.learn(component, time); }
-    bool check_product_pieces(const Op& op, std::span<const uint32_t> pieces, uint32_t operation);
+    /// An operation of the warp will read pieces of 16 bytes of the block's shared memory. `relied`: gets the writes that it has to know of.
+    bool check_product_pieces(const Op& op, std::span<const uint32_t> pieces, uint32_t operation, std::vector<Record>* relied);
+    /// Whether all lanes know of these writes, and that agents may see them.
+    [[nodiscard]] bool may_rely_on(std::span<const Record> writes) const;
 
 private:
     friend class Launch;
@@ -330,6 +333,7 @@ private:
     /// May asynchronous agents that the lane sends see what the record wrote?
     [[nodiscard]] bool is_proxied(const Record& old, int lane, bool is_shared) const;
     [[nodiscard]] std::string record_text(const Record& record) const;
+    [[nodiscard]] bool is_known_to_agents(const Record& old) const;
     [[nodiscard]] bool is_superseded(const Record& old, uint32_t operation) const;
     /// An instruction that has registers of products among its operands: are these free? They count as touched from now on.
     bool may_touch(const Op& op);

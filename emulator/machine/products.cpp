@@ -298,12 +298,16 @@ bool product_begin(WarpState& warp, Warpgroup& group, const Op& op, const Produc
         if (const std::string error = MatrixLayout::decode(given.a_descriptor, kind.a_by_rows_of_k, kProductRows, &layout); !error.empty())
             return fail(Fault::Kind::BadInstruction, "A: " + error);
         matrix_pieces(layout, first_row, first_row + 16, &pieces);
-        if (!warp.check_product_pieces(op, pieces, product->operation)) return false;
+        if (!warp.check_product_pieces(op, pieces, product->operation, nullptr)) return false;
     }
-    if (const std::string error = MatrixLayout::decode(given.b_descriptor, kind.b_by_rows_of_k, n, &layout); !error.empty())
-        return fail(Fault::Kind::BadInstruction, "B: " + error);
-    matrix_pieces(layout, 0, n, &pieces);
-    if (!warp.check_product_pieces(op, pieces, product->operation)) return false;
+    // Nobody may write B now, so the warps that come later only have to know of the same writes.
+    if (sequence > group.issued || !warp.may_rely_on(product->b_writes)) {
+        if (const std::string error = MatrixLayout::decode(given.b_descriptor, kind.b_by_rows_of_k, n, &layout); !error.empty())
+            return fail(Fault::Kind::BadInstruction, "B: " + error);
+        matrix_pieces(layout, 0, n, &pieces);
+        if (!warp.check_product_pieces(op, pieces, product->operation, sequence > group.issued ? &product->b_writes : nullptr))
+            return false;
+    }
 
     // From here on nothing can go wrong.
     if (sequence > group.issued) {

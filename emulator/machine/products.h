@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "emulator/machine/op.h"
+#include "emulator/machine/shadow.h"
 #include "emulator/numeric/mma.h"
 
 namespace flexemu {
@@ -61,6 +62,7 @@ struct Product {
     bool accumulates = false;
     std::shared_ptr<Accumulator> into;
     std::vector<uint32_t> a_lines;  // of A in registers: 64 lines of 32 bytes
+    std::vector<Record> b_writes;   // of the bytes of B: what each warp must know
     uint32_t operation = 0;         // number of its AsyncOperation
     uint32_t sequence = 0;          // in the warpgroup, from 1
     uint32_t joined = 0;            // warps that have issued it, as bits

@@ -90,8 +90,49 @@ void read_matrix(const MatrixLayout& layout, uint32_t lines, const uint8_t* shar
     }
 }
 
-/// The agent will read pieces of 16 bytes of the block's shared memory. All lanes must know of the writes.
-bool WarpState::check_product_pieces(const Op& op, std::span<const uint32_t> pieces, uint32_t operation) {
+namespace {
+
+/// The records met last of which it is known that they count for all lanes of their warp alike: neighbouring words mostly have the same history.
+class FineRecords {
+public:
+    [[nodiscard]] bool has(const Record& record) const {
+        for (const Record& each : records_) {
+            if (record.time == each.time && record.warp == each.warp && record.what == each.what && each.lanes != 0) return true;
+        }
+        return false;
+    }
+    void add(const Record& record) { records_[next_++ % records_.size()] = record; }
+
+private:
+    std::array<Record, 4> records_;
+    size_t next_ = 0;
+};
+
+}  // namespace
+
+/// May an agent that this warp sends rely on what the record says? All lanes must know.
+bool WarpState::is_known_to_agents(const Record& old) const {
+    // One lane that knows what all know, and those that know of their own.
+    const LaneMask together = alive_ & ~lanes_apart_;
+    bool unfinished = false;
+    for (LaneMask left = lanes_apart_ | (together & (~together + 1)); left != 0; left &= left - 1) {
+        const int lane = std::countr_zero(left);
+        if (!is_before(old, lane, &unfinished) || !is_proxied(old, lane, true)) return false;
+    }
+    return true;
+}
+
+/// A read that whoever waits for the operation need not ask about: it is known to be over, or a product of the same warpgroup, which are performed in order.
+bool WarpState::is_superseded(const Record& old, uint32_t operation) const {
+    if (old.is(Record::kAsync)) {
+        const AsyncOperation &before = launch_.operations[old.time], &now = launch_.operations[operation];
+        const bool same_cluster = old.warp / launch_.warps_per_cluster == block_.cluster.serial;
+        if (before.products != 0 && before.products == now.products && same_cluster) return true;
+    }
+    return is_known_to_agents(old);
+}
+
+bool WarpState::check_product_pieces(const Op& op, std::span<const uint32_t> pieces, uint32_t operation, std::vector<Record>* relied) {
     Segment& segment = block_.shared();
     Shadow& shadow = launch_.shadow_of(segment);
     const bool races = launch_.options.check_races, holes = launch_.options.check_uninitialised;
@@ -104,20 +145,50 @@ bool WarpState::check_product_pieces(const Op& op, std::span<const uint32_t> pie
     mine.time = operation;
     mine.lanes = all_lanes_;
     mine.what = op.number << Record::kOpShift | Record::kAsync | Record::kProxy | Record::kBytes;
-    // One lane that knows what all know, and those that know of their own.
-    const LaneMask together = alive_ & ~lanes_apart_;
-    const LaneMask judges = lanes_apart_ | (together & (~together + 1));
-    const auto is_behind = [&](const Record& old) {
-        bool unfinished = false;
-        for (LaneMask left = judges; left != 0; left &= left - 1) {
-            const int lane = std::countr_zero(left);
-            if (!is_before(old, lane, &unfinished) || !is_proxied(old, lane, true)) return false;
+    FineRecords writes, reads;
+    const auto is_write_behind = [&](const Record& old) {
+        if (old.lanes == 0 || writes.has(old)) return true;
+        Record whole = old;
+        whole.lanes = ~LaneMask{0};
+        if (is_known_to_agents(whole)) {
+            writes.add(whole);
+            if (relied != nullptr) relied->push_back(whole);
+            return true;
+        }
+        if (!is_known_to_agents(old)) return false;
+        if (relied != nullptr) relied->push_back(old);
+        return true;
+    };
+    const auto is_read_over = [&](const Record& old) {
+        if (old.lanes == 0 || reads.has(old)) return true;
+        Record whole = old;
+        whole.lanes = ~LaneMask{0};
+        if (!is_superseded(whole, operation)) return is_superseded(old, operation);
+        reads.add(whole);
+        return true;
+    };
+    // What is not plain: says what is wrong, or remembers the access.
+    const auto slowly = [&](uint32_t offset) {
+        Place part = place;
+        part.offset = offset;
+        AccessKind kind;
+        kind.async_proxy = true;
+        for (LaneMask left = alive_; left != 0; left &= left - 1) {
+            if (!check(op, std::countr_zero(left), part, offset, 4, false, false, kind, &launch_.operations[operation], operation))
+                return false;
         }
         return true;
     };
-    Record fine_write, fine_read;  // neighbours have mostly the same history
-    const auto same = [](const Record& a, const Record& b) {
-        return a.time == b.time && a.warp == b.warp && a.lanes == b.lanes && a.what == b.what;
+    const auto remember_beside = [&](Cell& cell) {
+        for (uint32_t at = cell.more; at != 0; at = shadow.link(at).next) {
+            Record& old = shadow.link(at).record;
+            if (old.is(Record::kWrite)) continue;
+            const bool is_own = old.is(Record::kAsync) && old.time == operation;
+            if (!is_own && !is_read_over(old)) continue;
+            old = mine;
+            return;
+        }
+        shadow.push(cell, mine);
     };
     for (const uint32_t piece : pieces) {
         place.offset = piece;
@@ -127,49 +198,21 @@ bool WarpState::check_product_pieces(const Op& op, std::span<const uint32_t> pie
                               segment.bytes));
             return false;
         }
-        if (races) {
-            size_t count = 0;
-            Cell* const cells = shadow.cells(piece / 4, &count);
-            for (uint32_t i = 0; i < 4; ++i) {
-                Cell& cell = cells[i];
-                bool plain = true;
-                if (cell.write.lanes != 0 && !same(cell.write, fine_write)) {
-                    plain = is_behind(cell.write);
-                    if (plain) fine_write = cell.write;
-                }
-                for (uint32_t at = cell.more; plain && at != 0; at = shadow.link(at).next) {
-                    const Record& old = shadow.link(at).record;
-                    plain = !old.is(Record::kWrite) || is_behind(old);
-                }
-                if (!plain) {
-                    // Says what is wrong; if nothing is, it has remembered the access.
-                    Place part = place;
-                    part.offset = piece + i * 4;
-                    for (LaneMask left = judges; left != 0; left &= left - 1) {
-                        AccessKind kind;
-                        kind.async_proxy = true;
-                        if (!check(op, std::countr_zero(left), part, part.offset, 4, false, false, kind, &launch_.operations[operation],
-                                   operation))
-                            return false;
-                    }
-                    continue;
-                }
-                if (cell.read.time == operation && cell.read.is(Record::kAsync)) continue;
-                if (cell.read.lanes == 0 || same(cell.read, fine_read) || is_superseded(cell.read, operation)) {
-                    if (cell.read.lanes != 0) fine_read = cell.read;
-                    cell.read = mine;
-                    continue;
-                }
-                bool is_known = false;
-                for (uint32_t at = cell.more; at != 0; at = shadow.link(at).next) {
-                    Record& old = shadow.link(at).record;
-                    if (old.is(Record::kWrite)) continue;
-                    is_known |= (old.is(Record::kAsync) && old.time == operation);
-                    if (is_known || !is_superseded(old, operation)) continue;
-                    old = mine;
-                    is_known = true;
-                }
-                if (!is_known) shadow.push(cell, mine);
+        size_t count = 0;
+        Cell* const cells = races ? shadow.cells(piece / 4, &count) : nullptr;
+        for (uint32_t i = 0; i < 4 && races; ++i) {
+            Cell& cell = cells[i];
+            bool is_plain = is_write_behind(cell.write);
+            for (uint32_t at = cell.more; is_plain && at != 0; at = shadow.link(at).next) {
+                const Record& old = shadow.link(at).record;
+                is_plain = !old.is(Record::kWrite) || is_write_behind(old);
+            }
+            if (!is_plain) {
+                if (!slowly(piece + i * 4)) return false;
+            } else if (is_read_over(cell.read)) {
+                cell.read = mine;
+            } else {
+                remember_beside(cell);
             }
         }
         if (holes && !segment.initialised.all_set(piece, 16) && !is_written(op, std::countr_zero(alive_), place, 16)) return false;
@@ -177,17 +220,9 @@ bool WarpState::check_product_pieces(const Op& op, std::span<const uint32_t> pie
     return true;
 }
 
-/// A read that whoever waits for the operation need not ask about: it is known to be over, or a product of the same warpgroup, which are performed in order.
-bool WarpState::is_superseded(const Record& old, uint32_t operation) const {
-    if (old.is(Record::kAsync)) {
-        const AsyncOperation &before = launch_.operations[old.time], &now = launch_.operations[operation];
-        if (before.products != 0 && before.products == now.products && old.warp / launch_.warps_per_cluster == block_.cluster.serial)
-            return true;
-    }
-    bool unfinished = false;
-    for (LaneMask left = alive_; left != 0; left &= left - 1) {
-        if (!is_before(old, std::countr_zero(left), &unfinished)) return false;
-        if (lanes_apart_ == 0) break;
+bool WarpState::may_rely_on(std::span<const Record> writes) const {
+    for (const Record& each : writes) {
+        if (!is_known_to_agents(each)) return false;
     }
     return true;
 }
