@@ -339,6 +339,7 @@ private:
     bool may_touch(const Op& op);
     /// Registers from `row` on go out of use. False (a fault) if products have them.
     bool may_leave(uint32_t row);
+    bool may_exit(LaneMask lanes);
     void grow_registers(size_t rows);
     Clock& own_clock(int lane);
     void clear_local(LaneMask lanes, uint32_t from, uint32_t bytes);

@@ -169,6 +169,7 @@ struct RegisterPool {
     bool is_made = false;
     uint32_t free = 0;
     std::vector<uint32_t> owned;
+    std::vector<std::vector<uint32_t>> changes;  // by warp: at which times of it
 };
 
 /// What a thread has when the kernel begins; 0 if the kernel does not say: setmaxnreg has no effect then.
@@ -191,6 +192,18 @@ void run_registers(Warp& given, const Op& op, LaneMask active) {
         const Code& kernel = launch.program.codes[static_cast<size_t>(launch.kernel)];
         pool.is_made = true;
         pool.owned.assign(warp.owner().warps.size(), registers_at_entry(*kernel.text, launch.threads));
+        pool.changes.resize(pool.owned.size());
+    }
+    auto& changes = pool.changes[static_cast<size_t>(warp.index())];
+    const size_t first = static_cast<size_t>(warp.index()) / kWarpsOfGroup * kWarpsOfGroup;
+    for (size_t i = first; i < first + kWarpsOfGroup && !changes.empty(); ++i) {
+        const WarpState& other = *warp.owner().warps[i];
+        const auto& others = pool.changes[i];
+        const bool is_ordered = others.size() >= changes.size() &&
+                                warp.knows(0, warp.owner().cluster.serial, other.component(), ~LaneMask{0}, others[changes.size() - 1]);
+        if (&other == &warp || is_ordered) continue;
+        return warp.fault(Fault::Kind::BadInstruction, op, 0,
+                          fmt::format("no barrier orders it behind the last setmaxnreg of warp {} of the warpgroup", i));
     }
     uint32_t& mine = pool.owned[static_cast<size_t>(warp.index())];
     const uint32_t wanted = op.flags2;
@@ -204,6 +217,7 @@ void run_registers(Warp& given, const Op& op, LaneMask active) {
         pool.free = pool.free + mine - wanted;
         mine = wanted;
     }
+    changes.push_back(warp.time());
     ++launch.progress;
     product_step_done(warp, *group, op);
 }

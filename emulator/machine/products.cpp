@@ -17,6 +17,8 @@ using Sum = ProductKind::Sum;
 /// What registers hold while a product has them: a NaN as f32, f16 and bf16.
 constexpr uint64_t kPoison = 0x7fbd7fbd;
 
+constexpr uint32_t kAllWarps = (1U << kWarpsOfGroup) - 1;
+
 const ProductKind& kind_of(const Op& op) {
     return *static_cast<const ProductKind*>(op.extra.get());
 }
@@ -96,7 +98,7 @@ void perform(BlockState& block, Product& product) {
 /// Performs what is formed, in order, up to a product.
 void perform_until(BlockState& block, Warpgroup& group, uint32_t sequence) {
     for (const auto& product : group.products) {
-        if (product->sequence > sequence || product->joined != (1U << kWarpsOfGroup) - 1) break;
+        if (product->sequence > sequence || product->joined != kAllWarps) break;
         if (!product->is_performed) perform(block, *product);
     }
     while (!group.products.empty() && group.products.front()->is_performed) {
@@ -166,7 +168,7 @@ bool WarpState::may_touch(const Op& op) {
 }
 
 bool WarpState::may_leave(uint32_t row) {
-    for (size_t i = row; i < products_->owner.size(); ++i) {
+    for (size_t i = row; products_ && i < products_->owner.size(); ++i) {
         if (products_->owner[i] == nullptr) continue;
         fault(
             Fault::Kind::UnfinishedProduct, op_of(*current_), std::countr_zero(current_->lanes),
@@ -174,6 +176,19 @@ bool WarpState::may_leave(uint32_t row) {
         return false;
     }
     return true;
+}
+
+bool WarpState::may_exit(LaneMask lanes) {
+    if (!may_leave(0)) return false;
+    const auto number = static_cast<size_t>(index_ / kWarpsOfGroup);
+    if ((alive_ & ~lanes) != 0 || number >= block_.warpgroups.size() || !block_.warpgroups[number]) return true;
+    const Warpgroup& group = *block_.warpgroups[number];
+    const uint64_t step = group.step_of[static_cast<size_t>(index_ % kWarpsOfGroup)] - group.first_step;
+    if (step >= group.steps.size()) return true;
+    fault(Fault::Kind::Divergence, op_of(*current_), std::countr_zero(lanes),
+          fmt::format("exits, but warp {} has executed {}: all four warps of a warpgroup must", group.steps[step].warp,
+                      launch_.op_text(group.steps[step].op)));
+    return false;
 }
 
 Warpgroup* product_step(WarpState& warp, const Op& op, LaneMask active) {
@@ -195,11 +210,15 @@ Warpgroup* product_step(WarpState& warp, const Op& op, LaneMask active) {
     auto& group = block.warpgroups[number];
     if (!group) group = std::make_unique<Warpgroup>(block.new_component());
     const uint64_t step = group->step_of[mine] - group->first_step;
-    if (step < group->steps.size() && group->steps[step].op != op.number) {
+    if (step < group->steps.size()) {
         const Warpgroup::Step& other = group->steps[step];
+        if (other.op == op.number) return group.get();
         return bad(
             fmt::format("all four warps of a warpgroup must execute the same instructions of this kind, but warp {} has executed {} here",
                         other.warp, warp.launch().op_text(other.op)));
+    }
+    for (size_t i = number * kWarpsOfGroup; i < (number + 1) * kWarpsOfGroup; ++i) {
+        if (block.warps[i]->is_done()) return bad(fmt::format("all four warps of a warpgroup must execute it, but warp {} has exited", i));
     }
     return group.get();
 }
@@ -360,7 +379,7 @@ bool product_begin(WarpState& warp, Warpgroup& group, const Op& op, const Produc
     mine.issued.push_back({product, UINT32_MAX});
     group.issued_by[number] = sequence;
     product->joined |= 1U << number;
-    if (product->joined != (1U << kWarpsOfGroup) - 1) return true;
+    if (product->joined != kAllWarps) return true;
     ++launch.products_formed;
     ++launch.progress;
     const uint64_t choice = launch.options.seed == 0 ? 2 : launch.random.below(3);
@@ -386,14 +405,7 @@ bool product_wait(WarpState& warp, Warpgroup& group, const Op& op, uint32_t pend
     for (const WarpProducts::Issued& each : mine.issued) {
         if (!is_covered(each)) break;
         last = each.product->sequence;
-        for (size_t i = 0; i < kWarpsOfGroup; ++i) {
-            if ((each.product->joined >> i & 1) != 0) continue;
-            if (warp.owner().warps[first_warp + i]->is_done()) {
-                warp.fault(Fault::Kind::Divergence, op, 0,
-                           fmt::format("waits for {}, which warp {} of the warpgroup has never executed: it has exited",
-                                       line_text(warp, *each.product->op), first_warp + i));
-                return false;
-            }
+        if (each.product->joined != kAllWarps) {
             warp.retry(op);
             return false;
         }
@@ -430,13 +442,29 @@ bool product_wait(WarpState& warp, Warpgroup& group, const Op& op, uint32_t pend
     return true;
 }
 
+std::string unformed_product(const Launch& launch, const ClusterState& cluster) {
+    for (const auto& block : cluster.blocks) {
+        for (size_t i = 0; i < block->warpgroups.size(); ++i) {
+            const Warpgroup* const group = block->warpgroups[i].get();
+            if (group == nullptr || group->products.empty()) continue;
+            const Product& product = *group->products.front();
+            if (product.joined == kAllWarps) continue;
+            const auto has = static_cast<size_t>(std::countr_zero(product.joined)),
+                       has_not = static_cast<size_t>(std::countr_one(product.joined));
+            return fmt::format("line {}: {} by {}: all four warps of a warpgroup must execute it, but warp {} does not come to it",
+                               product.op->line, product.op->text->spelling(),
+                               launch.thread_text(block->warps[kWarpsOfGroup * i + has]->serial(), 0), kWarpsOfGroup * i + has_not);
+        }
+    }
+    return "";
+}
+
 void advance_products(Launch& launch, ClusterState& cluster) {
     for (const auto& block : cluster.blocks) {
         for (const auto& group : block->warpgroups) {
             if (!group || group->products.empty()) continue;
             const Product& next = *group->products.front();
-            if (next.may_perform && next.joined == (1U << kWarpsOfGroup) - 1 && launch.random.below(8) == 0)
-                perform_until(*block, *group, next.sequence);
+            if (next.may_perform && next.joined == kAllWarps && launch.random.below(8) == 0) perform_until(*block, *group, next.sequence);
         }
     }
 }

@@ -130,6 +130,8 @@ bool product_wait(WarpState& warp, Warpgroup& group, const Op& op, uint32_t pend
 
 /// Performs formed products whose moment has come.
 void advance_products(Launch& launch, ClusterState& cluster);
+/// When nobody can go on: a product that some warp has not come to, in words. Empty if there is none.
+std::string unformed_product(const Launch& launch, const ClusterState& cluster);
 
 // ---- Shared memory (products_memory.cpp)
 

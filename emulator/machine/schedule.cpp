@@ -200,6 +200,10 @@ void Launch::set_deadlock() {
             }
         }
     }
+    for (const auto& cluster : resident_) {
+        if (const std::string missing = unformed_product(*this, *cluster); !missing.empty())
+            return set_fault(Fault::Kind::Divergence, missing + text);
+    }
     if (gathering != nullptr) {
         const Op& op = gathering->op_of(*at);
         return set_fault(Fault::Kind::Divergence,

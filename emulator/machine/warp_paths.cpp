@@ -310,7 +310,7 @@ void WarpState::finish_function() {
 
 void WarpState::exit_lanes(LaneMask lanes) {
     Path& path = *current_;
-    if (products_ && !may_leave(0)) return;
+    if (!may_exit(lanes)) return;
     alive_ &= ~lanes;
     path.lanes &= ~lanes;
     for (int32_t join = path.join; join >= 0; join = joins_[static_cast<size_t>(join)].parent)

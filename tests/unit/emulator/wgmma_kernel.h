@@ -2,6 +2,7 @@
 // element, apart from the emulator's.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 
@@ -18,6 +19,7 @@ struct Wgmma {
     std::string body;
     std::vector<uint32_t> in;
     size_t shared_words = 0, out_words = 0;
+    size_t room_words = 0;  // of shared memory, if more than is copied
     uint32_t threads = 128;
     uint64_t seed = 0;
     std::string directives = {};
@@ -57,8 +59,8 @@ inline Run run_wgmma(const Wgmma& kernel) {
     LaunchOptions options;
     options.seed = kernel.seed;
     options.check_races = kernel.check_races;
-    result.fault =
-        device.launch(*module, 0, {1, 1, 1}, {kernel.threads, 1, 1}, static_cast<uint32_t>(kernel.shared_words * 4), parameters, options);
+    result.fault = device.launch(*module, 0, {1, 1, 1}, {kernel.threads, 1, 1},
+                                 static_cast<uint32_t>(std::max(kernel.shared_words, kernel.room_words) * 4), parameters, options);
     device.read(result.out.data(), out, kernel.out_words * 4);
     return result;
 }
