@@ -147,11 +147,11 @@ void run_copy(Warp& given, const Op& op, LaneMask active) {
     const uint64_t to = warp.read(op.sources[0], scratch)[lane];
     const uint64_t from = warp.read(op.sources[1], from_scratch)[lane];
     if ((to | from) % 128 != 0) return warp.fault(Fault::Kind::Misaligned, op, lane, "tensor maps are copied between multiples of 128");
-    // What each lane wrote of the map is before what the warp copies.
-    warp.order_lanes(active);
+    // Any lane may be the one that reads.
     uint8_t bytes[sizeof(TensorMap)];
-    for (size_t at = 0; at < sizeof bytes; at += 16)
-        if (!warp.load(op, lane, ptx::Space::Shared, from + at, 16, bytes + at, {})) return;
+    for (LaneMask left = active; left != 0; left &= left - 1)
+        for (size_t at = 0; at < sizeof bytes; at += 16)
+            if (!warp.load(op, std::countr_zero(left), ptx::Space::Shared, from + at, 16, bytes + at, {})) return;
     WarpState::Place place;
     if (!warp.place(op, lane, ptx::Space::Global, to, 128, true, sizeof bytes, &place)) return;
     for (size_t at = 0; at < sizeof bytes; at += 16)

@@ -18,6 +18,7 @@ struct Case {
     std::string mutated;           // name of the kernel for mutations; empty: not worth it
 };
 std::vector<Case> nvcc_cases();
+std::vector<Case> hopper_cases();  // of nvcc, for sm_90a alone
 std::vector<Case> triton_cases();
 
 /// bfloat16, rounded to nearest even; for finite numbers.

@@ -1,4 +1,5 @@
 #include "emulator/device.h"
+#include "emulator/tensor_map.h"
 #include "tests/emulator/gpu.h"
 
 namespace emulator_test {
@@ -20,6 +21,22 @@ public:
         size_t bytes = 0;
         return module_->address_of(name, &bytes);
     }
+    TensorMapBytes tensor_map(const TensorView& view) override {
+        flexemu::TensorMap map;
+        map.type = static_cast<uint8_t>(view.type);
+        map.rank = static_cast<uint8_t>(view.dims.size());
+        map.swizzle = static_cast<uint8_t>(view.swizzle);
+        map.address = view.address;
+        for (size_t i = 0; i < view.dims.size(); ++i) {
+            map.dims[i] = static_cast<uint32_t>(view.dims[i] - 1);
+            map.box[i] = static_cast<uint16_t>(view.box[i]);
+            map.element_strides[i] = 1;
+            if (i > 0) map.strides[i - 1] = view.strides[i - 1];
+        }
+        TensorMapBytes result;
+        std::memcpy(result.bytes.data(), &map, sizeof map);
+        return result;
+    }
     std::string launch(const std::string& kernel, Dim grid, Dim block, uint32_t shared_bytes,
                        const std::vector<Argument>& arguments) override {
         int32_t index = module_->ptx().find_function(kernel);
@@ -34,7 +51,9 @@ public:
         flexemu::LaunchOptions options;
         options.seed = seed_++;
         options.max_instructions = 1'000'000;
-        flexemu::Fault fault = device_.launch(*module_, index, grid, block, shared_bytes, parameters, options);
+        Dim cluster{1, 1, 1};
+        for (size_t i = 0; i < 3; ++i) cluster[i] = static_cast<uint32_t>(std::max(function.cluster[i], 1));
+        flexemu::Fault fault = device_.launch_clusters(*module_, index, grid, block, cluster, shared_bytes, parameters, options);
         return fault ? std::string(flexemu::name(fault.kind)) + ": " + fault.text : "";
     }
 

@@ -46,6 +46,16 @@ public:
         FLEXEMU_API(*library_, cuModuleGetGlobal_v2)(&address, &bytes, module_, name.c_str());
         return address;
     }
+    TensorMapBytes tensor_map(const TensorView& view) override {
+        TensorMapBytes result;
+        const std::vector<uint32_t> ones(view.dims.size(), 1);
+        FLEXEMU_API(*library_, cuTensorMapEncodeTiled)
+        (reinterpret_cast<CUtensorMap*>(&result), static_cast<CUtensorMapDataType>(view.type), static_cast<uint32_t>(view.dims.size()),
+         reinterpret_cast<void*>(view.address), view.dims.data(), view.strides.data(), view.box.data(), ones.data(),
+         CU_TENSOR_MAP_INTERLEAVE_NONE, static_cast<CUtensorMapSwizzle>(view.swizzle), CU_TENSOR_MAP_L2_PROMOTION_NONE,
+         CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+        return result;
+    }
     std::string launch(const std::string& kernel, Dim grid, Dim block, uint32_t shared_bytes,
                        const std::vector<Argument>& arguments) override {
         CUfunction function = nullptr;

@@ -15,9 +15,22 @@ namespace emulator_test {
 
 using Dim = std::array<uint32_t, 3>;
 
+/// What a tensor map describes, as cuTensorMapEncodeTiled takes it: dimension 0 is innermost, strides are bytes of dimensions 1 and up.
+struct TensorView {
+    int type = 0;  // CUtensorMapDataType
+    uint64_t address = 0;
+    std::vector<uint64_t> dims, strides;
+    std::vector<uint32_t> box;
+    int swizzle = 0;  // CUtensorMapSwizzle
+};
+struct alignas(64) TensorMapBytes {
+    std::array<uint8_t, 128> bytes{};
+};
+
 /// A kernel's argument, by value.
 struct Argument {
-    std::array<uint8_t, 8> bytes{};
+    std::array<uint8_t, 128> bytes{};
+    Argument(const TensorMapBytes& map) : bytes(map.bytes) {}  // NOLINT
     template <typename T>
     Argument(T value) {  // NOLINT: made from numbers in argument lists
         static_assert(std::is_arithmetic_v<T> && sizeof(T) <= 8);
@@ -34,6 +47,8 @@ public:
     virtual bool read(void* to, uint64_t from, size_t bytes) = 0;
     /// Address of a variable of the module, 0 if there is none.
     virtual uint64_t variable(const std::string& name) = 0;
+    /// A map that is all zeros if the driver refuses.
+    virtual TensorMapBytes tensor_map(const TensorView& view) = 0;
     /// Runs to the end. "" or what went wrong.
     virtual std::string launch(const std::string& kernel, Dim grid, Dim block, uint32_t shared_bytes,
                                const std::vector<Argument>& arguments) = 0;

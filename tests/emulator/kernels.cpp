@@ -1,7 +1,7 @@
 // Runs kernels that nvcc and Triton compiled on a driver library and compares with plain C++: hardware-proven code must run without a fault, in every
 // order of the warps.
 //
-//   emulator_kernels LIBRARY FOLDER [--seeds N] [--only NAME] [--compiler nvcc|triton] [--without FILE]
+//   emulator_kernels LIBRARY FOLDER [--seeds N] [--only NAME] [--compiler nvcc|hopper|triton]
 //
 // FOLDER holds the PTX. LIBRARY may be a real libcuda.so.1: then one seed is all there is.
 #include <chrono>
@@ -17,7 +17,7 @@ using namespace emulator_test;
 int main(int count, char** arguments) {
     if (count < 3) return std::fprintf(stderr, "usage: emulator_kernels LIBRARY FOLDER [--seeds N] ...\n"), 2;
     uint64_t seeds = 4;
-    std::string only, compiler, without;
+    std::string only, compiler;
     for (int i = 3; i + 1 < count; i += 2) {
         std::string option = arguments[i];
         if (option == "--seeds")
@@ -26,17 +26,14 @@ int main(int count, char** arguments) {
             only = arguments[i + 1];
         else if (option == "--compiler")
             compiler = arguments[i + 1];
-        else if (option == "--without")
-            without = arguments[i + 1];
         else
             return std::fprintf(stderr, "unknown option %s\n", option.c_str()), 2;
     }
     std::vector<Case> cases = nvcc_cases();
-    for (const Case& each : triton_cases()) cases.push_back(each);
+    for (const auto& more : {hopper_cases(), triton_cases()}) cases.insert(cases.end(), more.begin(), more.end());
     int ran = 0, failed = 0;
     for (const Case& each : cases) {
-        if ((!only.empty() && each.name != only) || (!compiler.empty() && !each.file.starts_with(compiler)) || each.file == without)
-            continue;
+        if ((!only.empty() && each.name != only) || (!compiler.empty() && !each.file.starts_with(compiler))) continue;
         std::ifstream file(std::string(arguments[2]) + "/" + each.file + ".ptx");
         std::string ptx{std::istreambuf_iterator<char>(file), {}}, problem;
         if (ptx.empty()) problem = "no " + each.file + ".ptx";

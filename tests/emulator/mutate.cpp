@@ -71,6 +71,19 @@ std::string first_operand(const std::string& operands) {
     return trimmed(std::string_view(operands).substr(0, operands.find(',')));
 }
 
+std::string last_operand(const std::string& operands) {
+    return trimmed(std::string_view(operands).substr(operands.rfind(',') + 1));
+}
+
+/// The statement with its last operand (a number or a 32-bit register) changed by an instruction, "add.u32" say, and a constant.
+std::string with_last_operand(const Statement& statement, const std::string& instruction, const std::string& constant) {
+    const std::string operand = last_operand(statement.operands);
+    const std::string others = statement.operands.substr(0, statement.operands.rfind(','));
+    const std::string guard = statement.guard.empty() ? "" : statement.guard + " ";
+    return "{ .reg .b32 %mutated; mov.b32 %mutated, " + operand + "; " + instruction + " %mutated, %mutated, " + constant + "; " + guard +
+           statement.opcode + " " + others + ", %mutated; }";
+}
+
 /// What can be done to a statement of synchronisation; nothing for all others.
 std::vector<Change> changes(const Statement& statement) {
     const std::string& op = statement.opcode;
@@ -100,6 +113,14 @@ std::vector<Change> changes(const Statement& statement) {
     }
     for (Change& change : result)
         if (!statement.guard.empty() && !change.replacement.empty()) change.replacement = statement.guard + " " + change.replacement;
+    if (op.find("expect_tx") != std::string::npos) {
+        result.push_back({with_last_operand(statement, "add.u32", "16"), "announces 16 bytes more"});
+        result.push_back({with_last_operand(statement, "sub.u32", "16"), "announces 16 bytes less"});
+    }
+    // The count of try_wait may be followed by a hint of time.
+    if ((starts(op, "mbarrier.try_wait.parity") || starts(op, "mbarrier.test_wait.parity")) &&
+        std::count(statement.operands.begin(), statement.operands.end(), ',') == 2)
+        result.push_back({with_last_operand(statement, "xor.b32", "1"), "waits for the other parity"});
     return result;
 }
 

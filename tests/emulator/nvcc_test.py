@@ -3,7 +3,7 @@
 
     nvcc_test.py FOLDER EMULATOR_KERNELS LIBRARY [--write FOLDER]
 
---write keeps the PTX for compute_80, as it stands in tests/emulator/ptx. Exit status 77 where there is no nvcc, or no host compiler for it.
+Files whose name begins with hopper are for compute_90a alone. --write keeps the PTX for compute_80 (or that), as it stands in tests/emulator/ptx. Exit status 77 where there is no nvcc, or no host compiler for it.
 """
 
 import pathlib
@@ -20,7 +20,10 @@ def find_nvcc():
 
 def compile_all(nvcc, sources, target, folder):
     for source in sources:
-        out = folder / f"nvcc_{source.stem}.ptx"
+        hopper = source.stem.startswith("hopper")
+        if hopper != (target == "compute_90a"):
+            continue
+        out = folder / f"{'' if hopper else 'nvcc_'}{source.stem}.ptx"
         subprocess.run([nvcc, "-std=c++17", "-w", f"-arch={target}", "-ptx", str(source), "-o", str(out)], check=True)
 
 
@@ -47,16 +50,17 @@ def main():
         return 77
     sources = sorted(pathlib.Path(sys.argv[1]).glob("*.cu"))
     if "--write" in sys.argv:
-        compile_all(nvcc, sources, "compute_80", pathlib.Path(sys.argv[sys.argv.index("--write") + 1]))
+        for target in ("compute_80", "compute_90a"):
+            compile_all(nvcc, sources, target, pathlib.Path(sys.argv[sys.argv.index("--write") + 1]))
         return 0
     status = run_fatbins(nvcc, next(s for s in sources if s.stem == "basic"), sys.argv[2], sys.argv[3])
     # From compute_90 on libcu++ copies in bulk.
-    for target in ("compute_80", "compute_90"):
+    for target in ("compute_80", "compute_90", "compute_90a"):
         with tempfile.TemporaryDirectory() as name:
             folder = pathlib.Path(name)
             compile_all(nvcc, sources, target, folder)
             print(target, flush=True)
-            status |= subprocess.run([sys.argv[2], sys.argv[3], name, "--compiler", "nvcc", "--seeds", "2"]).returncode
+            status |= subprocess.run([sys.argv[2], sys.argv[3], name, "--compiler", "hopper" if target == "compute_90a" else "nvcc", "--seeds", "2"]).returncode
     return status
 
 
