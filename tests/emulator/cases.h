@@ -19,6 +19,7 @@ struct Case {
 };
 std::vector<Case> nvcc_cases();
 std::vector<Case> hopper_cases();  // of nvcc, for sm_90a alone
+std::vector<Case> product_cases();
 std::vector<Case> triton_cases();
 
 /// bfloat16, rounded to nearest even; for finite numbers.

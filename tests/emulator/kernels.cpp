@@ -30,7 +30,7 @@ int main(int count, char** arguments) {
             return std::fprintf(stderr, "unknown option %s\n", option.c_str()), 2;
     }
     std::vector<Case> cases = nvcc_cases();
-    for (const auto& more : {hopper_cases(), triton_cases()}) cases.insert(cases.end(), more.begin(), more.end());
+    for (const auto& more : {hopper_cases(), product_cases(), triton_cases()}) cases.insert(cases.end(), more.begin(), more.end());
     int ran = 0, failed = 0;
     for (const Case& each : cases) {
         if ((!only.empty() && each.name != only) || (!compiler.empty() && !each.file.starts_with(compiler))) continue;

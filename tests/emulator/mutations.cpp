@@ -121,7 +121,7 @@ int main(int count, char** arguments) {
         report(options["--ptx"], mutate(read_file(options["--ptx"]), options["--kernel"], seeds, run), known, verbose, &counts);
     } else {
         std::vector<Case> cases = nvcc_cases();
-        for (const auto& more : {hopper_cases(), triton_cases()}) cases.insert(cases.end(), more.begin(), more.end());
+        for (const auto& more : {hopper_cases(), product_cases(), triton_cases()}) cases.insert(cases.end(), more.begin(), more.end());
         for (const Case& each : cases) {
             if (each.mutated.empty() || (!options["--only"].empty() && each.name != options["--only"])) continue;
             auto run = [&](const std::string& ptx, uint64_t seed) {
