@@ -34,9 +34,9 @@ bool compile_cpu_levels(Session& session, const ir::Attention& attention, std::v
     return true;
 }
 
-ImageOptions image_options(nvptx::Arch arch, const LinkOptions& options) {
+ImageOptions image_options(std::vector<nvptx::Arch> archs, const LinkOptions& options) {
     ImageOptions wanted;
-    wanted.arch = arch;
+    wanted.archs = std::move(archs);
     if (!options.dtypes.empty()) wanted.dtypes = options.dtypes;
     if (options.head_dim > 0) wanted.head_dim = options.head_dim;
     wanted.v_head_dim = options.v_head_dim > 0 ? options.v_head_dim : wanted.head_dim;
@@ -46,12 +46,13 @@ ImageOptions image_options(nvptx::Arch arch, const LinkOptions& options) {
     return wanted;
 }
 
-/// "sm_80 and later: bf16, D up to 128, DV up to 128", a line a type.
+/// "sm_80 and later: bf16, D up to 128, DV up to 128", a line a type. Targets of one architecture are not for later devices.
 template <class Image>
 void describe_images(const std::vector<Image>& images, const char* pass, std::vector<std::string>* lines) {
     for (const Image& image : images) {
-        std::string line = fmt::format("{} and later{}: {}{}, D up to {}, DV up to {}", image.target, pass, flex::name(image.dtype),
-                                       image.tf32 ? " by products in tf32" : "", image.head_dim, image.v_head_dim);
+        std::string line =
+            fmt::format("{}{}{}: {}{}, D up to {}, DV up to {}", image.target, image.target.ends_with('a') ? "" : " and later", pass,
+                        flex::name(image.dtype), image.tf32 ? " by products in tf32" : "", image.head_dim, image.v_head_dim);
         if (std::find(lines->begin(), lines->end(), line) == lines->end()) lines->push_back(std::move(line));
     }
 }
@@ -77,8 +78,7 @@ std::optional<Linkable> make_linkable(Session& session, const ir::Attention& att
     contents.attention = attention.name;
     contents.name = facts.name;
     for (size_t at; (at = contents.name.find("::")) != std::string::npos;) contents.name.replace(at, 2, "_");
-    std::vector<std::vector<nvptx::Image>> images;  // by target; views point into them
-    std::vector<std::vector<nvptx::BackwardImage>> backward_images;
+    std::vector<nvptx::Arch> archs;
     for (size_t i = 0; i < options.targets.size(); ++i) {
         const std::string& target = options.targets[i];
         const auto here = options.targets.begin() + static_cast<std::ptrdiff_t>(i);
@@ -87,20 +87,27 @@ std::optional<Linkable> make_linkable(Session& session, const ir::Attention& att
             if (!compile_cpu_levels(session, attention, &contents.cpu)) return std::nullopt;
             facts.cpu = true;
         } else if (const auto arch = gpu_target(target)) {
-            auto made = compile_images(session, attention, image_options(*arch, options));
-            if (!made) return std::nullopt;
-            describe_images(*made, "", &facts.gpu);
-            for (const nvptx::Image& image : images.emplace_back(std::move(*made))) contents.images.push_back(image.view());
-            if (!attention.gradient) continue;
-            auto backward = compile_backward_images(session, attention, image_options(*arch, options));
-            if (!backward) return std::nullopt;
-            describe_images(*backward, options.atomic ? ", backward by atomics" : ", backward", &facts.gpu);
-            for (const nvptx::BackwardImage& image : backward_images.emplace_back(std::move(*backward)))
-                contents.backward_images.push_back(image.view());
+            archs.push_back(*arch);
         } else {
-            session.sink.report(diag::Kind::no_emit, {}, std::string("header"), target).help("the targets are `cpu` and `sm_80`");
+            session.sink.report(diag::Kind::no_emit, {}, std::string("header"), target).help(known_targets());
             return std::nullopt;
         }
+    }
+    std::vector<nvptx::Image> images;  // views point into them
+    std::vector<nvptx::BackwardImage> backward_images;
+    if (!archs.empty()) {
+        auto made = compile_images(session, attention, image_options(archs, options));
+        if (!made) return std::nullopt;
+        images = std::move(*made);
+        describe_images(images, "", &facts.gpu);
+        for (const nvptx::Image& image : images) contents.images.push_back(image.view());
+    }
+    if (!archs.empty() && attention.gradient) {
+        auto made = compile_backward_images(session, attention, image_options(archs, options));
+        if (!made) return std::nullopt;
+        backward_images = std::move(*made);
+        describe_images(backward_images, options.atomic ? ", backward by atomics" : ", backward", &facts.gpu);
+        for (const nvptx::BackwardImage& image : backward_images) contents.backward_images.push_back(image.view());
     }
     contents.fingerprint = facts.fingerprint = fingerprint(contents);
     facts.table = embed::table_symbol(contents.name);

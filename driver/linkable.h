@@ -13,7 +13,7 @@ namespace flexc {
 
 struct LinkOptions {
     std::string name;                  // in C++; empty: the attention's own (see cpp_name)
-    std::vector<std::string> targets;  // "cpu", "sm_80"
+    std::vector<std::string> targets;  // "cpu", "sm_80", "sm_90a"
     std::vector<flex::DType> dtypes;   // of GPU images; code for the CPU serves every type
     int head_dim = 0, v_head_dim = 0;  // of GPU images; 0: not given
     bool allow_tf32 = false;

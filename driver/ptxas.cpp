@@ -93,6 +93,10 @@ std::optional<std::string> assemble(const fs::path& ptxas, std::string_view targ
         if (error->empty()) *error = "it failed without a word";
         return std::nullopt;
     }
+    if (const std::string said = read(messages); said.find("(C75") != std::string::npos) {
+        *error = std::string(kBadPipeline) + ":\n" + said;
+        return std::nullopt;
+    }
     return read(output);
 }
 

@@ -148,8 +148,11 @@ std::unique_ptr<LoadedModule> Device::load(std::string_view text, std::string* e
     }
     int target = 0;
     const std::string& name = parsed.module.target;
-    if (name.starts_with("sm_")) std::from_chars(name.data() + 3, name.data() + name.size(), target);
-    if (target > properties().compute_capability) {
+    const char* behind = name.data();
+    if (name.starts_with("sm_")) behind = std::from_chars(name.data() + 3, name.data() + name.size(), target).ptr;
+    // What is for one architecture ("sm_90a") runs on no other.
+    const bool exact = behind != name.data() + name.size() && *behind == 'a';
+    if (target > properties().compute_capability || (exact && target != properties().compute_capability)) {
         *error = fmt::format("the module is for {}, the device is sm_{}", name, properties().compute_capability);
         return nullptr;
     }

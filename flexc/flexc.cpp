@@ -55,18 +55,18 @@ Error plain_error(diag::Kind kind, const char* text) {
 /// The code of one kernel and the table that points to it.
 struct Code {
     std::unique_ptr<CpuKernel> cpu;
-    std::vector<std::vector<nvptx::Image>> images;  // by target
+    std::vector<nvptx::Image> images;
     std::vector<flex_gpu_image> views;
     std::vector<const flex_gpu_image*> list;
-    std::vector<std::vector<nvptx::BackwardImage>> backward_images;
+    std::vector<nvptx::BackwardImage> backward_images;
     std::vector<flex_gpu_backward_image> backward_views;
     std::vector<const flex_gpu_backward_image*> backward_list;
     flex_linked table{};
 };
 
-ImageOptions image_options(const CompileOptions& options, nvptx::Arch arch) {
+ImageOptions image_options(const CompileOptions& options, std::vector<nvptx::Arch> archs) {
     ImageOptions wanted;
-    wanted.arch = arch;
+    wanted.archs = std::move(archs);
     wanted.dtypes = options.dtypes;
     wanted.head_dim = options.head_dim;
     wanted.v_head_dim = options.v_head_dim > 0 ? options.v_head_dim : options.head_dim;
@@ -82,37 +82,40 @@ bool compile_targets(Session& session, const ir::Attention& attention, const Com
     kernel_options.use_cache = options.use_cache;
     kernel_options.cache_dir = options.cache_dir;
     bool cached = true;
+    std::vector<nvptx::Arch> archs;
     for (const std::string& target : options.targets) {
-        session.phases.cached = false;
         if (target == "cpu") {
+            session.phases.cached = false;
             code->cpu = session.compile_cpu(attention, kernel_options);
             if (!code->cpu) return false;
             const auto level = std::min(static_cast<size_t>(kernel_options.level), size_t{FLEX_LINKED_LEVELS - 1});
             code->table.cpu[level] = &code->cpu->code->table();
+            cached = cached && session.phases.cached;
         } else if (const auto arch = gpu_target(target)) {
-            auto images = compile_images(session, attention, image_options(options, *arch));
-            if (!images) return false;
-            code->images.push_back(std::move(*images));
-            if (attention.gradient) {
-                cached = cached && session.phases.cached;
-                auto backward = compile_backward_images(session, attention, image_options(options, *arch));
-                if (!backward) return false;
-                code->backward_images.push_back(std::move(*backward));
-            }
+            archs.push_back(*arch);
         } else {
-            session.sink.report(diag::Kind::no_emit, {}, std::string("kernel"), target).help("the targets are `cpu` and `sm_80`");
+            session.sink.report(diag::Kind::no_emit, {}, std::string("kernel"), target).help(known_targets());
             return false;
         }
+    }
+    if (!archs.empty()) {
+        auto images = compile_images(session, attention, image_options(options, archs));
+        if (!images) return false;
+        code->images = std::move(*images);
         cached = cached && session.phases.cached;
     }
-    session.phases.cached = cached;
-    for (const auto& images : code->images)
-        for (const nvptx::Image& image : images) code->views.push_back(image.view());
+    if (!archs.empty() && attention.gradient) {
+        auto backward = compile_backward_images(session, attention, image_options(options, archs));
+        if (!backward) return false;
+        code->backward_images = std::move(*backward);
+        cached = cached && session.phases.cached;
+    }
+    session.phases.cached = cached && !options.targets.empty();
+    for (const nvptx::Image& image : code->images) code->views.push_back(image.view());
     for (const flex_gpu_image& view : code->views) code->list.push_back(&view);
     code->table.images = code->list.data();
     code->table.image_count = static_cast<uint32_t>(code->list.size());
-    for (const auto& images : code->backward_images)
-        for (const nvptx::BackwardImage& image : images) code->backward_views.push_back(image.view());
+    for (const nvptx::BackwardImage& image : code->backward_images) code->backward_views.push_back(image.view());
     for (const flex_gpu_backward_image& view : code->backward_views) code->backward_list.push_back(&view);
     code->table.backward_images = code->backward_list.data();
     code->table.backward_image_count = static_cast<uint32_t>(code->backward_list.size());

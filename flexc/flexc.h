@@ -1,7 +1,7 @@
 // libflexc: the compiler as a library, for programs that make attention variants while they run. C++17; no header of LLVM or ANTLR.
 //
 //   flexc::CompileOptions options;
-//   options.targets = {"cpu", "sm_80"};
+//   options.targets = {"cpu", "sm_80", "sm_90a"};
 //   flexc::Result<flexc::Kernel> kernel = flexc::compile("attention near(w: i32 = 9) { mask = abs(q - k) <= w; }", options);
 //   if (!kernel) { std::fputs(kernel.error().text.c_str(), stderr); return 1; }
 //   flex::Status status = kernel->forward(flex::Stream::cpu(), {q, k, v, o}, {{"w", flex::scalar(w)}});
@@ -71,7 +71,7 @@ private:
 struct CompileOptions {
     std::string attention;                       // which one; empty: the only one of the source
     std::map<std::string, std::string> consts;   // values of `const` parameters: {"step", "2"}
-    std::vector<std::string> targets = {"cpu"};  // "cpu" is this machine's; "sm_80" runs on it and all later GPUs
+    std::vector<std::string> targets = {"cpu"};  // "cpu" is this machine's; "sm_80" runs on it and all later GPUs, "sm_90a" on 9.0
     // Of code for GPUs; code for the CPU serves every head dimension and type.
     int head_dim = 128;  // the largest D
     int v_head_dim = 0;  // the largest DV; 0: as head_dim

@@ -33,16 +33,18 @@ struct CudaOptions {
     void* stream = nullptr;     // a CUstream; null: the default stream
     void* workspace = nullptr;  // device memory, 16-byte aligned, that no other launch uses at the same time
     size_t workspace_bytes = 0;
-    int splits = 0;           // of the keys; 0: chosen from the shape and the number of multiprocessors
-    int pack = 0;             // query heads that share a tile; 0: chosen from the shape
-    bool allow_tf32 = false;  // f32 arrays: take an image that rounds factors to tf32, if there is one
+    int splits = 0;                         // of the keys; 0: chosen from the shape and the number of multiprocessors
+    int pack = 0;                           // query heads that share a tile; 0: chosen from the shape
+    bool allow_tf32 = false;                // f32 arrays: take an image that rounds factors to tf32, if there is one
+    const flex_gpu_image* image = nullptr;  // forward passes: this one of the kernel's images, to compare them; null: chosen
 };
 
 /// What a launch will do, for reports and tests.
 struct CudaPlan {
     const flex_gpu_image* image = nullptr;
     int splits = 1, pack = 1;
-    int64_t blocks = 0;  // of the main kernel; 0: nothing to launch
+    int64_t blocks = 0;   // of the main kernel; 0: nothing to launch
+    bool mapped = false;  // copies go by tensor maps
     size_t workspace_bytes = 0;
 };
 

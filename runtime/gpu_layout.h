@@ -26,6 +26,11 @@ struct GpuLayout {
 };
 
 inline constexpr size_t kGpuParameterLimit = 4096;  // what every driver and architecture takes
+/// Of a parameter of `bytes`, followed by a flex_gpu_tensors.
+inline constexpr size_t gpu_bytes_with_maps(size_t bytes) {
+    constexpr size_t kAlignment = alignof(flex_gpu_tensors);
+    return (bytes + kAlignment - 1) / kAlignment * kAlignment + sizeof(flex_gpu_tensors);
+}
 inline GpuLayout gpu_layout(const KernelDesc& desc, size_t summary_count, bool backward = false) {
     GpuLayout at;
     at.extents = backward ? sizeof(flex_gpu_backward) : sizeof(flex_gpu_launch);

@@ -2,6 +2,7 @@
 #include <memory>
 #include <span>
 
+#include "diag/check.h"
 #include "driver/cpp_header.h"
 #include "driver/gpu_images.h"
 #include "driver/ptxas.h"
@@ -25,7 +26,7 @@ struct Options {
     int head_dim = 0, v_head_dim = 0;
     std::vector<std::string> dtypes;
     bool allow_tf32 = false, short_queries = false, grad = false, atomic = false;
-    std::string name_space;
+    std::string name_space, instance;
     std::filesystem::path out, depfile, ptxas;
 };
 
@@ -118,11 +119,12 @@ Module forward_module(Session& session, const ir::Attention& attention, const nv
     uncached.use_cache = false;
     nvptx::Image image = compile_image(session, attention, target, uncached);
     Module out{image.target, std::move(image.ptx), {}};
-    out.facts = {{"instance", nvptx::choose(target)->name},
+    out.facts = {{"instance", image.instance},
+                 {"target", out.target},
                  {"tile", {image.tile_q, image.tile_k}},
                  {"threads", image.threads},
                  {"shared_bytes", image.shared_bytes},
-                 {"parameter_bytes", nvptx::parameter_bytes(attention)},
+                 {"parameter_bytes", nvptx::parameter_bytes(attention, *nvptx::choose(target))},
                  {"summaries", image.summary_flags.size()},
                  {"max_pack", image.max_pack}};
     return out;
@@ -144,8 +146,28 @@ Module backward_module(Session& session, const ir::Attention& attention, const n
     return out;
 }
 
-std::optional<Output> emit_gpu(Session& session, const ir::Attention& attention, const nvptx::Options& target, const Options& options) {
-    if (!(options.grad ? can_compile_backward : can_compile)(session, attention, target)) return std::nullopt;
+/// Says so where the code is made for another architecture than the one asked for.
+void tell_target(Session& session, const nvptx::Options& asked, nvptx::Arch made, const char* why) {
+    if (asked.arch != made)
+        session.sink.report(diag::Kind::other_target, {}, std::string(nvptx::name(made)), std::string(nvptx::name(asked.arch)),
+                            std::string(why));
+}
+
+std::optional<Output> emit_gpu(Session& session, const ir::Attention& attention, const nvptx::Options& asked, const Options& options) {
+    nvptx::Options target = asked;
+    if (options.grad) {
+        if (!can_compile_backward(session, attention, asked)) return std::nullopt;
+        tell_target(session, asked, nvptx::choose_backward(asked)->arch, "the backward pass has no other");
+    } else {
+        auto resolved = resolve(session, attention, asked);
+        if (!resolved) return std::nullopt;
+        target = std::move(*resolved);
+        if (asked.instance.empty())
+            tell_target(session, asked, target.arch,
+                        asked.short_queries               ? "so are all kernels for few queries"
+                        : asked.dtype == flex::DType::F32 ? "there is no other for `f32`"
+                                                          : "its own take smaller head dimensions or less captured");
+    }
     if (options.emit == "llvm") return Output{(options.grad ? nvptx::emit_backward_llvm : nvptx::emit_llvm)(attention, target), {}};
     Module module = (options.grad ? backward_module : forward_module)(session, attention, target);
     Output out;
@@ -155,7 +177,9 @@ std::optional<Output> emit_gpu(Session& session, const ir::Attention& attention,
     } else {
         const std::filesystem::path ptxas = options.ptxas.empty() ? find_ptxas() : options.ptxas;
         std::string error = "it was not found";
-        auto cubin = ptxas.empty() ? std::nullopt : assemble(ptxas, module.target, module.ptx, &error);
+        auto cubin = ptxas.empty() ? std::nullopt
+                                   : assemble(ptxas, nvptx::name(asked.instance.empty() ? asked.arch : target.arch), module.ptx, &error);
+        FLEX_CHECK(!error.starts_with(kBadPipeline), error.c_str());
         if (!cubin) {
             session.sink.report(diag::Kind::no_assembler, {}, "`" + (ptxas.empty() ? "ptxas" : ptxas.string()) + "`", error)
                 .help(
@@ -186,9 +210,9 @@ bool check_target(Session& session, const Options& options) {
     else if (gpu)
         report.help("it can emit `ast`, `ir`, `llvm`, `ptx`, `cubin` and `header`");
     else if (target == "cpu")
-        report.help("it can emit `ast`, `ir`, `llvm`, `asm`, `obj` and `header`; `ptx` and `cubin` are for `--target sm_80`");
+        report.help("it can emit `ast`, `ir`, `llvm`, `asm`, `obj` and `header`; `ptx` and `cubin` are for `--target sm_80` and `sm_90a`");
     else
-        report.help("the targets are `cpu` and `sm_80`");
+        report.help(known_targets());
     return false;
 }
 
@@ -219,6 +243,7 @@ std::optional<Output> emit(Session& session, const Options& options) {
     target.allow_tf32 = options.allow_tf32;
     target.short_queries = options.short_queries;
     target.atomic = options.atomic;
+    target.instance = options.instance;
     return emit_gpu(session, *attention, target, options);
 }
 
@@ -251,7 +276,7 @@ Command add_build(CLI::App& root) {
         ->check(CLI::IsMember({"ast", "ir", "llvm", "asm", "obj", "ptx", "cubin", "header"}))
         ->capture_default_str();
     CLI::Option* target =
-        app->add_option("--target", options->targets, "cpu or sm_80, which ptx and cubin have by default; a header takes both");
+        app->add_option("--target", options->targets, "cpu, sm_80, which ptx and cubin have by default, or sm_90a; a header takes several");
     target->delimiter(',')->type_name("NAME[,NAME...]")->capture_default_str();
     add_level_option(*app, options->level);
     app->add_option("--head-dim", options->head_dim, "the largest D of q and k on a GPU, 128 if absent; code for the CPU serves every one")
@@ -263,6 +288,9 @@ Command add_build(CLI::App& root) {
         ->check(CLI::IsMember({"f32", "f16", "bf16"}));
     app->add_flag("--allow-tf32", options->allow_tf32, "f32 products on a GPU may be tf32");
     app->add_flag("--short-queries", options->short_queries, "the kernel for few queries: tiles of 16 rows");
+    app->add_option("--instance", options->instance,
+                    "of a GPU's forward pass: the kernel of this name, such as sm80_bf16_128_128x64; chosen if absent")
+        ->type_name("NAME");
     CLI::Option* grad =
         app->add_flag("--grad", options->grad,
                       "with derivatives: in the IR; in an object, the header and CPU code beside the forward pass; as ptx, cubin "
@@ -288,9 +316,11 @@ Command add_build(CLI::App& root) {
         "  flexc build alibi.flex --emit=ir --grad\n"
         "  flexc build alibi.flex --emit=asm --level avx2 -o alibi.s\n"
         "  flexc build alibi.flex --emit=ptx --head-dim 64 --dtype f16 -o alibi.ptx\n"
-        "  flexc build alibi.flex --emit=header --target cpu,sm_80 -o include/");
+        "  flexc build alibi.flex --emit=header --target cpu,sm_80,sm_90a -o include/");
     app->parse_complete_callback([options] {
         if (options->dtypes.size() > 1 && options->emit != "header") throw CLI::ValidationError("--dtype", "only a header takes several");
+        if (!options->instance.empty() && (options->grad || options->emit == "header"))
+            throw CLI::ValidationError("--instance", "it names a kernel of a forward pass, for `ptx`, `cubin` and `llvm`");
         if (options->grad && options->emit == "ast")
             throw CLI::ValidationError("--grad", "derivatives come after the syntax tree: `--emit=ir`");
     });

@@ -46,6 +46,9 @@ void add_execute_options(CLI::App& app, ExecuteOptions& options) {
     app.add_option("--threads", options.threads, "threads of the launch; 0: all that the process may use")->check(CLI::Range(0, 4096));
     app.add_option("--driver", options.driver, "the CUDA driver library, where cuda or emulated do not find it")->type_name("FILE");
     app.add_flag("--allow-tf32", options.allow_tf32, "on GPUs: f32 arrays may be multiplied in tf32, of 11 bits");
+    app.add_option("--instance", options.instance,
+                   "on GPUs: this kernel of the forward pass, such as sm80_bf16_128_128x64; chosen if absent")
+        ->type_name("NAME");
     app.add_flag("--atomic", options.atomic, "gradients on GPUs: sums by atomic additions, which differ in the last bits from run to run");
     app.add_flag("--no-cache", options.no_cache, "compile anew, and leave nothing in the cache");
 }
@@ -61,6 +64,20 @@ std::optional<flex::CpuLevel> usable_level(Session& session, std::optional<flex:
 
 namespace {
 
+/// Arrays are dense on the device.
+LaunchShape launch_shape(const Launch& launch, int compute_capability, int shared_per_block) {
+    using enum ir::ExtentVar;
+    constexpr int64_t kUnit = 16;
+    const auto size = static_cast<int64_t>(flex::size_of(launch.dtype));
+    LaunchShape shape;
+    shape.queries = launch.extent(Q);
+    shape.group = launch.extent(H) / std::max<int64_t>(launch.extent(HKV), 1);
+    shape.mappable = launch.extent(K) > 0 && launch.extent(D) * size % kUnit == 0 && launch.extent(DV) * size % kUnit == 0;
+    shape.compute_capability = compute_capability;
+    shape.shared_per_block = shared_per_block;
+    return shape;
+}
+
 bool compile_for_gpu(const ExecuteOptions& options, Prepared* out) {
     using enum ir::ExtentVar;
     ImageOptions images;
@@ -70,8 +87,9 @@ bool compile_for_gpu(const ExecuteOptions& options, Prepared* out) {
     images.allow_tf32 = options.allow_tf32;
     images.use_cache = out->compile.use_cache;
     images.atomic = options.atomic;
-    images.only_for = LaunchShape{out->launch.extent(Q), out->launch.extent(H) / std::max<int64_t>(out->launch.extent(HKV), 1),
-                                  out->gpu->shared_bytes_per_block()};
+    images.archs.assign(std::begin(nvptx::kArchs), std::end(nvptx::kArchs));
+    images.instance = options.instance;
+    images.only_for = launch_shape(out->launch, out->gpu->compute_capability(), out->gpu->shared_bytes_per_block());
     auto made = compile_images(out->session, *out->attention, images);
     if (!made) return false;
     out->images = std::move(*made);
@@ -119,6 +137,9 @@ bool prepare(const ExecuteOptions& options, bool backward, Prepared* out) {
         session.sink.report(diag::Kind::no_effect, {}, std::string("--atomic"),
                             backward ? fmt::format("on the device `{}` gradients are summed in a fixed order", options.device)
                                      : std::string("no gradients are computed"));
+    if (!options.instance.empty() && !out->gpu)
+        session.sink.report(diag::Kind::no_effect, {}, std::string("--instance"),
+                            fmt::format("the device `{}` has no kernels to choose from", options.device));
     out->desc = cpu::describe(*out->attention);
     Reach everything;
     for (uint32_t i = 0; i < out->desc.params.size(); ++i) everything.params.insert(i);

@@ -19,6 +19,7 @@ struct ExecuteOptions {
     std::filesystem::path driver;  // of the devices cuda and emulated
     bool allow_tf32 = false;
     bool atomic = false;
+    std::string instance;  // of the kernels for GPUs
 };
 void add_execute_options(CLI::App& app, ExecuteOptions& options);
 

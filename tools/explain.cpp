@@ -17,6 +17,7 @@
 namespace flexc::tools {
 namespace {
 
+constexpr int64_t kManyQueries = 4096;  // where no shape is given
 constexpr double kExactWork = 1 << 26;  // elements; up to there the exact count is given beside
 
 struct Options {
@@ -29,6 +30,7 @@ struct Options {
 struct GpuFacts {
     nvptx::Options target;
     const nvptx::Instance* forward = nullptr;
+    const nvptx::Instance* on_sm90a = nullptr;          // the same on a device of 9.0
     const nvptx::BackwardInstance* backward = nullptr;  // null as well if the attention has no gradient
 };
 
@@ -109,14 +111,19 @@ GpuFacts choose_instances(const Options& options, const std::optional<std::vecto
     out.target.dtype = options.dtype.value_or(flex::DType::BF16);
     out.target.head_dim = extent("D", ir::ExtentVar::D, 128);
     out.target.v_head_dim = extent("DV", ir::ExtentVar::DV, out.target.head_dim);
-    out.forward = nvptx::choose(out.target);
-    if (extents) {  // as the runtime chooses
+    const auto size = static_cast<int64_t>(flex::size_of(out.target.dtype));
+    LaunchShape launch;
+    launch.queries = kManyQueries;
+    if (extents) {
         const auto e = [&](ir::ExtentVar which) { return int64_t{(*extents)[static_cast<size_t>(which)]}; };
-        nvptx::Options few = out.target;
-        few.short_queries = true;
-        const nvptx::Instance* small = nvptx::choose(few);
-        if (small && e(ir::ExtentVar::Q) * e(ir::ExtentVar::H) <= small->tile_q * e(ir::ExtentVar::HKV)) out.forward = small;
+        launch.queries = e(ir::ExtentVar::Q);
+        launch.group = e(ir::ExtentVar::H) / std::max<int64_t>(e(ir::ExtentVar::HKV), 1);
     }
+    launch.mappable = out.target.head_dim * size % 16 == 0 && out.target.v_head_dim * size % 16 == 0;
+    out.forward = choose_for(out.target, launch);
+    launch.compute_capability = 90;
+    launch.shared_per_block = 232448;
+    out.on_sm90a = choose_for(out.target, launch);
     if (has_gradient) out.backward = nvptx::choose_backward(out.target);
     return out;
 }
@@ -127,7 +134,11 @@ std::string gpu_text(const GpuFacts& gpu) {
     if (!gpu.forward) return text + "no kernel is that large.\n";
     text += fmt::format("{}, tiles of {}x{}", gpu.forward->name, gpu.forward->tile_q, gpu.forward->tile_k);
     if (gpu.backward) text += fmt::format("; {}, tiles of {}x{}", gpu.backward->name, gpu.backward->tile_q, gpu.backward->tile_k);
-    return text + ".\n";
+    text += ".\n";
+    if (gpu.on_sm90a)
+        text += fmt::format("On {}: {}, tiles of {}x{}.\n", nvptx::name(nvptx::Arch::Sm90a), gpu.on_sm90a->name, gpu.on_sm90a->tile_q,
+                            gpu.on_sm90a->tile_k);
+    return text;
 }
 
 Json gpu_json(const GpuFacts& gpu) {
@@ -135,10 +146,11 @@ Json gpu_json(const GpuFacts& gpu) {
                 {"dtype", flex::name(gpu.target.dtype)},
                 {"head_dim", gpu.target.head_dim},
                 {"v_head_dim", gpu.target.v_head_dim}};
-    if (gpu.forward)
-        out["forward"] = {{"instance", gpu.forward->name},
-                          {"tile", {gpu.forward->tile_q, gpu.forward->tile_k}},
-                          {"shared_bytes", gpu.forward->shared_bytes}};
+    const auto facts = [](const nvptx::Instance& instance) {
+        return Json{{"instance", instance.name}, {"tile", {instance.tile_q, instance.tile_k}}, {"shared_bytes", instance.shared_bytes}};
+    };
+    if (gpu.forward) out["forward"] = facts(*gpu.forward);
+    if (gpu.on_sm90a) out["sm_90a"] = {{"forward", facts(*gpu.on_sm90a)}};
     if (gpu.backward)
         out["backward"] = {{"instance", gpu.backward->name},
                            {"tile", {gpu.backward->tile_q, gpu.backward->tile_k}},

@@ -199,6 +199,10 @@ bool GpuRun::fetch_gradients(Session& session, const flex::GradientArrays& gradi
     return status.ok();
 }
 
+const std::string& GpuRun::instance() const {
+    return images_[static_cast<size_t>(plan_.image - views_.data())].instance;
+}
+
 Json gpu_json(const flex::CudaDevice& device, const GpuRun& run) {
     const flex::CudaPlan& plan = run.plan();
     const int capability = device.compute_capability();
@@ -207,9 +211,11 @@ Json gpu_json(const flex::CudaDevice& device, const GpuRun& run) {
                 {"multiprocessors", device.multiprocessors()},
                 {"image",
                  {{"target", plan.image->target},
+                  {"instance", run.instance()},
                   {"tile", {plan.image->tile_q, plan.image->tile_k}},
                   {"head_dim", plan.image->head_dim},
                   {"v_head_dim", plan.image->v_head_dim},
+                  {"mapped", plan.mapped},
                   {"threads", plan.image->forward.threads},
                   {"shared_bytes", plan.image->forward.shared_bytes},
                   {"tf32", plan.image->tf32 != 0}}},

@@ -47,6 +47,8 @@ public:
     bool fetch_gradients(Session& session, const flex::GradientArrays& gradients);
 
     [[nodiscard]] const flex::CudaPlan& plan() const { return plan_; }
+    /// The name of the plan's kernel among those of the compiler.
+    [[nodiscard]] const std::string& instance() const;
     [[nodiscard]] const flex::CudaBackwardPlan& backward_plan() const { return backward_plan_; }
     /// Warp instructions of one of the last launches, forward and backward; 0 on a real device.
     [[nodiscard]] uint64_t instructions() const { return instructions_; }

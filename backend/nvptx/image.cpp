@@ -28,6 +28,7 @@ View common_members(const From& from) {
 flex_gpu_image Image::view() const {
     flex_gpu_image out = common_members<flex_gpu_image>(*this);
     out.max_pack = max_pack;
+    out.map_columns = map_columns;
     out.forward = {forward_symbol.c_str(), threads, shared_bytes};
     out.combine = {combine_symbol.c_str(), combine_threads, 0};
     if (!summarise_symbol.empty()) out.summarise = {summarise_symbol.c_str(), summarise_threads, 0};

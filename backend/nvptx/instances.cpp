@@ -17,6 +17,9 @@
 #define FLEX_INSTANCE(name, element, d, dv, tile_q, tile_k, warps, slots, shared_bytes) FLEX_EMBED(name)
 #include "backend/skeletons/nvptx/instances.def"
 #undef FLEX_INSTANCE
+#define FLEX_INSTANCE_SM90A(name, element, d, dv, tile_q, tile_k, consumers, stages, map_columns, shared_bytes) FLEX_EMBED(name)
+#include "backend/skeletons/nvptx/instances_sm90a.def"
+#undef FLEX_INSTANCE_SM90A
 #define FLEX_BACKWARD_INSTANCE(name, element, d, dv, tile_q, tile_k, query_warps, key_warps, query_bytes, key_bytes) FLEX_EMBED(name)
 #include "backend/skeletons/nvptx/backward_instances.def"
 #undef FLEX_BACKWARD_INSTANCE
@@ -54,10 +57,27 @@ const std::vector<Instance>& instances() {
      tile_k,                                                                            \
      warps,                                                                             \
      slots,                                                                             \
+     0,                                                                                 \
      shared_bytes,                                                                      \
      std::string_view(flexc_##name, size_t(flexc_##name##_end - flexc_##name))},
 #include "backend/skeletons/nvptx/instances.def"
 #undef FLEX_INSTANCE
+#define FLEX_INSTANCE_SM90A(name, element, d, dv, tile_q, tile_k, consumers, stages, map_columns, shared_bytes) \
+    {#name,                                                                                                     \
+     Arch::Sm90a,                                                                                               \
+     dtype(Element::element),                                                                                   \
+     Element::element == Element::TF32,                                                                         \
+     d,                                                                                                         \
+     dv,                                                                                                        \
+     tile_q,                                                                                                    \
+     tile_k,                                                                                                    \
+     4 * (consumers + 1),                                                                                       \
+     stages,                                                                                                    \
+     map_columns,                                                                                               \
+     shared_bytes,                                                                                              \
+     std::string_view(flexc_##name, size_t(flexc_##name##_end - flexc_##name))},
+#include "backend/skeletons/nvptx/instances_sm90a.def"
+#undef FLEX_INSTANCE_SM90A
     };
     return all;
 }
@@ -92,7 +112,7 @@ const Each* smallest(const std::vector<Each>& all, const Options& options, const
     const auto of = [&](bool tf32) {
         const Each* best = nullptr;
         for (const Each& each : all) {
-            if (each.arch != options.arch || each.dtype != options.dtype || each.tf32 != tf32 || !suits(each)) continue;
+            if (each.dtype != options.dtype || each.tf32 != tf32 || !suits(each)) continue;
             if (each.head_dim < options.head_dim || each.v_head_dim < options.v_head_dim) continue;
             if (!best || each.head_dim + each.v_head_dim < best->head_dim + best->v_head_dim) best = &each;
         }
@@ -105,7 +125,14 @@ const Each* smallest(const std::vector<Each>& all, const Options& options, const
 }  // namespace
 
 const Instance* choose(const Options& options) {
-    return smallest(instances(), options, [&](const Instance& each) { return (each.tile_q == kShortTile) == options.short_queries; });
+    if (!options.instance.empty())
+        return smallest(instances(), options, [&](const Instance& each) { return each.name == options.instance; });
+    const auto of = [&](Arch arch) {
+        return smallest(instances(), options,
+                        [&](const Instance& each) { return each.arch == arch && (each.tile_q == kShortTile) == options.short_queries; });
+    };
+    const Instance* const own = of(options.arch);
+    return own ? own : of(Arch::Sm80);
 }
 
 const BackwardInstance* choose_backward(const Options& options) {

@@ -21,7 +21,10 @@ namespace flexc::nvptx {
 namespace {
 
 constexpr const char* kTriple = "nvptx64-nvidia-cuda";
-constexpr const char* kPtxVersion = "+ptx70";  // the first that has all of sm_80; every later driver takes it
+// The first that has all of the architecture; every later driver takes it.
+const char* ptx_feature(Arch arch) {
+    return arch == Arch::Sm90a ? "+ptx80" : "+ptx70";
+}
 
 std::unique_ptr<llvm::TargetMachine> make_machine(Arch arch) {
     static const llvm::Target* const target = [] {
@@ -34,7 +37,7 @@ std::unique_ptr<llvm::TargetMachine> make_machine(Arch arch) {
     }();
     FLEX_CHECK(target, "LLVM has the NVPTX target");
     return std::unique_ptr<llvm::TargetMachine>(target->createTargetMachine(
-        kTriple, name(arch), kPtxVersion, llvm::TargetOptions(), llvm::Reloc::PIC_, std::nullopt, llvm::CodeGenOptLevel::Default));
+        kTriple, name(arch), ptx_feature(arch), llvm::TargetOptions(), llvm::Reloc::PIC_, std::nullopt, llvm::CodeGenOptLevel::Default));
 }
 
 /// Reads the bodies that the kernels refer to, and drops the others.
@@ -68,7 +71,8 @@ int constant(llvm::Module& module, const char* name) {
 void finish_kernel(llvm::Function& kernel, const std::string& name, int threads, size_t parameter_bytes, bool all_registers) {
     llvm::LLVMContext& context = kernel.getContext();
     kernel.setName(name);
-    FLEX_CHECK(kernel.arg_size() == 1 && kernel.getArg(0)->hasByValAttr(), "a kernel takes one structure by value");
+    FLEX_CHECK(kernel.arg_size() == 1 || kernel.arg_size() == 2, "a kernel takes one structure, or two where it has tensor maps");
+    for (const llvm::Argument& each : kernel.args()) FLEX_CHECK(each.hasByValAttr(), "a kernel's parameters are by value");
     auto* bytes = llvm::ArrayType::get(llvm::Type::getInt8Ty(context), parameter_bytes);
     kernel.removeParamAttr(0, llvm::Attribute::ByVal);
     kernel.removeParamAttr(0, llvm::Attribute::Alignment);
@@ -76,14 +80,17 @@ void finish_kernel(llvm::Function& kernel, const std::string& name, int threads,
     kernel.addParamAttr(0, llvm::Attribute::getWithAlignment(context, llvm::Align(8)));
     // "minctasm" 1 lets ptxas use all registers that a block of this size can have; without it, it may spill to fit more blocks, although
     // shared memory would not let them run.
-    llvm::SmallVector<std::pair<const char*, int>, 2> facts = {{"maxntidx", threads}};
-    if (all_registers) facts.emplace_back("minctasm", 1);
-    for (const auto& [fact, value] : facts) {
-        auto* number = llvm::ConstantInt::get(llvm::Type::getInt32Ty(context), uint64_t(value));
-        llvm::Metadata* const parts[] = {llvm::ValueAsMetadata::get(&kernel), llvm::MDString::get(context, fact),
-                                         llvm::ValueAsMetadata::get(number)};
+    const auto number = [&](int value) {
+        return llvm::ValueAsMetadata::get(llvm::ConstantInt::get(llvm::Type::getInt32Ty(context), uint64_t(value)));
+    };
+    const auto annotate = [&](const char* fact, llvm::Metadata* value) {
+        llvm::Metadata* const parts[] = {llvm::ValueAsMetadata::get(&kernel), llvm::MDString::get(context, fact), value};
         kernel.getParent()->getOrInsertNamedMetadata("nvvm.annotations")->addOperand(llvm::MDTuple::get(context, parts));
-    }
+    };
+    annotate("maxntidx", number(threads));
+    if (all_registers) annotate("minctasm", number(1));
+    // Tensor maps are named by their address among the parameters; without this they would be copied to local memory, which has no such address.
+    if (kernel.arg_size() == 2) annotate("grid_constant", llvm::MDTuple::get(context, {number(2)}));
 }
 
 }  // namespace
@@ -91,8 +98,18 @@ void finish_kernel(llvm::Function& kernel, const std::string& name, int threads,
 std::string_view name(Arch arch) {
     switch (arch) {
         case Arch::Sm80: return "sm_80";
+        case Arch::Sm90a: return "sm_90a";
     }
     return "";
+}
+
+std::string_view ptx_version(Arch arch) {
+    return arch == Arch::Sm90a ? "8.0" : "7.0";
+}
+
+size_t parameter_bytes(const ir::Attention& attention, const Instance& instance) {
+    const size_t bytes = parameter_bytes(attention);
+    return instance.map_columns > 0 ? flex::gpu_bytes_with_maps(bytes) : bytes;
 }
 
 size_t parameter_bytes(const ir::Attention& attention_in, bool backward) {
@@ -103,9 +120,9 @@ size_t parameter_bytes(const ir::Attention& attention_in, bool backward) {
 
 namespace {
 
-std::string identity(std::string_view name, std::string_view bitcode) {
+std::string identity(Arch arch, std::string_view name, std::string_view bitcode) {
     const uint64_t hash = llvm::xxh3_64bits(llvm::ArrayRef(reinterpret_cast<const uint8_t*>(bitcode.data()), bitcode.size()));
-    return std::string(kTriple) + " " + std::string(name) + " " + kPtxVersion + " " LLVM_VERSION_STRING " " + std::to_string(hash);
+    return std::string(kTriple) + " " + std::string(name) + " " + ptx_feature(arch) + " " LLVM_VERSION_STRING " " + std::to_string(hash);
 }
 
 /// A skeleton with its hooks filled in, and what the attention brought.
@@ -170,16 +187,17 @@ void keep_kernels(llvm::Module& m, const std::vector<Kernel>& kernels, size_t pa
 std::string target_identity(const Options& options) {
     const Instance* instance = choose(options);
     FLEX_CHECK(instance, "the caller has asked for an instance");
-    return identity(instance->name, instance->bitcode);
+    return identity(instance->arch, instance->name, instance->bitcode);
 }
 
 std::string backward_identity(const Options& options) {
     const BackwardInstance* instance = choose_backward(options);
     FLEX_CHECK(instance, "the caller has asked for an instance");
-    return identity(instance->name, instance->bitcode) + (options.atomic ? " atomic" : "");
+    return identity(instance->arch, instance->name, instance->bitcode) + (options.atomic ? " atomic" : "");
 }
 
 Unit build_unit(const ir::Attention& attention, const Instance& instance, Image* image) {
+    FLEX_CHECK(parameter_bytes(attention, instance) <= flex::kGpuParameterLimit, "the caller has refused parameters that are too large");
     Filled filled = fill_skeleton(attention, instance.arch, instance.bitcode, false);
     llvm::Module& m = *filled.unit.module;
     image->target = name(instance.arch);
@@ -189,6 +207,8 @@ Unit build_unit(const ir::Attention& attention, const Instance& instance, Image*
     image->v_head_dim = instance.v_head_dim;
     image->tile_q = instance.tile_q;
     image->tile_k = instance.tile_k;
+    image->instance = instance.name;
+    image->map_columns = instance.map_columns;
     image->threads = 32 * instance.warps;
     image->shared_bytes = instance.shared_bytes;
     image->combine_threads = constant(m, "flex_gpu_combine_threads");

@@ -73,7 +73,7 @@ void read_parameter_where_used(llvm::Function& kernel) {
 void optimise(Unit& unit) {
     codegen::join_and_simplify(*unit.module, *unit.machine);
     for (llvm::Function& each : *unit.module)
-        if (each.arg_size() == 1 && each.getArg(0)->hasByValAttr()) read_parameter_where_used(each);
+        if (each.arg_size() > 0 && each.getArg(0)->hasByValAttr()) read_parameter_where_used(each);
 }
 
 namespace {

@@ -117,7 +117,7 @@ Status make_backward_parameter(const BackwardProblem& problem, const CudaOptions
     const KernelDesc& desc = problem.desc;
     const GradientArrays& g = problem.gradients;
     const GpuLayout at = gpu_layout(desc, static_cast<size_t>(plan.image->summary_count), true);
-    if (Status status = make_captured(problem, options, plan.summaries, at, out); !status.ok()) return status;
+    if (Status status = make_captured(problem, options, plan.summaries, at, at.bytes, out); !status.ok()) return status;
     const auto workspace = reinterpret_cast<uint64_t>(options.workspace);
     flex_gpu_backward backward{};
     backward.launch = launch_of(problem);

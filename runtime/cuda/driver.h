@@ -20,7 +20,7 @@ using Stream = struct StreamTag*;
 using Address = uint64_t;
 
 // Of CUresult, CUdevice_attribute, CUfunction_attribute, CUjit_option and CUstreamCaptureMode: what is used here.
-inline constexpr int kSuccess = 0, kOutOfMemory = 2, kNoDevice = 100, kFirstExecutionError = 700;
+inline constexpr int kSuccess = 0, kInvalidValue = 1, kOutOfMemory = 2, kNoDevice = 100, kFirstExecutionError = 700;
 inline constexpr int kMultiprocessorCount = 16, kCapabilityMajor = 75, kCapabilityMinor = 76, kSharedPerMultiprocessor = 81,
                      kSharedPerBlockOptin = 97;
 inline constexpr int kMaxDynamicSharedBytes = 8;

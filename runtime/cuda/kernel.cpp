@@ -8,6 +8,7 @@
 #include "runtime/cuda/driver.h"
 #include "runtime/cuda/modules.h"
 #include "runtime/cuda/plan.h"
+#include "runtime/cuda/tensor_maps.h"
 
 namespace flex {
 
@@ -53,7 +54,7 @@ struct CudaKernel::State {
     Status check_workspace(const CudaOptions& options, size_t bytes, const char* which) const;
     Status enqueue(const cuda::Driver& driver, const CudaOptions& options, const cuda::ModuleSource& source,
                    const cuda::SummaryPlan& summaries, const std::array<cuda::Grid, cuda::ModuleSource::kMostKernels>& grids,
-                   std::vector<unsigned char>& parameter);
+                   std::vector<unsigned char>& parameter, flex_gpu_tensors* tensors = nullptr);
 };
 
 Status CudaKernel::State::open(const cuda::Driver** driver, cuda::DeviceFacts* facts) {
@@ -97,13 +98,16 @@ Status CudaKernel::State::check_workspace(const CudaOptions& options, size_t byt
     return {};
 }
 
-/// The summaries' fill, then the kernels of `source` that have a grid.
+/// The summaries' fill, then the kernels of `source` that have a grid. `tensors`: the second parameter of those that take one.
 Status CudaKernel::State::enqueue(const cuda::Driver& driver, const CudaOptions& options, const cuda::ModuleSource& source,
                                   const cuda::SummaryPlan& summaries, const std::array<cuda::Grid, cuda::ModuleSource::kMostKernels>& grids,
-                                  std::vector<unsigned char>& parameter) {
+                                  std::vector<unsigned char>& parameter, flex_gpu_tensors* tensors) {
     const cuda::LoadedImage* loaded = nullptr;
     if (Status status = modules.load(driver, source, &loaded); !status.ok()) return status;
     const auto stream = static_cast<cuda::Stream>(options.stream);
+    if (tensors && tensors->next_work)
+        if (Status status = driver.check(driver.fill_async(tensors->next_work, 0, 1, stream), "cuMemsetD32Async"); !status.ok())
+            return status;
     if (summaries.words > 0) {
         const auto workspace = reinterpret_cast<cuda::Address>(options.workspace);
         if (Status status = driver.check(driver.fill_async(workspace, kSummaryFill, summaries.words, stream), "cuMemsetD32Async");
@@ -114,7 +118,7 @@ Status CudaKernel::State::enqueue(const cuda::Driver& driver, const CudaOptions&
         const cuda::Grid& grid = grids[i];
         if (grid.x == 0) continue;
         const flex_gpu_kernel& kernel = *source.kernels[i];
-        void* parameters[] = {parameter.data()};
+        void* parameters[] = {parameter.data(), tensors};  // a driver reads as many as the kernel has
         const int result = driver.launch_kernel(loaded->functions[i], grid.x, grid.y, grid.z, static_cast<unsigned>(kernel.threads), 1, 1,
                                                 static_cast<unsigned>(kernel.shared_bytes), stream, parameters, nullptr);
         if (Status status = driver.check(result, "cuLaunchKernel"); !status.ok())
@@ -148,6 +152,8 @@ Status CudaKernel::plan(const AttentionArrays& arrays, const std::vector<Argumen
         out->splits = static_cast<int>(plan.splits);
         out->pack = static_cast<int>(plan.pack);
         out->blocks = static_cast<int64_t>(plan.forward.x) * plan.forward.y;
+        cuda::MapRequests requests;
+        out->mapped = cuda::takes_maps(*plan.image) && !problem.is_empty() && cuda::map_requests(problem, plan, &requests);
         out->workspace_bytes = plan.workspace_bytes;
         return {};
     } catch (const std::bad_alloc&) {
@@ -172,8 +178,12 @@ Status CudaKernel::launch(const AttentionArrays& arrays, const std::vector<Argum
         if (Status status = state_->check_workspace(options, plan.workspace_bytes, "workspace"); !status.ok()) return status;
         std::vector<unsigned char> parameter;
         if (Status status = cuda::make_parameter(problem, options, plan, &parameter); !status.ok()) return status;
+        const bool takes_maps = cuda::takes_maps(*plan.image);
+        flex_gpu_tensors tensors;
+        if (takes_maps)
+            if (Status status = cuda::make_tensors(*driver, problem, options, plan, &tensors); !status.ok()) return status;
         return state_->enqueue(*driver, options, cuda::source_of(*plan.image), plan.summaries,
-                               {plan.summaries.grid, plan.forward, plan.combine}, parameter);
+                               {plan.summaries.grid, plan.forward, plan.combine}, parameter, takes_maps ? &tensors : nullptr);
     } catch (const std::bad_alloc&) {
         return no_memory();
     }

@@ -58,6 +58,7 @@ Status read_facts(const Driver& driver, Device device, DeviceFacts* out) {
         if (Status status = driver.check(driver.device_get_attribute(value, attribute, device), "cuDeviceGetAttribute"); !status.ok())
             return status;
     out->compute_capability = 10 * major + minor;
+    out->has_tensor_maps = driver.tensor_map_encode != nullptr;
     return {};
 }
 

@@ -7,6 +7,8 @@
 #include <tuple>
 
 #include "runtime/cuda/plan_parts.h"
+#include "runtime/cuda/tensor_maps.h"
+#include "runtime/cuda/tuned.h"
 
 namespace flex::cuda {
 namespace {
@@ -15,13 +17,6 @@ constexpr int kRegistersPerMultiprocessor = 65536, kRegistersPerThread = 255, kS
 // Splitting costs a pass over the partial results; below this many tiles of keys a split it does not pay.
 constexpr int64_t kMinTilesToSplit = 4, kMaxSplits = 128;
 constexpr double kFullEnough = 0.8, kNearBest = 0.85, kPackGain = 0.9;
-
-int largest_pack(const flex_gpu_image& image, int64_t group) {
-    int best = 1;
-    for (int pack = 1; pack <= image.max_pack && pack <= group; ++pack)
-        if (group % pack == 0) best = pack;
-    return best;
-}
 
 /// Blocks of the forward kernel that one multiprocessor holds, as far as the image says: its registers are not known.
 int64_t resident_blocks(const flex_gpu_image& image, const DeviceFacts& device) {
@@ -34,14 +29,15 @@ int64_t choose_pack(const Problem& problem, const flex_gpu_image& image) {
     const int64_t group = problem.group(), queries = problem.queries();
     const auto tiles = [&](int64_t pack) { return ceil_div(queries * pack, image.tile_q) * (group / pack); };
     int64_t best = 1;
-    for (int64_t pack = 2; pack <= group && pack <= image.max_pack; ++pack)
+    for (int64_t pack = 2; pack <= group && pack <= image.max_pack; ++pack) {
+        if (takes_maps(image) && kMapRows % pack != 0) continue;  // there would be none
         if (group % pack == 0 && tiles(pack) < tiles(best)) best = pack;
+    }
     return static_cast<double>(tiles(best)) < kPackGain * static_cast<double>(tiles(1)) ? best : 1;
 }
 
 /// The smallest number of splits whose waves of blocks are nearly as full as the best.
-int64_t choose_splits(const Problem& problem, const Plan& plan, const DeviceFacts& device) {
-    const int64_t tiles = static_cast<int64_t>(plan.forward.x);
+int64_t choose_splits(const Problem& problem, const Plan& plan, int64_t tiles, const DeviceFacts& device) {
     const int64_t key_tiles = ceil_div(problem.keys(), plan.image->tile_k);
     const int64_t slots = device.multiprocessors * resident_blocks(*plan.image, device);
     if (static_cast<double>(tiles) >= kFullEnough * static_cast<double>(slots) || key_tiles <= kMinTilesToSplit) return 1;
@@ -62,8 +58,9 @@ int64_t choose_splits(const Problem& problem, const Plan& plan, const DeviceFact
 }
 
 Status plan_partials(const Problem& problem, Plan* plan) {
-    plan->partial = align_up(plan->summaries.words * 4);
-    plan->workspace_bytes = plan->summaries.words * 4;
+    plan->next_work = plan->summaries.words * 4;
+    plan->workspace_bytes = plan->next_work + plan->next_work_words * 4;
+    plan->partial = align_up(plan->workspace_bytes);
     if (plan->splits == 1) return {};
     const int64_t rows = problem.batch() * problem.heads() * problem.queries();
     const int64_t columns = ceil_div(problem.v_head_dim(), 4) * 4 + 2;
@@ -90,15 +87,15 @@ bool parse_target(const char* text, Target* out) {
 
 Status choose_image(const Problem& problem, const CudaOptions& options, const DeviceFacts& device, const flex_gpu_image* const* images,
                     size_t count, const flex_gpu_image** out) {
-    // The accurate f32 unless tf32 is asked for; then the newest target; then the smallest head dimensions; then the smallest tile that
-    // holds all rows of a KV head, else the largest.
-    const auto rank = [&](const flex_gpu_image& image) {
-        const int64_t rows = problem.queries() * largest_pack(image, problem.group());
-        const bool holds_all = image.tile_q >= rows;
-        return std::make_tuple((image.tf32 != 0) != options.allow_tf32, -capability_of(image.target), image.head_dim + image.v_head_dim,
-                               !holds_all, holds_all ? image.tile_q : -image.tile_q);
-    };
+    const LaunchFacts facts{problem.queries(), problem.group(), are_mappable(problem.arrays), options.allow_tf32};
+    const auto rank = [&](const flex_gpu_image& image) { return rank_of(image, facts); };
     const std::string subject = "`" + problem.desc.name + "`";
+    if (options.image) {
+        if (std::find(images, images + count, options.image) == images + count)
+            return Status(Code::InvalidArgument, subject + " has no such image as `image` points to");
+        images = &options.image;
+        count = 1;
+    }
     return choose_fitting(
         problem, device, subject, subject + " was not compiled for any GPU", images, count,
         [](const flex_gpu_image& image) { return image.forward.shared_bytes; }, rank, out);
@@ -122,15 +119,24 @@ Status make_plan(const Problem& problem, const CudaOptions& options, const Devic
     if ((row_tiles + 1) * image.tile_q > kMaxInt || (key_tiles + 1) * image.tile_k > kMaxInt || head_tiles > kMaxInt / row_tiles)
         return unsupported("`" + problem.desc.name + "` is too large for one launch: Q = " + std::to_string(problem.queries()) +
                            ", K = " + std::to_string(problem.keys()) + ", B * H = " + std::to_string(problem.batch() * problem.heads()));
-    out->forward.x = static_cast<unsigned>(row_tiles * head_tiles);
+    const int64_t tiles = row_tiles * head_tiles;
 
     const bool can_split = is_given(image.combine) && key_tiles > 1;
-    int64_t splits = !can_split ? 1 : options.splits > 0 ? options.splits : choose_splits(problem, *out, device);
+    int64_t splits = !can_split ? 1 : options.splits > 0 ? options.splits : choose_splits(problem, *out, tiles, device);
     splits = std::min({splits, std::max<int64_t>(key_tiles, 1), kMaxGridSide});
     const int64_t tiles_each = ceil_div(std::max<int64_t>(key_tiles, 1), splits);
     out->split_keys = tiles_each * image.tile_k;
     out->splits = ceil_div(std::max<int64_t>(key_tiles, 1), tiles_each);
-    out->forward.y = static_cast<unsigned>(out->splits);
+    if (takes_maps(image)) {
+        if (out->splits > kMaxInt / tiles)
+            return unsupported("`" + problem.desc.name + "` is too large for one launch in " + std::to_string(out->splits) + " splits");
+        out->work = tiles * out->splits;
+        out->forward.x = static_cast<unsigned>(std::min(out->work, device.multiprocessors * resident_blocks(image, device)));
+        out->next_work_words = out->work > out->forward.x;
+    } else {
+        out->forward.x = static_cast<unsigned>(tiles);
+        out->forward.y = static_cast<unsigned>(out->splits);
+    }
     if (Status status = plan_summaries(problem, image.summary_flags, image.summary_count, image.summarise.threads, &out->summaries);
         !status.ok())
         return status;
@@ -139,7 +145,8 @@ Status make_plan(const Problem& problem, const CudaOptions& options, const Devic
 
 Status make_parameter(const Problem& problem, const CudaOptions& options, const Plan& plan, std::vector<unsigned char>* out) {
     const GpuLayout at = gpu_layout(problem.desc, static_cast<size_t>(plan.image->summary_count));
-    if (Status status = make_captured(problem, options, plan.summaries, at, out); !status.ok()) return status;
+    const size_t bytes = takes_maps(*plan.image) ? gpu_bytes_with_maps(at.bytes) : at.bytes;
+    if (Status status = make_captured(problem, options, plan.summaries, at, bytes, out); !status.ok()) return status;
     flex_gpu_launch launch = launch_of(problem);
     launch.partial = plan.splits > 1 ? reinterpret_cast<uint64_t>(options.workspace) + plan.partial : 0;
     launch.splits = static_cast<int32_t>(plan.splits);

@@ -3,7 +3,8 @@
 //
 // Rows. The query heads of a KV head can share a tile (`pack`), so that K and V are read once for all of them: worth it when the queries of one head
 // do not fill tiles. Keys. When there are fewer tiles than the device takes at once, the keys are split among blocks, whose
-// partial results NAME_combine adds; as many splits as fill the last wave of blocks well, no more.
+// partial results NAME_combine adds; as many splits as fill the last wave of blocks well, no more. Blocks. A kernel that takes tensor maps is persistent: as
+// many blocks as run at once take pieces of work, a tile of rows by a split of keys, until none is left.
 #pragma once
 
 #include <cstdint>
@@ -19,6 +20,7 @@ struct DeviceFacts {
     int multiprocessors = 1;
     int shared_per_block = 49152;           // with opt-in
     int shared_per_multiprocessor = 65536;  // of all blocks together
+    bool has_tensor_maps = true;            // the driver can make them
 };
 
 struct Problem {
@@ -45,6 +47,14 @@ struct Problem {
     return kernel.symbol && *kernel.symbol;
 }
 
+/// Whether the forward kernel is persistent and takes tensor maps.
+[[nodiscard]] inline bool takes_maps(const flex_gpu_image& image) {
+    return image.map_columns > 0;
+}
+[[nodiscard]] inline bool takes_maps(const flex_gpu_backward_image&) {
+    return false;
+}
+
 struct Grid {
     unsigned x = 0, y = 1, z = 1;  // x = 0: not launched
 };
@@ -61,11 +71,13 @@ struct Plan {
     int64_t pack = 1, splits = 1, split_keys = 0;
     Grid forward, combine;
     SummaryPlan summaries;
-    size_t partial = 0;  // offset of the partial results
+    size_t partial = 0;                         // offset of the partial results
+    int64_t work = 0;                           // pieces of a persistent kernel
+    size_t next_work = 0, next_work_words = 0;  // where they are counted, zero before the launch; words: 0 or 1
     size_t workspace_bytes = 0;
 };
 
-/// The image for this problem and device; Unsupported, in words, if there is none.
+/// The image for this problem and device (tuned.h says which of several); Unsupported, in words, if there is none.
 Status choose_image(const Problem& problem, const CudaOptions& options, const DeviceFacts& device, const flex_gpu_image* const* images,
                     size_t count, const flex_gpu_image** out);
 

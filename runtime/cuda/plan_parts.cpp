@@ -64,11 +64,11 @@ flex_gpu_launch launch_of(const Problem& problem) {
     return launch;
 }
 
-Status make_captured(const Problem& problem, const CudaOptions& options, const SummaryPlan& summaries, const GpuLayout& at,
+Status make_captured(const Problem& problem, const CudaOptions& options, const SummaryPlan& summaries, const GpuLayout& at, size_t bytes,
                      std::vector<unsigned char>* out) {
     const KernelDesc& desc = problem.desc;
-    if (at.bytes > kGpuParameterLimit)
-        return unsupported("the parameters of `" + desc.name + "` take " + std::to_string(at.bytes) + " bytes, and a GPU kernel takes " +
+    if (bytes > kGpuParameterLimit)
+        return unsupported("the parameters of `" + desc.name + "` take " + std::to_string(bytes) + " bytes, and a GPU kernel takes " +
                            std::to_string(kGpuParameterLimit));
     PackedArgs packed;
     if (Status status = pack(desc, problem.extents, problem.args, &packed); !status.ok()) return status;

@@ -17,6 +17,7 @@ namespace flex::cuda {
 
 inline constexpr int64_t kMaxInt = std::numeric_limits<int32_t>::max();
 inline constexpr int64_t kMaxGridSide = 65535;           // of y and z
+inline constexpr int64_t kMapRows = 64;                  // of a box of the maps of q and o (runtime/gpu_abi.h)
 inline constexpr int64_t kMostWords = int64_t{1} << 58;  // of a workspace: no product of its extents leaves 63 bits
 
 inline int64_t ceil_div(int64_t a, int64_t b) {
@@ -79,6 +80,11 @@ Status choose_fitting(const Problem& problem, const DeviceFacts& device, const s
              return "was compiled for " + each([](const Image& image) { return std::string(image.target); }) + ", and the device is sm_" +
                     std::to_string(device.compute_capability);
          }},
+        {[&](const Image& image) { return device.has_tensor_maps || !takes_maps(image); },
+         [&] {
+             return "was compiled for " + each([](const Image& image) { return std::string(image.target); }) +
+                    " alone, which takes a driver of CUDA 12.0 or later: this one has no cuTensorMapEncodeTiled";
+         }},
         {[&](const Image& image) { return image.dtype == static_cast<int32_t>(type); },
          [&] {
              return "was compiled for " + each([](const Image& image) { return std::string(name(static_cast<DType>(image.dtype))); }) +
@@ -115,8 +121,9 @@ Status plan_summaries(const Problem& problem, const int32_t* flags, int32_t coun
 /// q, k, v, o, lse and max_score, neither packed nor split.
 [[nodiscard]] flex_gpu_launch launch_of(const Problem& problem);
 
-/// The kernels' parameter with all but what is in the first place and the gradients. Unsupported if it is longer than a kernel takes.
-Status make_captured(const Problem& problem, const CudaOptions& options, const SummaryPlan& summaries, const GpuLayout& at,
+/// The kernels' parameter with all but what is in the first place and the gradients. Unsupported if `bytes`, of all parameters together, are more than a
+/// kernel takes.
+Status make_captured(const Problem& problem, const CudaOptions& options, const SummaryPlan& summaries, const GpuLayout& at, size_t bytes,
                      std::vector<unsigned char>* out);
 
 inline void put(std::vector<unsigned char>* block, size_t offset, const void* from, size_t bytes) {

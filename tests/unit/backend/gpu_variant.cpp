@@ -23,7 +23,7 @@ std::string read_bitcode(const char* name) {
 
 const nvptx::Instance& probe() {
     static const std::string bitcode = read_bitcode("probe.bc");
-    static const nvptx::Instance instance{"probe", nvptx::Arch::Sm80, flex::DType::F32, false, 256, 256, 1, 1, 4, 1, 0, bitcode};
+    static const nvptx::Instance instance{"probe", nvptx::Arch::Sm80, flex::DType::F32, false, 256, 256, 1, 1, 4, 1, 0, 0, bitcode};
     return instance;
 }
 

@@ -33,7 +33,8 @@ flex_gpu_image image_of(const ImageOptions& options) {
     image.max_pack = options.max_pack;
     image.summary_count = static_cast<int32_t>(options.summaries.size());
     image.summary_flags = flags.back().data();
-    image.forward = {"x_forward", 128, options.shared_bytes};
+    image.map_columns = options.map_columns;
+    image.forward = {"x_forward", options.map_columns > 0 ? 384 : 128, options.shared_bytes};
     image.combine = {"x_combine", 256, 0};
     image.summarise = {"x_summarise", 128, 0};
     image.code = ".version 7.0";

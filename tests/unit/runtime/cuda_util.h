@@ -19,7 +19,7 @@ struct ImageOptions {
     const char* target = "sm_80";
     DType dtype = DType::F16;
     bool tf32 = false;
-    int head_dim = 128, v_head_dim = 128, tile_q = 128, tile_k = 64, max_pack = 64, shared_bytes = 81920;
+    int head_dim = 128, v_head_dim = 128, tile_q = 128, tile_k = 64, max_pack = 64, shared_bytes = 81920, map_columns = 0;
     std::vector<int32_t> summaries = {};
 };
 flex_gpu_image image_of(const ImageOptions& options);

@@ -34,9 +34,10 @@ public:
         all.log.clear();
         all.launches.clear();
         all.fills.clear();
+        all.maps.clear();
         all.shared_attribute.clear();
         all.modules_loaded = all.modules_unloaded = all.primary_references = all.allocations = all.load_milliseconds = 0;
-        all.parameter_bytes = 0;
+        all.parameter_bytes = all.second_bytes = 0;
         all.capturing = false;
         all.capture_mode_while_loading = -1;
         all.capability_major = 8;
@@ -222,10 +223,37 @@ int cuLaunchKernel(void* function, unsigned x, unsigned y, unsigned z, unsigned 
                              block,
                              shared,
                              stream,
-                             std::vector<unsigned char>(bytes, bytes + mock.parameter_bytes)});
+                             std::vector<unsigned char>(bytes, bytes + mock.parameter_bytes),
+                             {}});
+    MockLaunch& launch = mock.launches.back();
+    const std::string suffix = "_forward";
+    if (launch.function.size() > suffix.size() && launch.function.substr(launch.function.size() - suffix.size()) == suffix &&
+        mock.second_bytes) {
+        const auto* second = static_cast<unsigned char*>(parameters[1]);
+        launch.second.assign(second, second + mock.second_bytes);
+    }
     return 0;
 }
 #endif
+int cuTensorMapEncodeTiled(void* map, int type, unsigned rank, void* address, const uint64_t* extents, const uint64_t* strides,
+                           const uint32_t* box, const uint32_t* element_strides, int interleave, int swizzle, int promotion, int fill) {
+    Books& mock = books();
+    if (const int failed = mock.quiet("cuTensorMapEncodeTiled")) return failed;
+    if (reinterpret_cast<uint64_t>(map) % 64 != 0) return 1;
+    const uint64_t mark = 1000 + mock.maps.size();
+    std::memcpy(map, &mark, sizeof mark);
+    mock.maps.push_back({type,
+                         reinterpret_cast<uint64_t>(address),
+                         {extents, extents + rank},
+                         {strides, strides + rank - 1},
+                         {box, box + rank},
+                         {element_strides, element_strides + rank},
+                         interleave,
+                         swizzle,
+                         promotion,
+                         fill});
+    return 0;
+}
 int cuStreamSynchronize(void*) {
     return books().note("cuStreamSynchronize");
 }
