@@ -1,6 +1,6 @@
 # flex_add_attention(TARGET FILE.flex
 #     [NAME attention]           which one, if the file declares several
-#     [TARGETS cpu sm_80 ...]    what it is compiled for; default: cpu
+#     [TARGETS cpu sm_80 ...]    what it is compiled for: cpu, sm_80 (every GPU from 8.0 on), sm_90a (9.0 alone); default: cpu
 #     [HEAD_DIM 128]             largest D of GPU code; code for the CPU serves every D and type
 #     [V_HEAD_DIM 64]            largest DV, if it differs
 #     [DTYPE bf16 f32 ...]       types of GPU code; default: bf16

@@ -103,6 +103,35 @@ class Commands(FlexcTest):
         self.assertEqual(error["code"], "E4027")
         self.assertIn("no good", error["message"])
 
+    def test_build_for_hopper(self):
+        source = self.source(CAUSAL)
+        text = self.flexc("build", source, "--emit=ptx", "--target", "sm_90a").stdout
+        self.assertIn("\n.version 8.0\n.target sm_90a\n.address_size 64\n", text)
+        for words in ("wgmma.mma_async", "cp.async.bulk.tensor", ".param .align 64 .b8 causal_forward_param_1[576]", ".minnctapersm 1"):
+            self.assertIn(words, text)
+        self.assertNotIn("ld.local", text)
+        report = self.flexc_json("build", source, "--emit=ptx", "--target", "sm_90a", "--dtype", "f16", "-o", self.path("k.ptx"))
+        self.assertTrue(report["instance"].startswith("sm90a_f16_128_"))
+        self.assertEqual(report["target"], "sm_90a")
+        # Where no kernel is made for it, one that it runs.
+        for options, instance in ((["--dtype", "f32"], "sm80_f32_128"), (["--short-queries"], "sm80_bf16_128_16"), (["--grad"], "sm80_bf16_128_backward")):
+            report = self.flexc_json("build", source, "--emit=ptx", "--target", "sm_90a", *options, "-o", self.path("k.ptx"))
+            self.assertTrue(report["instance"].startswith(instance))
+            self.assertEqual([each["code"] for each in report["diagnostics"]], ["W4101"])
+            self.assertIn("\n.target sm_80\n", (self.folder / "k.ptx").read_text())
+        instance = "sm80_bf16_128_128x64"
+        report = self.flexc_json("build", source, "--emit=ptx", "--target", "sm_90a", "--instance", instance, "-o", self.path("k.ptx"))
+        self.assertEqual((report["instance"], report["diagnostics"]), (instance, []))
+        self.assertEqual(self.fails("build", source, "--emit=ptx", "--instance", "sm80_bf16_64_128x64")["code"], "E4028")
+        # An assembler that breaks the pipeline finds a fault of flexc.
+        ptxas = self.folder / "ptxas"
+        ptxas.write_text("#!/bin/sh\n[ $1 = -arch=sm_90a ] && printf cubin > $3\n")
+        ptxas.chmod(0o755)
+        self.flexc("build", source, "--emit=cubin", "--target", "sm_90a", "--ptxas", ptxas, cwd=self.folder)
+        self.flexc("build", source, "--emit=cubin", "--target", "sm_90a", "--dtype", "f32", "--ptxas", ptxas, cwd=self.folder)
+        ptxas.write_text("#!/bin/sh\nprintf cubin > $3\necho 'ptxas info    : (C7510) Potential Performance Loss: wgmma.mma_async instructions are serialized'\n")
+        self.assertIn("C7510", self.flexc("build", source, "--emit=cubin", "--target", "sm_90a", "--ptxas", ptxas, code=70).stderr)
+
     def test_build(self):
         source = self.source(CAUSAL)
         self.assertIn("attention", self.flexc("build", source, "--emit=ast").stdout)

@@ -1,5 +1,6 @@
 """flexc run and bench on the emulated GPU: values against NumPy in float64, and what is reported."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -77,6 +78,27 @@ class Gpu(FlexcTest):
         heads = np.exp2(-(np.arange(8) + 1.0))
         rounded = {name: to_bf16(x) for name, x in arrays.items()}
         self.compare(dict(np.load(self.path("out.npz"))), attention(rounded, score=lambda s, b, h, q, k: s + (k - q) * heads[h]), TOLERANCE["bf16"])
+
+    def test_the_device_chooses_the_kernel(self):
+        source = self.source("attention a() {}\n")
+        for device, dtype, shape, instance, mapped in (("sm_90", "bf16", "H=2,Q=70,K=90,D=64", "sm90a_bf16_64", True), ("sm_90", "f16", "Q=70,D=30", "sm80_f16_32", False),
+                                                       ("sm_90", "bf16", "Q=9,D=64", "sm80_bf16_64_16", False), ("sm_90", "f32", "Q=70,D=64", "sm80_f32_64", False),
+                                                       ("sm_80", "bf16", "Q=70,D=64", "sm80_bf16_64_128", False), ("sm_100", "bf16", "Q=70,D=64", "sm80_bf16_64_128", False)):
+            result = subprocess.run([FLEXC, "run", source, "--shape", shape, "--device", "emulated", "--dtype", dtype, "--json"], capture_output=True, text=True,
+                                    env={**self.environment, "FLEXEMU_DEVICE": device})
+            self.assertEqual(result.returncode, 0, result.stderr)
+            image = json.loads(result.stdout)["image"]
+            self.assertTrue(image["instance"].startswith(instance), image)
+            self.assertEqual(image["mapped"], mapped)
+
+    def test_one_kernel_by_its_name(self):
+        source = self.source("attention a() {}\n")
+        for name in ("sm80_bf16_64_128x64", "sm80_bf16_64_16x128", "sm80_bf16_128_128x64"):
+            report = self.flexc_json("bench", source, "--shape", "Q=20,D=64", "--device", "emulated", "--dtype", "bf16", "--instance", name)
+            self.assertEqual(report["image"]["instance"], name)
+        error = self.fails("run", source, "--shape", "Q=20,D=64", "--device", "emulated", "--dtype", "bf16", "--instance", "sm80_bf16_64_128x46")
+        self.assertEqual(error["code"], "E4028")
+        self.assertIn("did you mean `sm80_bf16_64_128x64`?", error["help"])
 
     def test_outputs(self):
         arrays = tensors(np.random.default_rng(7), Q=8, K=8)

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdio>
 #include <iterator>
+#include <span>
 
 namespace numerics {
 
@@ -23,6 +24,13 @@ constexpr GpuSettings kDivisions[] = {{.name = ""},
                                       {.name = "packed", .pack = kLargestPack},
                                       {.name = "few rows, packed, 3 splits", .splits = 3, .pack = kLargestPack, .short_queries = true}};
 
+/// The kernels of sm_90a: no short tiles, but a piece of work for each tile of keys. Prime to their two types.
+constexpr GpuSettings kPersistentDivisions[] = {{.name = ""},
+                                                {.name = "2 splits", .splits = 2},
+                                                {.name = "packed", .pack = kLargestPack},
+                                                {.name = "as many splits as tiles", .splits = 1000},
+                                                {.name = "packed, 3 splits", .splits = 3, .pack = kLargestPack}};
+
 std::string text_of(const Shape& s) {
     std::string text;
     for (const int extent : {s.b, s.h, s.hkv, s.q, s.k, s.d, s.dv, s.kvb}) text += std::to_string(extent) + " ";
@@ -37,6 +45,7 @@ Checker::Checker(const Options& options)
         if (levels_.size() > 2) levels_ = {levels_.front(), levels_.back()};
         types_ = {flex::DType::F32, flex::DType::BF16};
     }
+    if (persistent()) std::erase(types_, flex::DType::F32);
 }
 
 bool Checker::start() {
@@ -121,12 +130,14 @@ void Checker::check(const std::string& label, Program& program, const Case& c, u
 }
 
 void Checker::check_gpu(const std::string& label, Program& program, const Case& c, flex::DType type, const Inputs& in, Layout layout) {
-    const size_t count = options_.full ? std::size(kDivisions) : 1;
-    for (size_t i = 0; i < count; ++i) check_division(label, program, c, type, in, layout, kDivisions[division_++ % std::size(kDivisions)]);
+    const std::span<const GpuSettings> divisions = persistent() ? std::span(kPersistentDivisions) : std::span(kDivisions);
+    const size_t count = options_.full ? divisions.size() : 1;
+    for (size_t i = 0; i < count; ++i) check_division(label, program, c, type, in, layout, divisions[division_++ % divisions.size()]);
 }
 
 void Checker::check_division(const std::string& label, Program& program, const Case& c, flex::DType type, const Inputs& in, Layout layout,
-                             const GpuSettings& settings) {
+                             GpuSettings settings) {
+    settings.arch = options_.arch;
     triples_.insert(label + " " + text_of(c.shape) + flex::name(type));
     ++gpu_launches_;
     const bool tf32 = settings.allow_tf32 && type == flex::DType::F32;

@@ -13,10 +13,11 @@
 namespace numerics {
 
 struct Options {
-    bool quick = false;  // fewer levels, types and cases: for sanitizers
-    bool full = false;   // on a GPU: every way to divide a launch for every case
-    bool gpu = false;    // this engine, in place of the interpreter and the CPU
-    std::string driver;  // of the GPU; empty: the machine's own
+    bool quick = false;                                  // fewer levels, types and cases: for sanitizers
+    bool full = false;                                   // on a GPU: every way to divide a launch for every case
+    bool gpu = false;                                    // this engine, in place of the interpreter and the CPU
+    std::string driver;                                  // of the GPU; empty: the machine's own
+    flexc::nvptx::Arch arch = flexc::nvptx::Arch::Sm80;  // that the GPU's kernels are made for
     bool table = false;
     std::string filter;  // only labels that contain it
     int random_programs = 40;
@@ -40,7 +41,7 @@ public:
 
     /// One launch on the GPU, divided as told.
     void check_division(const std::string& label, Program& program, const Case& c, flex::DType type, const Inputs& in, Layout layout,
-                        const GpuSettings& settings);
+                        GpuSettings settings);
 
     /// For loops over many shapes: on a GPU each of the next checks takes one type, in turn.
     void take_types_in_turn(bool in_turn) { types_in_turn_ = in_turn; }
@@ -48,6 +49,8 @@ public:
     /// A condition of its own.
     void expect(bool holds, const std::string& label, const std::string& what);
 
+    /// The GPU's kernels are those of sm_90a, which have no f32 and no short tiles.
+    [[nodiscard]] bool persistent() const { return options_.gpu && options_.arch == flexc::nvptx::Arch::Sm90a; }
     [[nodiscard]] const std::vector<flex::CpuLevel>& used_levels() const { return levels_; }
     [[nodiscard]] Gpu* gpu() { return gpu_.get(); }
     [[nodiscard]] int failures() const { return failures_; }

@@ -36,12 +36,14 @@ void packs_and_splits(Checker& checker) {
     for (const auto& [q, k] : {std::pair{1, 400}, {5, 400}, {37, 150}})
         for (const int splits : {1, 3, 1000})
             for (const int pack : {1, 2, 3, 6}) {
-                const DType type = std::array{DType::BF16, DType::F16, DType::F32}[turn++ % 3];
+                const std::array types{DType::BF16, DType::F16, DType::F32};
+                const DType type = types[turn++ % (checker.persistent() ? 2 : 3)];
                 const Case c = grouped(q, k, 40);
                 Random random(++seed);
                 const Inputs in = random_inputs(random, c.shape, type);
                 const std::string name = std::to_string(splits) + " splits, pack " + std::to_string(pack);
-                const GpuSettings settings{.name = name.c_str(), .splits = splits, .pack = pack, .short_queries = turn % 2 == 0};
+                const bool few = turn % 2 == 0 && !checker.persistent();
+                const GpuSettings settings{.name = name.c_str(), .splits = splits, .pack = pack, .short_queries = few};
                 checker.check_division(label, *program, c, type, in, turn % 4 == 0 ? Layout::Padded : Layout::Dense, settings);
             }
 }
@@ -52,10 +54,10 @@ void repeated(Checker& checker) {
     const auto program = Program::open(label, kGrouped, {});
     if (!program) return;
     const Case c = grouped(9, 300, 64);
-    for (const DType type : {DType::BF16, DType::F32}) {
+    for (const DType type : {DType::BF16, checker.persistent() ? DType::F16 : DType::F32}) {
         Random random(77);
         const Inputs in = random_inputs(random, c.shape, type);
-        const GpuSettings settings{.name = "4 splits", .splits = 4, .short_queries = true};
+        const GpuSettings settings{.name = "4 splits", .splits = 4, .short_queries = !checker.persistent(), .arch = checker.options().arch};
         const Result once = program->run_gpu(*checker.gpu(), settings, type, in, {});
         const Result again = program->run_gpu(*checker.gpu(), settings, type, in, {});
         checker.expect(once.error.empty() && again.error.empty(), label, once.error + again.error);
@@ -80,12 +82,37 @@ void tf32(Checker& checker) {
         }
 }
 
+/// More pieces of work than blocks, tiles of every length and none, heads that lie inside rows: all head dimensions, from arrays with maps and without.
+void pieces(Checker& checker) {
+    const std::string label = "pieces of work";
+    if (!checker.wanted(label)) return;
+    const auto program = Program::open(label, kGrouped, {});
+    if (!program) return;
+    uint32_t seed = 7000;
+    size_t turn = 0;
+    for (const auto& [d, dv] :
+         {std::pair{64, 64}, {96, 96}, {128, 128}, {192, 128}, {192, 192}, {256, 256}, {128, 64}, {48, 72}, {65, 64}}) {
+        Case c = grouped(140, 260, d);
+        c.shape.dv = dv;
+        c.shape.h = 4;
+        const DType type = ++turn % 2 ? DType::BF16 : DType::F16;
+        Random random(++seed);
+        const Inputs in = random_inputs(random, c.shape, type);
+        const std::string name = "D=" + std::to_string(d) + " DV=" + std::to_string(dv);
+        checker.check_division(label, *program, c, type, in, turn % 2 ? Layout::HeadsInner : Layout::Dense,
+                               {.name = name.c_str(), .splits = 1});
+    }
+}
+
 }  // namespace
 
 void check_divisions(Checker& checker) {
     packs_and_splits(checker);
     repeated(checker);
-    tf32(checker);
+    if (checker.persistent())
+        pieces(checker);
+    else
+        tf32(checker);
 }
 
 }  // namespace numerics

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "backend/nvptx/compile.h"
 #include "tests/numerics/buffers.h"
 
 namespace numerics {
@@ -58,6 +57,7 @@ bool Gpu::restart(std::string* error) {
 struct GpuProgram::Compiled {
     DType type = DType::F32;
     bool short_queries = false, allow_tf32 = false;
+    nvptx::Arch arch = nvptx::Arch::Sm80;
     nvptx::Image image;
     flex_gpu_image view{};
     std::unique_ptr<flex::CudaKernel> kernel;
@@ -69,9 +69,10 @@ GpuProgram::~GpuProgram() = default;
 GpuProgram::Compiled* GpuProgram::compiled(const GpuSettings& settings, DType type, const Shape& shape, std::string* error) {
     for (const auto& each : compiled_)
         if (each->type == type && each->short_queries == settings.short_queries && each->allow_tf32 == settings.allow_tf32 &&
-            each->image.head_dim >= shape.d && each->image.v_head_dim >= shape.dv)
+            each->arch == settings.arch && each->image.head_dim >= shape.d && each->image.v_head_dim >= shape.dv)
             return each.get();
     nvptx::Options options;
+    options.arch = settings.arch;
     options.dtype = type;
     options.head_dim = shape.d;
     options.v_head_dim = shape.dv;
@@ -87,6 +88,7 @@ GpuProgram::Compiled* GpuProgram::compiled(const GpuSettings& settings, DType ty
     made->type = type;
     made->short_queries = settings.short_queries;
     made->allow_tf32 = settings.allow_tf32;
+    made->arch = settings.arch;
     nvptx::Timings timings;
     made->image = nvptx::compile(attention_, options, &timings);
     made->view = made->image.view();

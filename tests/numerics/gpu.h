@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "backend/nvptx/compile.h"
 #include "runtime/cuda.h"
 #include "tests/numerics/buffers.h"
 #include "tests/numerics/engines.h"
@@ -21,6 +22,7 @@ struct GpuSettings {
     int pack = 0;    // 0: chosen; kLargestPack: as many heads as the group and the kernel allow
     bool short_queries = false;
     bool allow_tf32 = false;
+    flexc::nvptx::Arch arch = flexc::nvptx::Arch::Sm80;
 };
 
 class Gpu {

@@ -1,6 +1,7 @@
 // numerics: every gallery variant and a set of special inputs, on every engine, against the float64 oracle.
-//   numerics [--quick] [--table] [--filter TEXT] [--random COUNT] [--seed FIRST] [--gpu [--full] [--driver FILE]]
-// --gpu tests a GPU instead of the interpreter and the CPU: that of FILE or of FLEX_CUDA_DRIVER, else the emulated one of this build.
+//   numerics [--quick] [--table] [--filter TEXT] [--random COUNT] [--seed FIRST] [--gpu [--full] [--driver FILE] [--target sm_90a]]
+// --gpu tests a GPU instead of the interpreter and the CPU: that of FILE or of FLEX_CUDA_DRIVER, else the emulated one of this build. The kernels are those of
+// sm_80, which every GPU runs, or with --target those of another.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -9,6 +10,7 @@
 #include <string>
 #include <string_view>
 
+#include "driver/gpu_images.h"
 #include "tests/numerics/checker.h"
 #include "tests/numerics/random_programs.h"
 
@@ -86,6 +88,8 @@ int main(int argc, char** argv) {
             options.gpu = true;
         } else if (arg == "--driver" && i + 1 < argc) {
             options.driver = argv[++i];
+        } else if (arg == "--target" && i + 1 < argc && flexc::gpu_target(argv[i + 1])) {
+            options.arch = *flexc::gpu_target(argv[++i]);
         } else if (arg == "--table") {
             options.table = true;
         } else if (arg == "--filter" && i + 1 < argc) {
@@ -97,14 +101,15 @@ int main(int argc, char** argv) {
         } else {
             std::fprintf(
                 stderr,
-                "usage: numerics [--quick] [--table] [--filter TEXT] [--random COUNT] [--seed FIRST] [--gpu [--full] [--driver FILE]]\n");
+                "usage: numerics [--quick] [--table] [--filter TEXT] [--random COUNT] [--seed FIRST] [--gpu [--full] [--driver FILE] "
+                "[--target sm_90a]]\n");
             return 2;
         }
     }
     std::setvbuf(stdout, nullptr, _IOLBF, 0);  // so that a crash or a time limit leaves what was found
     if (options.gpu && options.driver.empty() && !std::getenv("FLEX_CUDA_DRIVER")) {
         options.driver = FLEXC_EMULATED_DRIVER;
-        setenv("FLEXEMU_DEVICE", "sm_80", 0);
+        setenv("FLEXEMU_DEVICE", std::string(flexc::nvptx::name(options.arch)).c_str(), 0);
     }
     numerics::Checker checker(options);
     if (!checker.start()) return 1;

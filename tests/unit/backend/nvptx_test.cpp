@@ -149,6 +149,21 @@ TEST_CASE("every attention of the gallery compiles for every type and class of h
             CHECK(image.ptx.find(".extern .func") == std::string::npos);
             CHECK(image.ptx.find("trap;") == std::string::npos);
             CHECK(image.head_dim >= options.head_dim);
+
+            options.arch = nvptx::Arch::Sm90a;
+            options.dtype = kTypes[compiled_images % 2];
+            options.short_queries = false;
+            const nvptx::Image own = nvptx::compile(*attention, options, nullptr);
+            CHECK(own.target == "sm_90a");
+            CHECK(own.map_columns > 0);
+            CHECK(own.ptx.find(".version 8.0\n.target sm_90a\n.address_size 64\n") != std::string::npos);
+            CHECK(own.ptx.find(".param .align 8 .b8 " + info.name + "_forward_param_0[" + bytes + "]") != std::string::npos);
+            CHECK(own.ptx.find(".param .align 64 .b8 " + info.name + "_forward_param_1[576]") != std::string::npos);
+            CHECK(own.ptx.find(".maxntid " + std::to_string(own.threads) + ", 1, 1\n.minnctapersm 1\n") != std::string::npos);
+            CHECK(count(own.ptx, "setmaxnreg") >= 2);
+            CHECK(own.ptx.find("cvta.param") != std::string::npos);  // the maps stay among the parameters
+            CHECK(own.ptx.find(".extern .func") == std::string::npos);
+            CHECK(own.summary_flags == image.summary_flags);
         }
     }
     CHECK(compiled_images >= 40);
@@ -159,14 +174,16 @@ TEST_CASE("ordinary variants use no local memory") {
          {"attention a() {}", "attention a() { mask = k <= q; }", kSlopes, "import std; attention a() { score = softcap(30.0); }",
           "import std; attention a() { mask = sliding_window(1024); }",
           "import std; attention a(doc: i32[N]) { mask = doc[q] == doc[k] and causal(); }"})
-        for (const flex::DType dtype : {flex::DType::BF16, flex::DType::F16, flex::DType::F32}) {
-            CAPTURE(source);
-            nvptx::Options options;
-            options.dtype = dtype;
-            const nvptx::Image image = compiled(source, options);
-            CHECK(image.ptx.find(".local") == std::string::npos);
-            CHECK(image.ptx.find("call") == std::string::npos);
-        }
+        for (const nvptx::Arch arch : nvptx::kArchs)
+            for (const flex::DType dtype : {flex::DType::BF16, flex::DType::F16, flex::DType::F32}) {
+                CAPTURE(source);
+                nvptx::Options options;
+                options.arch = arch;
+                options.dtype = dtype;
+                const nvptx::Image image = compiled(source, options);
+                CHECK(image.ptx.find(".local") == std::string::npos);
+                CHECK(image.ptx.find("call") == std::string::npos);
+            }
 }
 
 TEST_CASE("a value of the row is computed before the loop over keys") {
@@ -265,6 +282,40 @@ TEST_CASE("the smallest instance that fits is chosen") {
     CHECK(nvptx::choose(options)->tf32);
     options.dtype = flex::DType::F16;
     CHECK(!nvptx::choose(options)->tf32);
+}
+
+TEST_CASE("for a device, its own instance or one that it runs") {
+    nvptx::Options options;
+    options.arch = nvptx::Arch::Sm90a;
+    for (const flex::DType dtype : {flex::DType::BF16, flex::DType::F16})
+        for (const int d : {1, 64, 96, 128, 192, 256}) {
+            options.dtype = dtype;
+            options.head_dim = options.v_head_dim = d;
+            REQUIRE(nvptx::choose(options));
+            CHECK(nvptx::choose(options)->arch == nvptx::Arch::Sm90a);
+        }
+    options = {};
+    options.arch = nvptx::Arch::Sm90a;
+    options.short_queries = true;
+    CHECK(nvptx::choose(options)->tile_q == 16);
+    options.short_queries = false;
+    options.dtype = flex::DType::F32;
+    CHECK(nvptx::choose(options)->arch == nvptx::Arch::Sm80);
+    CHECK(nvptx::choose_backward(options)->arch == nvptx::Arch::Sm80);
+
+    options = {};
+    for (const nvptx::Instance& each : nvptx::instances()) {
+        options.instance = each.name;
+        options.dtype = each.dtype;
+        options.allow_tf32 = each.tf32;
+        options.head_dim = options.v_head_dim = 1;
+        CHECK(nvptx::choose(options) == &each);
+        options.head_dim = each.head_dim + 1;
+        CHECK(nvptx::choose(options) == nullptr);
+        options.head_dim = each.head_dim;
+        options.dtype = each.dtype == flex::DType::F32 ? flex::DType::F16 : flex::DType::F32;
+        CHECK(nvptx::choose(options) == nullptr);
+    }
 }
 
 TEST_CASE("an image as the runtime takes it") {
