@@ -96,9 +96,9 @@ std::string specialised(Gpu& gpu) {
 
 std::vector<Case> product_cases() {
     return {
-        {"products_pipeline", "nvcc_hopper_products", pipeline, "products_pipeline"},
-        {"products_attention", "nvcc_hopper_products", attention, "products_attention"},
-        {"products_specialised", "nvcc_hopper_products", specialised, "products_specialised"},
+        {"products_pipeline", "hopper_products", pipeline, "products_pipeline"},
+        {"products_attention", "hopper_products", attention, "products_attention"},
+        {"products_specialised", "hopper_products", specialised, "products_specialised"},
     };
 }
 
