@@ -6,7 +6,7 @@
 #include <optional>
 
 #include "emulator/machine/decode.h"
-#include "emulator/machine/warp.h"
+#include "emulator/machine/machine.h"
 
 namespace flexemu {
 namespace {
@@ -253,8 +253,13 @@ bool decode_activemask(Decoding& decoding) {
 void run_elect(Warp& warp, const Op& op, LaneMask active) {
     if (active == 0) return;
     Lanes leaders{}, is_leader{};
+    // Which lane it is is for the machine to choose, the same each time for the same lanes: the first under seed 0.
+    const uint64_t seed = static_cast<WarpState&>(warp).launch().options.seed;
     const auto group = [&](LaneMask lanes, LaneMask) {
-        const int leader = std::countr_zero(lanes);
+        LaneMask left = lanes;
+        for (uint64_t skip = Random(seed ^ lanes).next() % static_cast<uint64_t>(std::popcount(lanes)); seed != 0 && skip > 0; --skip)
+            left &= left - 1;
+        const int leader = std::countr_zero(left);
         for (int lane = 0; lane < kLanes; ++lane)
             if ((lanes >> lane & 1) != 0) leaders[static_cast<size_t>(lane)] = static_cast<uint64_t>(leader);
         is_leader[static_cast<size_t>(leader)] = 1;

@@ -67,6 +67,17 @@ std::string scan(Gpu& gpu) {
     return compare("out", gpu.download<int>(out, in.size()), right);
 }
 
+template <typename In>
+std::vector<double> product(const std::vector<In>& a, const std::vector<In>& b, int m, int n, int k) {
+    std::vector<double> right;
+    for (int i = 0; i < m; ++i)
+        for (int j = 0; j < n; ++j) {
+            double sum = 0;
+            for (int l = 0; l < k; ++l) sum += real(a[static_cast<size_t>(i * k + l)]) * real(b[static_cast<size_t>(l * n + j)]);
+            right.push_back(sum);
+        }
+    return right;
+}
 template <typename In, typename Out>
 std::string matmul_of(Gpu& gpu, int tile_m, int tile_n, uint32_t shared, int m, int n, int k, double absolute, double relative) {
     Numbers numbers(4);
@@ -75,13 +86,7 @@ std::string matmul_of(Gpu& gpu, int tile_m, int tile_n, uint32_t shared, int m, 
     std::vector<Argument> arguments{gpu.upload(a), gpu.upload(b), c, m, n, k, k, n, n, uint64_t{0}, uint64_t{0}};
     Dim grid{static_cast<uint32_t>((m + tile_m - 1) / tile_m), static_cast<uint32_t>((n + tile_n - 1) / tile_n), 1};
     if (auto error = gpu.launch("matmul", grid, kFourWarps, shared, arguments); !error.empty()) return error;
-    std::vector<double> right;
-    for (int i = 0; i < m; ++i)
-        for (int j = 0; j < n; ++j) {
-            double sum = 0;
-            for (int l = 0; l < k; ++l) sum += real(a[static_cast<size_t>(i * k + l)]) * real(b[static_cast<size_t>(l * n + j)]);
-            right.push_back(sum);
-        }
+    const std::vector<double> right = product(a, b, m, n, k);
     return compare("c", gpu.download<Out>(c, right.size()), right, absolute, relative);
 }
 /// Several lengths: the ring of stages ends in a different one.
@@ -158,6 +163,81 @@ std::string attention_wgmma(Gpu& gpu) {
     return attention<BFloat>(gpu, true, 130, 130, 0x1p-7, 40960);
 }
 
+/// A tensor map of rows of bf16 with a box of 64 x 64, and what Triton passes beside it.
+std::vector<Argument> described(Gpu& gpu, uint64_t address, int rows, int columns) {
+    const auto width = static_cast<uint64_t>(columns);
+    const TensorMapBytes map = gpu.tensor_map({9, address, {width, static_cast<uint64_t>(rows)}, {width * 2}, {64, 64}, 3});
+    return {map, rows, columns, int64_t{columns}, int64_t{1}};
+}
+
+std::vector<Argument> joined(std::initializer_list<std::vector<Argument>> parts) {
+    std::vector<Argument> all;
+    for (const auto& part : parts) all.insert(all.end(), part.begin(), part.end());
+    return all;
+}
+
+/// Through tensor maps, of the host or of the kernel.
+std::string matmul_by_maps(Gpu& gpu, bool from_host, int k) {
+    constexpr int kM = 80, kN = 136, kScratch = 384;
+    Numbers numbers(6);
+    auto a = numbers.uniforms<BFloat>(static_cast<size_t>(kM * k)), b = numbers.uniforms<BFloat>(static_cast<size_t>(k * kN));
+    const uint64_t at_a = gpu.upload(a), at_b = gpu.upload(b), c = gpu.allocate(kM * kN * 2);
+    const Dim grid{2, 3, 1};
+    const std::vector<Argument> sizes{kM, kN, k};
+    std::string error;
+    if (from_host) {
+        error = gpu.launch(
+            "matmul_described", grid, kFourWarps, 49176,
+            joined(
+                {described(gpu, at_a, kM, k), described(gpu, at_b, k, kN), described(gpu, c, kM, kN), sizes, {uint64_t{0}, uint64_t{0}}}));
+    } else {
+        const uint64_t scratch = gpu.allocate(kScratch * grid[0] * grid[1]);
+        error = gpu.launch("matmul_describing", grid, kFourWarps, 32784, joined({{at_a, at_b, c}, sizes, {scratch, uint64_t{0}}}));
+    }
+    if (!error.empty()) return error;
+    return compare("c", gpu.download<BFloat>(c, kM * kN), product(a, b, kM, kN, k), 1e-3, 0x1p-8);
+}
+std::string matmul_described(Gpu& gpu) {
+    std::string problem;
+    for (int k : {64, 72, 200, 320})
+        if (problem.empty()) problem = matmul_by_maps(gpu, true, k);
+    return problem;
+}
+std::string matmul_describing(Gpu& gpu) {
+    std::string problem;
+    for (int k : {64, 200})
+        if (problem.empty()) problem = matmul_by_maps(gpu, false, k);
+    return problem;
+}
+
+std::string attention_described(Gpu& gpu) {
+    constexpr int kQueries = 70, kKeys = 150, kDim = 64;
+    Numbers numbers(7);
+    auto q = numbers.uniforms<BFloat>(kQueries * kDim, -2, 2), k = numbers.uniforms<BFloat>(kKeys * kDim, -2, 2);
+    auto v = numbers.uniforms<BFloat>(k.size());
+    const uint64_t o = gpu.allocate(q.size() * 2);
+    const std::vector<Argument> arguments = joined({described(gpu, gpu.upload(q), kQueries, kDim),
+                                                    described(gpu, gpu.upload(k), kKeys, kDim),
+                                                    described(gpu, gpu.upload(v), kKeys, kDim),
+                                                    described(gpu, o, kQueries, kDim),
+                                                    {0.125f, kKeys, uint64_t{0}, uint64_t{0}}});
+    if (auto error = gpu.launch("attention_described", {2, 1, 1}, kFourWarps, 40992, arguments); !error.empty()) return error;
+    std::vector<double> right;
+    for (size_t i = 0; i < kQueries; ++i) {
+        std::vector<double> weight(kKeys), row(kDim);
+        double sum = 0;
+        for (size_t j = 0; j < kKeys; ++j) {
+            double score = 0;
+            for (size_t d = 0; d < kDim; ++d) score += real(q[i * kDim + d]) * real(k[j * kDim + d]);
+            sum += weight[j] = std::exp(score * 0.125);
+        }
+        for (size_t j = 0; j < kKeys; ++j)
+            for (size_t d = 0; d < kDim; ++d) row[d] += weight[j] / sum * real(v[j * kDim + d]);
+        right.insert(right.end(), row.begin(), row.end());
+    }
+    return compare("o", gpu.download<BFloat>(o, right.size()), right, 0x1p-7, 0x1p-7);
+}
+
 }  // namespace
 
 std::vector<Case> triton_cases() {
@@ -172,6 +252,9 @@ std::vector<Case> triton_cases() {
         {"attention_bf16_causal", "triton_attention_bf16_causal", attention_causal, "attention"},
         {"matmul_bf16_wgmma", "triton_matmul_bf16_wgmma", matmul_bf16_wgmma, "matmul"},
         {"attention_bf16_wgmma", "triton_attention_bf16_wgmma", attention_wgmma, "attention"},
+        {"matmul_bf16_described", "triton_matmul_bf16_described", matmul_described, "matmul_described"},
+        {"matmul_bf16_describing", "triton_matmul_bf16_describing", matmul_describing, "matmul_describing"},
+        {"attention_bf16_described", "triton_attention_bf16_described", attention_described, "attention_described"},
     };
 }
 

@@ -18,7 +18,7 @@ def compile_variant(name, folder):
     function, types, constants, warps, stages, architecture = kernels.VARIANTS[name]
     arguments = [a for a in function.arg_names if a not in constants]
     # Pointers and sizes divisible by 16, as Triton finds them at run time: without it there is no cp.async.
-    attributes = {(function.arg_names.index(a),): [["tt.divisibility", 16]] for a, t in zip(arguments, types) if t.startswith("*") or a.startswith("stride") or (function is kernels.matmul and a in "MNK")}
+    attributes = {(function.arg_names.index(a),): [["tt.divisibility", 16]] for a, t in zip(arguments, types) if t.startswith("*") or a.startswith("stride") or (function.__name__.startswith("matmul") and a in "MNK")}
     source = ASTSource(function, dict(zip(arguments, types)), constexprs=constants, attrs=attributes)
     compiled = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options={"num_warps": warps, "num_stages": stages})
     text = "\n".join(line for line in compiled.asm["ptx"].splitlines() if not line.lstrip().startswith((".loc", ".file", "//")))

@@ -72,6 +72,51 @@ def attention(q, k, v, o, lse, scale, Q, K, stride_q, stride_k, stride_o, CAUSAL
 
 
 @triton.jit
+def matmul_described(a, b, c, M, N, K, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr):
+    """a, b, c: tensor maps that the host makes."""
+    tile_m = tl.program_id(0)
+    tile_n = tl.program_id(1)
+    total = tl.zeros((BM, BN), dtype=tl.float32)
+    for k in range(0, tl.cdiv(K, BK)):
+        total = tl.dot(a.load([tile_m * BM, k * BK]), b.load([k * BK, tile_n * BN]), total)
+    c.store([tile_m * BM, tile_n * BN], total.to(c.dtype))
+
+
+@triton.jit
+def matmul_describing(a, b, c, M, N, K, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr):
+    """The same with tensor maps that the kernel makes, in the global scratch memory of its blocks."""
+    map_a = tl.make_tensor_descriptor(a, shape=[M, K], strides=[K, 1], block_shape=[BM, BK])
+    map_b = tl.make_tensor_descriptor(b, shape=[K, N], strides=[N, 1], block_shape=[BK, BN])
+    map_c = tl.make_tensor_descriptor(c, shape=[M, N], strides=[N, 1], block_shape=[BM, BN])
+    tile_m = tl.program_id(0)
+    tile_n = tl.program_id(1)
+    total = tl.zeros((BM, BN), dtype=tl.float32)
+    for k in range(0, tl.cdiv(K, BK)):
+        total = tl.dot(map_a.load([tile_m * BM, k * BK]), map_b.load([k * BK, tile_n * BN]), total)
+    map_c.store([tile_m * BM, tile_n * BN], total.to(c.dtype.element_ty))
+
+
+@triton.jit
+def attention_described(q, k, v, o, scale, K, BM: tl.constexpr, BN: tl.constexpr, D: tl.constexpr):
+    """One head: [Q or K, D] by tensor maps that the host makes."""
+    first = tl.program_id(0) * BM
+    tile_q = q.load([first, 0])
+    largest = tl.full([BM], -float("inf"), dtype=tl.float32)
+    total = tl.zeros([BM], dtype=tl.float32)
+    result = tl.zeros([BM, D], dtype=tl.float32)
+    for start in range(0, K, BN):
+        score = tl.dot(tile_q, k.load([start, 0]).T) * (scale * 1.4426950408889634)
+        score = tl.where((start + tl.arange(0, BN) < K)[None, :], score, -float("inf"))
+        now = tl.maximum(largest, tl.max(score, axis=1))
+        weight = tl.exp2(score - now[:, None])
+        rescale = tl.exp2(largest - now)
+        total = total * rescale + tl.sum(weight, axis=1)
+        result = tl.dot(weight.to(v.dtype), v.load([start, 0]), result * rescale[:, None])
+        largest = now
+    o.store([first, 0], (result / total[:, None]).to(o.dtype))
+
+
+@triton.jit
 def layer_norm(out, inp, weight, bias, columns, epsilon, BLOCK: tl.constexpr):
     row = tl.program_id(0)
     mean = 0.0
@@ -111,4 +156,7 @@ VARIANTS = {
     "attention_bf16_causal": (attention, ["*bf16"] * 4 + ["*fp32", "fp32"] + ["i32"] * 5, {"CAUSAL": True, "BM": 64, "BN": 64, "D": 64}, 4, 2, 80),
     "matmul_bf16_wgmma": (matmul, ["*bf16", "*bf16", "*fp32"] + ["i32"] * 6, {"BM": 64, "BN": 128, "BK": 64}, 4, 3, 90),
     "attention_bf16_wgmma": (attention, ["*bf16"] * 4 + ["*fp32", "fp32"] + ["i32"] * 5, {"CAUSAL": True, "BM": 64, "BN": 64, "D": 64}, 4, 2, 90),
+    "matmul_bf16_described": (matmul_described, ["tensordesc<bf16[64, 64]>"] * 3 + ["i32"] * 3, {"BM": 64, "BN": 64, "BK": 64}, 4, 3, 90),
+    "matmul_bf16_describing": (matmul_describing, ["*bf16"] * 3 + ["i32"] * 3, {"BM": 64, "BN": 64, "BK": 64}, 4, 2, 90),
+    "attention_bf16_described": (attention_described, ["tensordesc<bf16[64, 64]>"] * 4 + ["fp32", "i32"], {"BM": 64, "BN": 64, "D": 64}, 4, 2, 90),
 }
