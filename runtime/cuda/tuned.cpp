@@ -8,6 +8,10 @@
 namespace flex::cuda {
 namespace {
 
+#define FLEX_TUNED(name, value) constexpr int64_t name = value;
+#include "runtime/cuda/tuned.def"
+#undef FLEX_TUNED
+
 constexpr int64_t kAny = std::numeric_limits<int64_t>::max();
 
 /// One line: images whose target is exact ("sm_90a") or runs on later devices too, with tiles of at most `most_tile_q` rows, for launches of at most
@@ -19,9 +23,9 @@ struct Preference {
 };
 
 constexpr Preference kPreferences[] = {
-    // All rows in one stripe: such a launch waits for memory, not for products. The warps of a stripe divide the keys, and several blocks fit a
+    // All rows in one stripe, or few more: such a launch waits for memory, not for products. The warps of a stripe divide the keys, and several blocks fit a
     // multiprocessor; a product of 64 rows by wgmma would have 48 or more rows of nothing.
-    {Preference::Portable, 16, 16, false},
+    {Preference::Portable, 16, kMostRowsOfStripes, false},
     // The device's own products and copies, which are what code for it alone is made of.
     {Preference::Exact, kAny, kAny, true},
     // Without tensor maps (rows that are not multiples of 16 bytes, overlapping arrays) a kernel of the kind above copies by the few threads that

@@ -1,5 +1,5 @@
 // Which of several images that fit a launch is taken: a small table, in order of preference, one line a kind of image and of launch. tuned.cpp has it, with
-// the reason of each line. `flexc bench --instance NAME` times any one kernel, so that the lines can be measured on a GPU and moved.
+// the reason of each line, and tuned.def its numbers, which a sweep on a GPU can rewrite: CudaOptions::image and `flexc bench --instance NAME` force one kernel.
 #pragma once
 
 #include <array>

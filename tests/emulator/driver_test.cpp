@@ -81,6 +81,27 @@ TEST_CASE("the environment chooses the device") {
     CHECK(capability("voodoo", 0) == 0);
 }
 
+TEST_CASE("a device takes PTX for itself and for earlier ones; sm_90a is for sm_90 alone") {
+    auto takes = [](const char* device, const char* target) {
+        return in_fresh_process([&] {
+            setenv("FLEXEMU_DEVICE", device, 1);
+            CUcontext context = nullptr;
+            CUmodule module = nullptr;
+            const std::string text =
+                std::string(".version 8.0\n.target ") + target + "\n.address_size 64\n.visible .entry f()\n{\n    ret;\n}\n";
+            if (CU(cuInit)(0) != CUDA_SUCCESS || CU(cuCtxCreate_v2)(&context, 0, 0) != CUDA_SUCCESS) return 2;
+            return CU(cuModuleLoadData)(&module, text.c_str()) == CUDA_SUCCESS ? 1 : 0;
+        });
+    };
+    CHECK(takes("sm_80", "sm_80") == 1);
+    CHECK(takes("sm_90", "sm_80") == 1);
+    CHECK(takes("sm_80", "sm_90") == 0);
+    CHECK(takes("sm_90", "sm_90a") == 1);
+    CHECK(takes("sm_80", "sm_90a") == 0);
+    CHECK(takes("sm_100", "sm_90a") == 0);
+    CHECK(takes("sm_100", "sm_90") == 1);
+}
+
 TEST_CASE("functions are found by name and version") {
     // Loaded, the library is libcuda.so.1 for who asks next.
     static_cast<void>(api());
