@@ -36,6 +36,19 @@ private:
     size_t next_ = 0;
 };
 
+/// As bytes. A library's memcmp would be half of the time.
+bool is_equal(const Cell& a, const Cell& b) {
+    uint64_t difference = 0;
+    for (size_t at = 0; at + 8 <= sizeof(Cell); at += 8) {
+        uint64_t left = 0, right = 0;
+        std::memcpy(&left, reinterpret_cast<const uint8_t*>(&a) + at, 8);
+        std::memcpy(&right, reinterpret_cast<const uint8_t*>(&b) + at, 8);
+        difference |= left ^ right;
+    }
+    static_assert(sizeof(Cell) % 8 == 4);
+    return (difference | (a.more ^ b.more)) == 0;
+}
+
 }  // namespace
 
 bool WarpState::check_span(const Op& op, int lane, const Place& place, uint64_t address, size_t bytes, bool writes, uint32_t operation,
@@ -113,7 +126,7 @@ bool WarpState::check_span(const Op& op, int lane, const Place& place, uint64_t 
         Cell* const cells = shadow.cells(word, &count);
         count = std::min<size_t>(count, last / 4 - word);
         for (size_t i = 0; i < count; ++i) {
-            if (is_known && std::memcmp(&cells[i], &before, sizeof before) == 0) {
+            if (is_known && is_equal(cells[i], before)) {
                 cells[i] = after;
                 continue;
             }
