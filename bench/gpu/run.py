@@ -1,40 +1,38 @@
 #!/usr/bin/env python3
 """Checks flexc's GPU kernels on a real GPU and times them against PyTorch, in one interleaved run.
 
-    python3 bench/gpu/run.py prepare             # where flexc is built: compiles the kernels and gathers the numerics suite
-    python3 bench/gpu/run.py numerics            # on the GPU machine: the gallery and the special inputs against float64
-    python3 bench/gpu/run.py bench               # on the GPU machine: TFLOP/s of flexc, flex_attention, cuDNN, FlashAttention
-    python3 bench/gpu/run.py all                 # the last two
+    python3 bench/gpu/run.py prepare             # where flexc is built: compiles the kernels, gathers the tests, packs all into build/gpu_bench.tar.xz
+    python3 bench/gpu/run.py numerics            # on the GPU machine: the gallery, the special inputs and the gradients against float64
+    python3 bench/gpu/run.py bench               # TFLOP/s of both kinds of kernels, flex_attention, cuDNN, FlashAttention, and the matmul ceiling
+    python3 bench/gpu/run.py backward            # the same of the backward pass
+    python3 bench/gpu/run.py sweep               # every image and number of splits in every shape, against what the runtime chooses
+    python3 bench/gpu/run.py all                 # numerics, bench, backward
     python3 bench/gpu/run.py smoke               # anywhere: the kernels of `prepare` on the emulated device, small, no timing
 
-`prepare` leaves everything in build/gpu_bench, which is carried to the GPU machine together with the sources. There, only g++, Python with NumPy
-and, for `bench`, PyTorch are needed: no LLVM, no CMake, no network. Each finished case is written to --out at once, and a case that stands there is not run again
-(--again runs it), so that a run may be cut short and continued. TFLOP/s count unmasked elements x 4 D.
+README.md beside this file says what to carry to the GPU machine and how long each takes.
 """
 import argparse
-import ctypes
 import json
+import lzma
 import os
 import pathlib
-import platform
 import shutil
-import statistics
 import subprocess
 import sys
+import tarfile
+import time
 
 import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "bench" / "gpu"))
 import cases  # noqa: E402
+from kernels import ABSENT, DTYPE, Array, Kernel, Options, array_list, compile_runtime  # noqa: E402
+from timing import Bench, folder_of, run_backward, run_forward, run_suite, say, sweep, table_of  # noqa: E402
 
-WORK = ROOT / "build" / "gpu_bench"
-DTYPE = {"float32": 0, "float16": 1, "bfloat16": 2, "int32": 3}  # flex::DType
-HEAD_DIMS = (64, 128)
-
-
-def say(*words):
-    print(*words, flush=True)
+HEAD_DIMS = (64, 128, 256)
+SWEPT = ("none", "causal")
+SUITES = ("numerics", "gradients")
 
 
 def commit():
@@ -47,132 +45,84 @@ def commit():
 # ---- prepare
 
 
+def wanted_kernels(options):
+    """(variant, head dim, name of the folder, targets, gradients)"""
+    smoke = {(case.variant, case.d) for case in cases.suite("smoke")}
+    smoke_backward = {(case.variant, case.d) for case in cases.backward_suite("smoke")}
+    for variant in cases.VARIANTS:
+        for d in HEAD_DIMS:
+            for target in options.targets.split(","):
+                if not options.few or (variant, d) in smoke:
+                    yield variant, d, target, target, False
+            if not options.few or (variant, d) in smoke_backward:
+                yield variant, d, "backward", "sm_80", True
+            if variant in SWEPT and not options.few:
+                yield variant, d, "all", options.targets, False
+
+
 def prepare(options):
     build = pathlib.Path(options.build)
     flexc = build / "bin" / "flexc"
     if not flexc.exists():
         raise SystemExit(f"{flexc} is missing: run ./dev build first, or name another build folder with --build")
-    kernels = WORK / "kernels"
-    shutil.rmtree(kernels, ignore_errors=True)
-    kernels.mkdir(parents=True)
-    for variant in cases.VARIANTS:
-        for d in HEAD_DIMS:
-            folder = kernels / f"{variant}_{d}"
-            folder.mkdir()
-            subprocess.run([str(flexc), "build", str(ROOT / "bench" / "variants.flex"), "--name", cases.ATTENTION[variant], "--emit=header",
-                            "--target", options.targets, "--dtype", "bf16", "--head-dim", str(d), "-o", str(folder / "variant")], check=True)
-    (WORK / "prepared.json").write_text(json.dumps({"commit": commit(), "targets": options.targets}))
-
-    # The numerics suite holds the compiler; with the libraries it loads it runs on a machine that has none of them.
-    suite = WORK / "numerics"
-    shutil.rmtree(suite, ignore_errors=True)
-    suite.mkdir()
-    program = build / "bin" / "numerics"
-    if not program.exists():
-        say(f"{program} is missing: `numerics` will not be there to run")
+    work = pathlib.Path(options.work)
+    shutil.rmtree(work, ignore_errors=True)
+    made = 0
+    for variant, d, name, targets, gradients in wanted_kernels(options):
+        folder = folder_of(work, variant, d, name)
+        folder.mkdir(parents=True)
+        subprocess.run([str(flexc), "build", str(ROOT / "bench" / "variants.flex"), "--name", cases.ATTENTION[variant], "--emit=header", "--target", targets,
+                        "--dtype", "bf16", "--head-dim", str(d), "-o", str(folder / "variant")] + (["--grad"] if gradients else []), check=True)
+        made += 1
+    (work / "prepared.json").write_text(json.dumps({"commit": commit(), "targets": options.targets}))
+    if options.few:
+        say(f"prepared {made} kernels for `smoke`")
         return
-    shutil.copy(program, suite)
-    subprocess.run(["strip", str(suite / "numerics")], check=True)
+    gather_tests(build, work)
+    archive = archive_of(work)
+    with lzma.open(archive.with_suffix(".tmp"), "wb", preset=3) as packed, tarfile.open(fileobj=packed, mode="w") as tar:
+        tar.add(work, arcname=work.name)
+    archive.with_suffix(".tmp").replace(archive)
+    say(f"prepared {made} kernels and the tests: {archive.relative_to(ROOT)}, {archive.stat().st_size / 2**20:.0f} MiB")
+
+
+def archive_of(work):
+    return work.with_name(work.name + ".tar.xz")
+
+
+def gather_tests(build, work):
+    """The tests hold the compiler; with the libraries that they load they run on a machine that has none of them."""
+    suite = work / "tests"
+    suite.mkdir()
+    for name in SUITES:
+        program = build / "bin" / name
+        if not program.exists():
+            raise SystemExit(f"{program} is missing: build it, too")
+        shutil.copy(program, suite)
+        subprocess.run(["strip", str(suite / name)], check=True)
+        for line in subprocess.run(["ldd", str(program)], check=True, capture_output=True, text=True).stdout.splitlines():
+            path = line.split("=>")[-1].split("(")[0].strip()
+            # The C library and what belongs to it are the machine's own.
+            if path.startswith("/") and not any(library in path for library in ("libc.so", "libm.so", "ld-linux", "libpthread", "libdl")):
+                shutil.copy(path, suite)
     shutil.copytree(ROOT / "examples" / "gallery", suite / "gallery")
-    for line in subprocess.run(["ldd", str(program)], check=True, capture_output=True, text=True).stdout.splitlines():
-        path = line.split("=>")[-1].split("(")[0].strip()
-        # The C library and what belongs to it are the machine's own.
-        if path.startswith("/") and not any(name in path for name in ("libc.so", "libm.so", "ld-linux", "libpthread", "libdl")):
-            shutil.copy(path, suite)
-    size = sum(f.stat().st_size for f in WORK.rglob("*") if f.is_file())
-    say(f"prepared {len(cases.VARIANTS) * len(HEAD_DIMS)} kernels and the numerics suite in {WORK.relative_to(ROOT)} ({size / 2**20:.0f} MiB)")
 
 
-# ---- the kernels as libraries
+def unpack(work):
+    """What `prepare` packed, where only the archive was carried or it is newer."""
+    archive = archive_of(work)
+    if not archive.exists() or (work / "prepared.json").exists() and (work / "prepared.json").stat().st_mtime >= archive.stat().st_mtime:
+        return
+    shutil.rmtree(work, ignore_errors=True)
+    with lzma.open(archive) as packed, tarfile.open(fileobj=packed) as tar:
+        tar.extractall(work.parent)
+    (work / "prepared.json").touch()
 
 
-def compile_runtime():
-    """Object files of the runtime, by g++ alone."""
-    out = WORK / "runtime"
-    out.mkdir(exist_ok=True)
-    flags = {"microkernel_generic": ["-O3", "-ffp-contract=fast"],
-             "microkernel_avx2": ["-O3", "-ffp-contract=fast", "-march=x86-64-v3"],
-             "microkernel_avx512": ["-O3", "-ffp-contract=fast", "-march=x86-64-v4", "-mprefer-vector-width=512"]}
-    sources = sorted([*(ROOT / "runtime").glob("*.cpp"), *(ROOT / "runtime" / "cuda").glob("*.cpp"), *(ROOT / "runtime" / "cpu").glob("*.cpp")])
-    objects, running = [], []
-    for source in sources:
-        target = out / (f"{source.parent.name}_{source.stem}.o")
-        objects.append(str(target))
-        if target.exists() and target.stat().st_mtime > source.stat().st_mtime:
-            continue
-        command = ["g++", "-std=c++17", "-O2", "-fPIC", *flags.get(source.stem, []), "-I", str(ROOT), "-c", str(source), "-o", str(target)]
-        running.append((command, subprocess.Popen(command)))
-        if len(running) >= (os.cpu_count() or 1):
-            wait(running.pop(0))
-    for each in running:
-        wait(each)
-    return objects
-
-
-def wait(running):
-    command, process = running
-    if process.wait() != 0:
-        raise SystemExit("this failed: " + " ".join(command))
-
-
-class Array(ctypes.Structure):
-    _fields_ = [("name", ctypes.c_char_p), ("data", ctypes.c_void_p), ("dtype", ctypes.c_int32), ("rank", ctypes.c_int32),
-                ("shape", ctypes.c_int64 * 8), ("stride", ctypes.c_int64 * 8)]
-
-    @staticmethod
-    def make(name, address, dtype, shape, stride):
-        array = Array(name.encode(), address, dtype, len(shape))
-        for i, (extent, step) in enumerate(zip(shape, stride)):
-            array.shape[i], array.stride[i] = extent, step
-        return array
-
-
-class Kernel:
-    """One variant for one head dimension, as a shared library."""
-
-    def __init__(self, variant, d, objects):
-        folder = WORK / "kernels" / f"{variant}_{d}"
-        if not folder.exists():
-            raise SystemExit(f"{folder} is missing: run `bench/gpu/run.py prepare` where flexc is built")
-        library = folder / "variant.so"
-        header, name = folder / "variant.h", cases.ATTENTION[variant]
-        if not library.exists():
-            subprocess.run(["g++", "-std=c++17", "-O2", "-fPIC", "-shared", "-I", str(ROOT), "-include", str(header), f"-DVARIANT={name}",
-                            f"-DVARIANT_LINKED=flex_linked_{name}", str(ROOT / "bench" / "gpu" / "bridge.cpp"), str(folder / "variant.o"),
-                            *objects, "-ldl", "-lpthread", "-o", str(library)], check=True)
-        self.library = ctypes.CDLL(str(library), mode=os.RTLD_LOCAL | os.RTLD_NOW)
-        self.error = ctypes.create_string_buffer(4096)
-
-    def call(self, name, *args):
-        if getattr(self.library, "flexbench_" + name)(*args, self.error, ctypes.c_size_t(len(self.error))):
-            raise RuntimeError(self.error.value.decode())
-
-    def workspace(self, arrays):
-        size = ctypes.c_size_t()
-        self.call("workspace", arrays, len(arrays), 0, 0, ctypes.byref(size))
-        return size.value
-
-    def forward(self, arrays, stream, workspace, size):
-        self.call("forward", arrays, len(arrays), ctypes.c_void_p(stream), 0, 0, ctypes.c_void_p(workspace), ctypes.c_size_t(size))
-
-
-def array_list(entries):
-    return (Array * len(entries))(*entries)
-
-
-NONE = ("", 0, 0, (), ())
-
-
-def torch_arrays(torch, case, q, k, v, o):
-    kinds = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2, torch.int32: 3}
-    of = lambda name, t: Array.make(name, t.data_ptr(), kinds[t.dtype], tuple(t.shape), tuple(t.stride()))
-    keep = []
-    entries = [of("q", q), of("k", k), of("v", v), of("o", o), Array.make(*NONE), Array.make(*NONE)]
-    if case.variant == "documents":
-        doc = torch.from_numpy(case.documents()).to(q.device)
-        keep.append(doc)
-        entries.append(of("doc", doc))
-    return array_list(entries), keep
+def targets_of(work):
+    if not (work / "prepared.json").exists():
+        raise SystemExit(f"{work} is missing: run `bench/gpu/run.py prepare` where flexc is built, and carry {archive_of(work).name}")
+    return json.loads((work / "prepared.json").read_text())["targets"].split(",")
 
 
 # ---- smoke: no PyTorch, any driver
@@ -187,183 +137,162 @@ def from_bf16(bits):
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
+class OnDevice:
+    """Arrays of one case on a device, by name."""
+
+    def __init__(self, kernel, host):
+        self.kernel, self.host, self.at = kernel, host, {}
+        for name, array in host.items():
+            self.at[name] = kernel.allocate(array.nbytes)
+            kernel.to_device(self.at[name], array)
+
+    def array(self, name):
+        if name not in self.host:
+            return Array.make(*ABSENT)
+        host = self.host[name]
+        dtype = {"uint16": "bfloat16"}.get(host.dtype.name, host.dtype.name)
+        return Array.make(name, self.at[name], DTYPE[dtype], host.shape, tuple(x // host.itemsize for x in host.strides))
+
+    def workspace(self, options, size):
+        self.at[f"workspace {len(self.at)}"] = options.workspace = self.kernel.allocate(size)
+        options.workspace_bytes = size
+        return options
+
+    def fetch(self, name):
+        self.kernel.to_host(self.host[name], self.at[name])
+        return from_bf16(self.host[name])
+
+    def free(self):
+        for memory in self.at.values():
+            self.kernel.free(memory)
+
+
+def smoke_case(case, kernel, backward):
+    """The largest difference from float64. With gradients, also of them."""
+    rng = np.random.default_rng(1)
+    shape = lambda heads: (case.b, heads, case.s, case.d)
+    host = {n: to_bf16(rng.standard_normal(shape(heads))) for n, heads in (("q", case.h), ("k", case.hkv), ("v", case.hkv), ("o", case.h))}
+    if case.variant == "documents":
+        host["doc"] = case.documents()
+    if backward:
+        host["lse"] = np.zeros((case.b, case.h, case.s), np.float32)
+        host.update({n: to_bf16(rng.standard_normal(shape(heads))) for n, heads in (("d_o", case.h), ("dq", case.h), ("dk", case.hkv), ("dv", case.hkv))})
+    device = OnDevice(kernel, host)
+    arrays = array_list([device.array(n) for n in ("q", "k", "v", "o", "lse", "max_score")] + ([device.array("doc")] if "doc" in host else []))
+    options = Options.make()
+    image, _, _, size = kernel.plan(arrays, options)
+    kernel.forward(arrays, device.workspace(options, size))
+    names, text = ["o"], kernel.images[image].text
+    if backward:
+        gradients = array_list([device.array(n) for n in ("d_o", "dq", "dk", "dv")])
+        size = kernel.plan_backward(arrays, gradients, options)
+        kernel.backward(arrays, gradients, device.workspace(options, size))
+        names, text = ["o", "dq", "dk", "dv"], "backward"
+    inputs = [from_bf16(host[n]) for n in "qkv"]
+    want = cases.expected(case, *inputs, from_bf16(host["d_o"])) if backward else (cases.expected(case, *inputs),)
+    # P, dS and results are rounded to bf16: 2^-9 of values whose sums are about as large as the largest result.
+    errors = [float(np.abs(device.fetch(n) - x).max() / max(1.0, np.abs(x).max() / 4)) for n, x in zip(names, want)]
+    device.free()
+    return max(errors), text
+
+
 def smoke(options):
-    driver = pathlib.Path(options.build) / "lib" / "libflexemu_cuda.so"
+    work = pathlib.Path(options.work)
+    driver = pathlib.Path(options.build).resolve() / "lib" / "libflexemu_cuda.so"
     if not os.environ.get("FLEX_CUDA_DRIVER"):
         if not driver.exists():
             raise SystemExit(f"{driver} is missing: build it, or name a driver in FLEX_CUDA_DRIVER")
         os.environ["FLEX_CUDA_DRIVER"] = str(driver)
-    objects = compile_runtime()
+    targets = targets_of(work)
+    objects = compile_runtime(work)
+    todo = [(case, target) for case in cases.suite("smoke") for target in targets] + [(case, "backward") for case in cases.backward_suite("smoke")]
     worst = 0.0
-    for case in cases.suite("smoke"):
-        kernel = Kernel(case.variant, case.d, objects)
-        name = ctypes.create_string_buffer(256)
-        kernel.call("open", 0, name, ctypes.c_size_t(len(name)))
-        rng = np.random.default_rng(1)
-        host = {n: to_bf16(rng.standard_normal((case.b, heads, case.s, case.d)))
-                for n, heads in (("q", case.h), ("k", case.hkv), ("v", case.hkv), ("o", case.h))}
-        if case.variant == "documents":
-            host["doc"] = case.documents()
-        device = {}
-        for key, array in host.items():
-            device[key] = ctypes.c_void_p()
-            kernel.call("allocate", ctypes.c_size_t(array.nbytes), ctypes.byref(device[key]))
-            kernel.call("to_device", device[key], array.ctypes.data_as(ctypes.c_void_p), ctypes.c_size_t(array.nbytes))
-        of = lambda n: Array.make(n, device[n].value, DTYPE["int32"] if n == "doc" else DTYPE["bfloat16"], host[n].shape,
-                                  tuple(x // host[n].itemsize for x in host[n].strides))
-        arrays = array_list([of("q"), of("k"), of("v"), of("o"), Array.make(*NONE), Array.make(*NONE),
-                             *([of("doc")] if "doc" in host else [])])
-        size = kernel.workspace(arrays)
-        workspace = ctypes.c_void_p()
-        kernel.call("allocate", ctypes.c_size_t(size), ctypes.byref(workspace))
-        kernel.forward(arrays, None, workspace.value, size)
-        kernel.call("to_host", host["o"].ctypes.data_as(ctypes.c_void_p), device["o"], ctypes.c_size_t(host["o"].nbytes))
-        want = cases.expected(case, *(from_bf16(host[n]) for n in "qkv"))
-        error = float(np.abs(from_bf16(host["o"]) - want).max())
+    for case, target in todo:
+        if options.only not in f"{case.label} {target}":
+            continue
+        kernel = Kernel(folder_of(work, case.variant, case.d, target), cases.ATTENTION[case.variant], objects)
+        device = kernel.open()
+        error, text = smoke_case(case, kernel, target == "backward")
         worst = max(worst, error)
-        say(f"{case.label}: largest difference {error:.2e} on {name.value.decode()}")
-        # P and o are rounded to bf16: 2^-9 of values below 4, twice.
+        say(f"{case.label}: {text} for {target}, largest difference {error:.2e} on {device}")
         if not error <= 0.02:
-            raise SystemExit(f"{case.label}: too far from float64")
-        for memory in (*device.values(), workspace):
-            kernel.call("free", memory)
-    say(f"smoke: {len(cases.suite('smoke'))} cases agree with float64, largest difference {worst:.2e}")
+            raise SystemExit(f"{case.label} for {target}: too far from float64")
+    say(f"smoke: {len(todo)} cases agree with float64, largest difference {worst:.2e}")
 
 
 # ---- on the GPU
 
 
 def numerics(options):
-    suite = WORK / "numerics"
-    if not (suite / "numerics").exists():
-        raise SystemExit(f"{suite} is missing: run `bench/gpu/run.py prepare` where flexc is built")
-    environment = {**os.environ, "LD_LIBRARY_PATH": str(suite), "FLEXC_GALLERY_DIR": str(suite / "gallery"),
-                   "FLEXC_CACHE_DIR": str(WORK / "cache")}
-    command = [str(suite / "numerics"), "--gpu", "--table", "--driver", os.environ.get("FLEX_CUDA_DRIVER", "libcuda.so.1")]
-    if options.full:
-        command.append("--full")
-    code = subprocess.run(command, env=environment).returncode
-    if code:
-        raise SystemExit(f"numerics: exit status {code}")
-
-
-def time_ms(torch, call, repeat):
-    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    begin.record()
-    for _ in range(repeat):
-        call()
-    end.record()
-    end.synchronize()
-    return begin.elapsed_time(end) / repeat
-
-
-def run_case(torch, case, kernel, options):
-    torch.manual_seed(0)
-    make = lambda heads: torch.randn(case.b, heads, case.s, case.d, device="cuda", dtype=torch.bfloat16)
-    q, k, v = make(case.h), make(case.hkv), make(case.hkv)
-    o = torch.empty_like(q)
-    arrays, keep = torch_arrays(torch, case, q, k, v, o)
-    size = kernel.workspace(arrays)
-    workspace = torch.empty(max(size, 16), dtype=torch.uint8, device="cuda")
-    stream = torch.cuda.current_stream().cuda_stream
-    calls = {"flexc": lambda: kernel.forward(arrays, stream, workspace.data_ptr(), size)}
-    calls["flexc"]()
-    torch.cuda.synchronize()
-    row = {"case": case.label, "variant": case.variant, "d": case.d, "s": case.s, "h": case.h, "hkv": case.hkv, "workspace_bytes": size}
-    for name, call in cases.torch_peers(torch, case, q, k, v, options.max_autotune).items():
+    """Both suites side by side: each compiles on the processor most of the time."""
+    suite = pathlib.Path(options.work) / "tests"
+    targets_of(pathlib.Path(options.work))
+    driver = os.environ.get("FLEX_CUDA_DRIVER", "libcuda.so.1")
+    running = []
+    for name in SUITES:
+        environment = {**os.environ, "LD_LIBRARY_PATH": str(suite), "FLEXC_GALLERY_DIR": str(suite / "gallery"), "FLEXC_CACHE_DIR": str(suite / f"cache_{name}")}
+        command = [str(suite / name), "--gpu", "--table", "--driver", driver] + (["--full"] if options.full else [])
+        log = (suite / f"{name}.log").open("w+")
+        running.append((name, subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT), log))
+    failed, end = [], time.monotonic() + options.minutes * 60
+    for name, process, log in running:
         try:
-            error = float((call().float() - o.float()).abs().max())
-        except Exception as fault:  # a peer may refuse a case; that is a result too
-            say(f"    {name} cannot run this: {type(fault).__name__}: {str(fault).splitlines()[0][:100]}")
-            continue
-        if not error <= 0.05:
-            raise SystemExit(f"{case.label}: {name} and flexc differ by {error:.3g}")
-        row[f"difference {name}"] = error
-        calls[name] = call
-    repeat = {}
-    for name, call in calls.items():
-        call()
-        once = time_ms(torch, call, 2)
-        repeat[name] = max(2, min(200, int(options.budget_ms / max(once, 1e-3))))
-    times = {name: [] for name in calls}
-    for _ in range(options.rounds):
-        for name, call in calls.items():
-            times[name].append(time_ms(torch, call, repeat[name]))
-    for name in calls:
-        row[f"{name} ms"] = statistics.median(times[name])
-        row[f"{name} TFLOP/s"] = case.flop() / statistics.median(times[name]) / 1e9
-        if name != "flexc":
-            row[f"ratio {name}"] = statistics.median(a / b for a, b in zip(times[name], times["flexc"]))
-    return row
+            code = process.wait(max(0.0, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            code = f"not done after {options.minutes:g} minutes"
+        log.seek(0)
+        say(f"---- {name}\n{log.read()}")
+        if code != 0:
+            failed.append(f"{name}: {code}")
+    if failed:
+        raise SystemExit("numerics: " + "; ".join(failed))
 
 
-def matmul_ceiling(torch):
-    a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
-    torch.matmul(a, b)
-    return 2 * 8192**3 / min(time_ms(torch, lambda: torch.matmul(a, b), 20) for _ in range(5)) / 1e9
-
-
-PEERS = ("flex", "flex tuned", "cuDNN", "FlashAttention")
-
-
-def table(results):
-    lines = [f"# flexc on {results['device']}", "",
-             f"commit {results['commit']}, driver {results['driver']}, PyTorch {results['torch']}; bf16 matmul of 8192^3 in the same run: "
-             f"{results['matmul_tflops']:.0f} TFLOP/s. TFLOP/s of unmasked elements x 4 D, median of {results['rounds']} interleaved rounds; in brackets "
-             "flexc's speed over the peer's.", "", "| case | flexc | " + " | ".join(PEERS) + " |", "|---" * (2 + len(PEERS)) + "|"]
-    for row in results["rows"]:
-        cell = lambda p: f"{row[f'{p} TFLOP/s']:.0f} ({row[f'ratio {p}']:.2f}x)" if f"{p} TFLOP/s" in row else "-"
-        lines.append(f"| {row['case']} | {row['flexc TFLOP/s']:.0f} | " + " | ".join(cell(p) for p in PEERS) + " |")
-    return "\n".join(lines) + "\n"
+def ready(options, stem):
+    import torch
+    work = pathlib.Path(options.work)
+    targets = targets_of(work)
+    bench = Bench(torch, options, work, stem)
+    return bench, compile_runtime(work), [t for t in reversed(targets) if not t.endswith("a") or int(t[3:-1]) == 10 * torch.cuda.get_device_capability()[0] + torch.cuda.get_device_capability()[1]]
 
 
 def bench(options):
-    import torch
-    if not torch.cuda.is_available():
-        raise SystemExit("PyTorch finds no GPU here; `smoke` runs the kernels on the emulated device")
-    torch.cuda.init()
-    out = pathlib.Path(options.out)
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / "gpu_main.json"
-    results = {"rows": []}
-    if path.exists() and not options.again:
-        results = json.loads(path.read_text())
-    driver = subprocess.run(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"], capture_output=True, text=True)
-    results.update(device=torch.cuda.get_device_name(), driver=driver.stdout.strip() or "unknown", torch=torch.__version__,
-                   commit=json.loads((WORK / "prepared.json").read_text())["commit"], host=platform.platform(), rounds=options.rounds,
-                   matmul_tflops=matmul_ceiling(torch))
-    objects = compile_runtime()
-    for case in cases.suite(options.suite):
-        if options.only and options.only not in case.label:
-            continue
-        if any(row["case"] == case.label for row in results["rows"]):
-            continue
-        say(case.label)
-        row = run_case(torch, case, Kernel(case.variant, case.d, objects), options)
-        results["rows"].append(row)
-        say("    " + ", ".join(f"{name} {value:.0f}" for name, value in row.items() if name.endswith("TFLOP/s")))
-        path.with_suffix(".tmp").write_text(json.dumps(results, indent=1))
-        os.replace(path.with_suffix(".tmp"), path)
-        (out / "gpu_main.md").write_text(table(results))
-        torch.cuda.empty_cache()
-    say(table(results))
+    bench, objects, targets = ready(options, "gpu_forward")
+    run_suite(bench, cases.suite(options.suite), run_forward, table_of("Forward pass"), objects, targets)
+
+
+def backward(options):
+    bench, objects, targets = ready(options, "gpu_backward")
+    run_suite(bench, cases.backward_suite(options.suite), run_backward, table_of("Backward pass"), objects, targets)
+
+
+def run_sweep(options):
+    bench, objects, _ = ready(options, "gpu_sweep")
+    sweep(bench, objects, HEAD_DIMS)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("prepare", "smoke", "numerics", "bench", "all"))
+    steps = {"prepare": [prepare], "smoke": [smoke], "numerics": [numerics], "bench": [bench], "backward": [backward], "sweep": [run_sweep],
+             "all": [numerics, bench, backward]}
+    parser.add_argument("what", choices=steps)
     parser.add_argument("--build", default=str(ROOT / "build" / "release"), help="build folder of flexc, for prepare and smoke")
-    parser.add_argument("--targets", default="sm_80", help="GPU targets of the kernels")
-    parser.add_argument("--suite", choices=("main", "quick"), default="main")
+    parser.add_argument("--work", default=str(ROOT / "build" / "gpu_bench"), help="folder of what `prepare` makes")
+    parser.add_argument("--targets", default="sm_80,sm_90a", help="GPU targets of the kernels, timed each by itself")
+    parser.add_argument("--few", action="store_true", help="prepare: only what `smoke` needs")
+    parser.add_argument("--suite", choices=("core", "main"), default="core", help="core: some 22 shapes; main: those and all others")
     parser.add_argument("--only", default="", help="run only cases whose label contains this text")
+    parser.add_argument("--minutes", type=float, default=9, help="begin no case after this time; kill numerics then")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--budget-ms", type=float, default=100, help="time of one timing")
-    parser.add_argument("--max-autotune", action="store_true", help="time flex_attention also with max-autotune (minutes a case)")
+    parser.add_argument("--budget-ms", type=float, default=60, help="time of one timing")
+    parser.add_argument("--no-autotune", action="store_true", help="time flex_attention as compiled, without max-autotune (which takes half a minute a case)")
     parser.add_argument("--full", action="store_true", help="numerics: more shapes and random programs")
-    parser.add_argument("--again", action="store_true", help="bench: run cases again that --out holds")
+    parser.add_argument("--again", action="store_true", help="run cases again that --out holds")
     parser.add_argument("--out", default=str(ROOT / "bench" / "results"), help="folder of the results")
     options = parser.parse_args()
-    steps = {"prepare": [prepare], "smoke": [smoke], "numerics": [numerics], "bench": [bench], "all": [numerics, bench]}
+    if options.what != "prepare":
+        unpack(pathlib.Path(options.work))
     for step in steps[options.what]:
         step(options)
 

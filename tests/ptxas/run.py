@@ -3,10 +3,14 @@
 
     run.py --flexc BIN            exit 1 and one line a fault if a kernel fails to assemble or exceeds its budget; 77 without ptxas 12.4 or later
     run.py --flexc BIN --update   writes what ptxas says now as the budget: read the diff
+    run.py --flexc BIN --table [--only TEXT]    only prints registers, spills and warnings, in Markdown
 
-A line of the budget is  VARIANT DTYPE HEAD_DIM KERNEL ARCH REGISTERS SPILLED_BYTES SHARED_BYTES.  KERNEL is long or short, the forward kernel for many or few rows; or
-backward_queries or backward_keys. The gallery is assembled for sm_80 with bf16 and 128; causal with every type and head dimension class for every architecture (backward:
-for two): so each instance is seen on each, and each variant once.
+A line of the budget is  VARIANT DTYPE HEAD_DIM KERNEL ARCH REGISTERS SPILLED_BYTES SHARED_BYTES.  KERNEL is long or short, the forward kernel for many or few rows;
+backward_queries or backward_keys; or the name of an instance of sm_90a. The gallery is assembled for sm_80 and sm_90a with bf16 and 128; causal with every type and head dimension class for every
+architecture (backward: for two), and in every instance of sm_90a: so each instance is seen on each, and each variant once.
+
+Of kernels made for sm_90a, registers are those at entry, and three things are faults whatever the budget says: a warning C75xx (ptxas waits for each product by itself, or leaves registers as
+they are), a spill in causal, and setmaxnreg that asks for more registers than the block was given at entry, which would wait for ever.
 """
 import argparse
 import concurrent.futures
@@ -36,11 +40,20 @@ def find_ptxas():
     return found, f"ptxas {version[1]}.{version[2]}"
 
 
+def instances_sm90a():
+    """(name, dtype, head dim)"""
+    text = (ROOT / "backend" / "skeletons" / "nvptx" / "instances_sm90a.def").read_text()
+    return [(name, element.lower(), int(d)) for name, element, d in re.findall(r"^FLEX_INSTANCE_SM90A\((\w+),\s*(\w+),\s*(\d+)", text, re.M)]
+
+
 def kernels():
     """(variant, dtype, head dim, kernel, architectures)"""
     for path in sorted((ROOT / "examples" / "gallery").glob("*.flex")):
         yield path.stem, "bf16", 128, "long", ("sm_80",)
         yield path.stem, "bf16", 128, "backward", ("sm_80",)
+        yield path.stem, "bf16", 128, "long", ("sm_90a",)
+    for instance, dtype, dim in instances_sm90a():
+        yield "causal", dtype, dim, instance, ("sm_90a",)
     for dtype in ("bf16", "f16", "f32"):
         for dim in (64, 128, 256):
             for rows in ("long", "short"):
@@ -53,34 +66,73 @@ def kernels():
         yield "causal", "bf16", dim, "backward", ("sm_80",)
 
 
+def command_of(flexc, kernel, ptx):
+    variant, dtype, dim, name, archs = kernel
+    hopper = archs == ("sm_90a",)
+    special = {"short": ["--short-queries"], "backward": ["--grad"], "long": []}
+    command = [flexc, "build", str(ROOT / "examples" / "gallery" / f"{variant}.flex"), "--emit=ptx", "--dtype", dtype, "-o", ptx]
+    command += ["--target", "sm_90a" if hopper else "sm_80"] + special.get(name, ["--instance", name])
+    # An instance whose classes of D and DV differ has both in its name.
+    dv = re.match(r"sm90a_\w+?_\d+_(\d+)_\d+x", name)
+    return command + ["--head-dim", str(dim)] + (["--v-head-dim", dv[1]] if dv else [])
+
+
+def waits_for_ever(ptx, registers):
+    """A fault if warpgroups ask for more registers than the block has, else None."""
+    body = ptx.split("_forward(", 1)[-1].split(".visible .entry", 1)[0]
+    threads = re.search(r"\.maxntid\s+(\d+)", body)
+    more, fewer = (re.search(rf"setmaxnreg\.{which}\.sync\.aligned\.u32\s+(\d+)", body) for which in ("inc", "dec"))
+    if not (more and fewer and threads):
+        return None
+    groups = int(threads[1]) // 128
+    wanted = 128 * (int(more[1]) * (groups - 1) + int(fewer[1]))
+    return f"setmaxnreg wants {wanted} registers of {128 * groups * registers}" if wanted > 128 * groups * registers else None
+
+
 def measure(flexc, ptxas, kernel, folder):
-    """Lines of the budget for one kernel, or a fault."""
+    """(lines of the budget for one kernel, faults)"""
     variant, dtype, dim, rows, archs = kernel
-    stem = folder / f"{variant}_{dtype}_{dim}_{rows}"
-    command = [flexc, "build", str(ROOT / "examples" / "gallery" / f"{variant}.flex"), "--emit=ptx", "--target", "sm_80", "--dtype", dtype,
-               "--head-dim", str(dim), "-o", f"{stem}.ptx"] + {"short": ["--short-queries"], "backward": ["--grad"]}.get(rows, [])
+    stem = folder / f"{variant}_{dtype}_{dim}_{rows}_{archs[0]}"
+    command = command_of(flexc, kernel, f"{stem}.ptx")
     built = subprocess.run(command, capture_output=True, text=True)
     if built.returncode != 0:
-        return [], f"{' '.join(command)}: {built.stderr.strip()}"
-    lines = []
+        return [], [f"{' '.join(command)}: {built.stderr.strip()}"]
+    lines, faults = [], []
     for arch in archs:
-        assembled = subprocess.run([ptxas, f"-arch={arch}", "-v", f"{stem}.ptx", "-o", f"{stem}.cubin"], capture_output=True, text=True)
+        where = f"{variant} {dtype} {dim} {rows} for {arch}"
+        # What has no kernel of its own for sm_90a (too much captured) is made for sm_80 and assembled as such.
+        told = arch if arch != "sm_90a" or ".target sm_90a" in pathlib.Path(f"{stem}.ptx").read_text() else "sm_90"
+        assembled = subprocess.run([ptxas, f"-arch={told}", "-v", f"{stem}.ptx", "-o", f"{stem}_{arch}.cubin"], capture_output=True, text=True)
         if assembled.returncode != 0:
-            return [], f"{variant} {dtype} {dim} {rows} for {arch}: {assembled.stderr.strip()[:300]}"
+            return [], [f"{where}: {assembled.stderr.strip()[:300]}"]
+        faults += [f"{where}: {warning}" for warning in sorted(set(re.findall(r"[^\n]*\bC75\d\d\b[^\n]*", assembled.stderr)))]
         for name, suffix in ((rows, "_forward"),) if rows != "backward" else (("backward_queries",) * 2, ("backward_keys",) * 2):
             entry = re.search(rf"Compiling entry function '\w+?_?{suffix}'.*?Used (\d+) registers[^\n]*", assembled.stderr, re.S)
             if not entry:
-                return [], f"{variant} for {arch}: ptxas says nothing of the kernel {name}"
+                return [], faults + [f"{where}: ptxas says nothing of the kernel {name}"]
             spilled = re.search(r"(\d+) bytes spill stores", entry[0])
             shared = re.search(r"(\d+) bytes smem", entry[0])
             lines.append((variant, dtype, str(dim), name, arch, int(entry[1]), int(spilled[1]) if spilled else 0, int(shared[1]) if shared else 0))
-    return lines, None
+            if told == "sm_90a":
+                if variant == "causal" and lines[-1][6]:
+                    faults.append(f"{where}: {lines[-1][6]} bytes spilled")
+                if stuck := waits_for_ever(pathlib.Path(f"{stem}.ptx").read_text(), int(entry[1])):
+                    faults.append(f"{where}: {stuck}")
+    return lines, faults
+
+
+def table(lines, faults):
+    out = ["| variant | type | D | kernel | for | registers | spilled |", "|---|---|---|---|---|---|---|"]
+    out += ["| " + " | ".join(map(str, line[:7])) + " |" for line in lines]
+    return "\n".join(out + [""] + [f"- {fault}" for fault in faults])
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--flexc", required=True)
     parser.add_argument("--update", action="store_true")
+    parser.add_argument("--table", action="store_true")
+    parser.add_argument("--only", default="", help="only kernels whose words hold this text: \"causal bf16\", \"sm_90a\"")
     options = parser.parse_args()
     ptxas, words = find_ptxas()
     if not ptxas:
@@ -93,11 +145,14 @@ def main():
             budget[tuple(key)] = (int(registers), int(spilled), int(shared))
     faults, lines = [], []
     with tempfile.TemporaryDirectory() as folder, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        for got, fault in pool.map(lambda kernel: measure(options.flexc, ptxas, kernel, pathlib.Path(folder)), kernels()):
+        wanted = [kernel for kernel in kernels() if options.only in " ".join(map(str, (*kernel[:4], *kernel[4])))]
+        for got, wrong in pool.map(lambda kernel: measure(options.flexc, ptxas, kernel, pathlib.Path(folder)), wanted):
             lines += got
-            if fault:
-                faults.append(fault)
-    if options.update and not faults:
+            faults += wrong
+    if options.table:
+        print(table(lines, faults))
+        return 1 if faults else 0
+    if options.update and not faults and not options.only:
         head = f"# Of {words}. VARIANT DTYPE HEAD_DIM KERNEL ARCH REGISTERS SPILLED_BYTES SHARED_BYTES; written by run.py --update.\n"
         BUDGET.write_text(head + "".join(" ".join(map(str, line)) + "\n" for line in lines))
         print(f"{len(lines)} kernels written to {BUDGET.name}")
