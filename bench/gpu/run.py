@@ -16,6 +16,7 @@ import json
 import lzma
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -45,18 +46,25 @@ def commit():
 # ---- prepare
 
 
+def smoke_cases(options, targets):
+    """(case, name of the folder)"""
+    todo = [(case, target) for case in cases.suite("smoke") for target in targets] + [(case, "backward") for case in cases.backward_suite("smoke")]
+    return [(case, name) for case, name in todo if re.search(options.only, f"{case.label} {name}")]
+
+
 def wanted_kernels(options):
     """(variant, head dim, name of the folder, targets, gradients)"""
-    smoke = {(case.variant, case.d) for case in cases.suite("smoke")}
-    smoke_backward = {(case.variant, case.d) for case in cases.backward_suite("smoke")}
+    targets = options.targets.split(",")
+    if options.few:
+        for case, name in smoke_cases(options, targets):
+            yield case.variant, case.d, name, "sm_80" if name == "backward" else name, name == "backward"
+        return
     for variant in cases.VARIANTS:
         for d in HEAD_DIMS:
-            for target in options.targets.split(","):
-                if not options.few or (variant, d) in smoke:
-                    yield variant, d, target, target, False
-            if not options.few or (variant, d) in smoke_backward:
-                yield variant, d, "backward", "sm_80", True
-            if variant in SWEPT and not options.few:
+            for target in targets:
+                yield variant, d, target, target, False
+            yield variant, d, "backward", "sm_80", True
+            if variant in SWEPT:
                 yield variant, d, "all", options.targets, False
 
 
@@ -205,11 +213,11 @@ def smoke(options):
         os.environ["FLEX_CUDA_DRIVER"] = str(driver)
     targets = targets_of(work)
     objects = compile_runtime(work)
-    todo = [(case, target) for case in cases.suite("smoke") for target in targets] + [(case, "backward") for case in cases.backward_suite("smoke")]
+    todo = smoke_cases(options, targets)
+    if not todo:
+        raise SystemExit(f"no case matches `{options.only}`")
     worst = 0.0
     for case, target in todo:
-        if options.only not in f"{case.label} {target}":
-            continue
         kernel = Kernel(folder_of(work, case.variant, case.d, target), cases.ATTENTION[case.variant], objects)
         device = kernel.open()
         error, text = smoke_case(case, kernel, target == "backward")
@@ -280,9 +288,9 @@ def main():
     parser.add_argument("--build", default=str(ROOT / "build" / "release"), help="build folder of flexc, for prepare and smoke")
     parser.add_argument("--work", default=str(ROOT / "build" / "gpu_bench"), help="folder of what `prepare` makes")
     parser.add_argument("--targets", default="sm_80,sm_90a", help="GPU targets of the kernels, timed each by itself")
-    parser.add_argument("--few", action="store_true", help="prepare: only what `smoke` needs")
+    parser.add_argument("--few", action="store_true", help="prepare: only what `smoke` needs; smoke: prepare that first")
     parser.add_argument("--suite", choices=("core", "main"), default="core", help="core: some 22 shapes; main: those and all others")
-    parser.add_argument("--only", default="", help="run only cases whose label contains this text")
+    parser.add_argument("--only", default="", help="run only cases whose label this regular expression is found in")
     parser.add_argument("--minutes", type=float, default=9, help="begin no case after this time; kill numerics then")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--budget-ms", type=float, default=60, help="time of one timing")
@@ -291,7 +299,9 @@ def main():
     parser.add_argument("--again", action="store_true", help="run cases again that --out holds")
     parser.add_argument("--out", default=str(ROOT / "bench" / "results"), help="folder of the results")
     options = parser.parse_args()
-    if options.what != "prepare":
+    if options.what == "smoke" and options.few:
+        prepare(options)
+    elif options.what != "prepare":
         unpack(pathlib.Path(options.work))
     for step in steps[options.what]:
         step(options)

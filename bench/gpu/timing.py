@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import statistics
 import subprocess
 import time
@@ -228,7 +229,7 @@ def table_of(title):
 def run_suite(bench, all_cases, run, text, *args):
     bench.ceiling()
     for case in all_cases:
-        if bench.options.only not in case.label or bench.has(case.label):
+        if not re.search(bench.options.only, case.label) or bench.has(case.label):
             continue
         if bench.out_of_time(case.label):
             break
@@ -250,7 +251,7 @@ def sweep(bench, objects, dims):
                 if variant == "causal" and nq != nk:
                     continue
                 label = f"{variant} D={d} B={b} H={h}/{hkv} Q={nq} K={nk}"
-                if bench.options.only not in label or bench.has(label):
+                if not re.search(bench.options.only, label) or bench.has(label):
                     continue
                 if bench.out_of_time(label):
                     return
