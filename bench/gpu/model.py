@@ -97,7 +97,7 @@ def predict(path, warps, machine, same_block):
     together = max(rest, *(of[name] for name in ("issue slots", "ALU", "FMA", "exp2 and the like")))
     useful = cost["useful"] * warps
     in_turn = max(of[busiest], cost["tensor"] + rest) if warps > 1 else cost["tensor"] + rest
-    return Prediction(useful / of[busiest], useful / in_turn, useful / max(in_turn, of["tensor"] + together), useful / cycles if cycles else None, busiest)
+    return Prediction(useful / of[busiest], useful / in_turn, useful / max(in_turn, of["tensor"] + together), min(useful / cycles, useful / of[busiest]) if cycles else None, busiest)
 
 
 def resident(instance, usage):

@@ -297,6 +297,7 @@ def main():
     parser.add_argument("--no-autotune", action="store_true", help="time flex_attention as compiled, without max-autotune (which takes half a minute a case)")
     parser.add_argument("--full", action="store_true", help="numerics: more shapes and random programs")
     parser.add_argument("--again", action="store_true", help="run cases again that --out holds")
+    parser.add_argument("--write", action="store_true", help="sweep: write what follows into runtime/cuda/tuned.def")
     parser.add_argument("--out", default=str(ROOT / "bench" / "results"), help="folder of the results")
     options = parser.parse_args()
     if options.what == "smoke" and options.few:

@@ -48,8 +48,8 @@ class Warp:
 def steady_cycles(trace, warps, machine, same_block):
     """Cycles of a round of all warps; None if the barriers are not understood. `trace`: the instructions of one pass; `same_block`: whether block barriers join these warps."""
     steps = [Step(each, machine) for each in trace]
-    # Warps of several blocks begin apart, by chance: the mean of a few ways.
-    spans = [run(steps, warps, same_block, part) for part in ((0.0,) if same_block or warps == 1 else (0.2, 0.5, 0.8))]
+    # Warps begin apart, by chance: the mean of a few ways.
+    spans = [run(steps, warps, same_block, part) for part in ((0.0,) if warps == 1 else (0.2, 0.5, 0.8))]
     return sum(spans) / len(spans) if None not in spans else None
 
 

@@ -9,7 +9,8 @@ import subprocess
 import time
 
 import cases
-from kernels import ABSENT, Array, Kernel, Options, array_list
+import tuned
+from kernels import ABSENT, ROOT, Array, Kernel, Options, array_list
 
 PEERS = ("flex_attention", "cuDNN", "FlashAttention")
 DIFFERENCE = 0.05  # of outputs that are rounded to bf16, between any two
@@ -242,7 +243,17 @@ def run_suite(bench, all_cases, run, text, *args):
 
 
 def sweep(bench, objects, dims):
-    """Every image that can run a shape, in every shape, and splits: what the choice of the runtime costs against the best."""
+    """Every image that can run a shape, in every shape, and splits: what the choice of the runtime costs against the best. With --write, the limit in runtime/cuda/tuned.def."""
+    run_sweep(bench, objects, dims)
+    limit = tuned.best_limit(bench.results["rows"])
+    say(f"kernels with one stripe of rows are best up to {limit} rows of a KV head")
+    if bench.options.write and limit is not None:
+        file = ROOT / "runtime" / "cuda" / "tuned.def"
+        store(file, tuned.with_value(file.read_text(), "kMostRowsOfStripes", limit))
+        say(f"written to {file.relative_to(ROOT)}; build again")
+
+
+def run_sweep(bench, objects, dims):
     torch = bench.torch
     for variant in ("none", "causal"):
         kernels = {d: Kernel(folder_of(bench.work, variant, d, "all"), cases.ATTENTION[variant], objects) for d in dims}
@@ -260,7 +271,7 @@ def sweep(bench, objects, dims):
                 q, k, v = make(h, nq), make(hkv, nk), make(hkv, nk)
                 o = torch.empty_like(q)
                 arrays = array_list([tensor(torch, n, t) for n, t in zip("qkvo", (q, k, v, o))] + [Array.make(*ABSENT)] * 2)
-                calls, keep, first = {}, [], None
+                calls, keep, first, kinds = {}, [], None, {}
                 for size_class, kernel in kernels.items():
                     if size_class < d:
                         continue
@@ -281,10 +292,15 @@ def sweep(bench, objects, dims):
                             elif not float((o.float() - first.float()).abs().max()) <= DIFFERENCE:
                                 raise SystemExit(f"{label}: {kernel.images[used].text} differs")
                             name = "chosen" if image < 0 else f"{kernel.images[used].text} of D={size_class}, {used_splits} splits, {pack} heads"
+                            if splits == 0 and image >= 0:
+                                kinds[name] = "stripes" if kernel.images[used].tile_q <= 16 else "tiles"
                             calls.setdefault(name, lambda kernel=kernel, options=options: kernel.forward(arrays, options))
                 times = {name: statistics.median(all_rounds) for name, all_rounds in bench.interleaved(calls).items()}
                 best = min(times, key=times.get)
-                bench.add({"case": label, "ms": times, "best": best, "chosen over best": times["chosen"] / times[best]}, sweep_table)
+                row = {"case": label, "rows": nq * h // hkv, "ms": times, "best": best, "chosen over best": times["chosen"] / times[best]}
+                for kind in ("stripes", "tiles"):
+                    row[kind] = min((times[name] for name, its in kinds.items() if its == kind), default=None)
+                bench.add(row, sweep_table)
                 say(f"{label}: best {best}; the runtime's choice takes {times['chosen'] / times[best]:.2f} of its time")
 
 

@@ -13,6 +13,7 @@ import paths  # noqa: E402
 import pipes  # noqa: E402
 import sass  # noqa: E402
 import simulate  # noqa: E402
+import tuned  # noqa: E402
 
 HEAD = ".version 8.0\n.target {target}\n.address_size 64\n"
 MMA = "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%f0,%f1,%f2,%f3},{%r0,%r1,%r2,%r3},{%r4,%r5},{%f0,%f1,%f2,%f3};\n"
@@ -55,6 +56,16 @@ def analyse(text, arch, folder, **expected):
     return paths.Analysis(function, pipes.MACHINES[arch], **expected).passes(), usage
 
 
+def check_tuned(expect):
+    launch = lambda rows, stripes, tiles: {"rows": rows, "stripes": stripes, "tiles": tiles}
+    measured = [launch(1, 1.0, 2.0), launch(16, 1.0, 1.5), launch(64, 1.2, 1.0), launch(256, 3.0, 1.0)]
+    expect("limit of stripes", tuned.best_limit(measured), 16)
+    expect("limit where stripes are never best", tuned.best_limit([launch(1, 2.0, 1.0)]), 0)
+    expect("limit of nothing measured", tuned.best_limit([{"rows": 4096, "stripes": None, "tiles": 1.0}]), None)
+    text = (ROOT / "runtime" / "cuda" / "tuned.def").read_text()
+    expect("number in tuned.def", "FLEX_TUNED(kMostRowsOfStripes, 48)" in tuned.with_value(text, "kMostRowsOfStripes", 48), True)
+
+
 def main():
     if not (sass.find_tool("ptxas") and sass.find_tool("nvdisasm")):
         print("skipped: there is no ptxas or nvdisasm here")
@@ -65,6 +76,7 @@ def main():
         if got != want:
             faults.append(f"{what}: {got}, {want} expected")
 
+    check_tuned(expect)
     with tempfile.TemporaryDirectory() as folder:
         (one,), usage = analyse(kernel(8, 16, True), "sm_90", folder, scores=16)
         expect("products of 8 mma at the peak", one.full.cost["useful"], 32.0)
