@@ -1,11 +1,16 @@
-"""Compiled variants as libraries that Python calls: the runtime and bridge.cpp by g++ alone, the kernels as `run.py prepare` left them."""
+"""Compiled variants as libraries that Python calls: the runtime and bridge.cpp by a C++ compiler alone, the kernels as `run.py prepare` left them."""
 import ctypes
 import os
 import pathlib
+import shutil
 import subprocess
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 DTYPE = {"float32": 0, "float16": 1, "bfloat16": 2, "int32": 3}  # flex::DType
+
+
+def compiler():
+    return os.environ.get("CXX") or next((name for name in ("g++", "c++", "clang++-19") if shutil.which(name)), "g++")
 
 
 def compile_runtime(work):
@@ -20,7 +25,7 @@ def compile_runtime(work):
         objects.append(str(target))
         if target.exists() and target.stat().st_mtime > max(source.stat().st_mtime, newest):
             continue
-        command = ["g++", "-std=c++17", "-O1", "-fPIC", "-I", str(ROOT), "-c", str(source), "-o", str(target)]
+        command = [compiler(), "-std=c++17", "-O1", "-fPIC", "-I", str(ROOT), "-c", str(source), "-o", str(target)]
         running.append((command, subprocess.Popen(command)))
         if len(running) >= (os.cpu_count() or 1):
             wait(running.pop(0))
@@ -81,7 +86,7 @@ class Kernel:
             raise SystemExit(f"{folder} is missing: run `bench/gpu/run.py prepare` where flexc is built")
         library = folder / "variant.so"
         if not library.exists():
-            subprocess.run(["g++", "-std=c++17", "-O1", "-fPIC", "-shared", "-Wl,--no-undefined", "-I", str(ROOT), "-include", str(folder / "variant.h"), f"-DVARIANT={name}",
+            subprocess.run([compiler(), "-std=c++17", "-O1", "-fPIC", "-shared", "-Wl,--no-undefined", "-I", str(ROOT), "-include", str(folder / "variant.h"), f"-DVARIANT={name}",
                             f"-DVARIANT_LINKED=flex_linked_{name}", str(ROOT / "bench" / "gpu" / "bridge.cpp"), str(folder / "variant.o"),
                             *objects, "-ldl", "-lpthread", "-o", str(library)], check=True)
         self.library = ctypes.CDLL(str(library), mode=os.RTLD_LOCAL | os.RTLD_NOW)
