@@ -80,8 +80,8 @@ flex::GradientArrays gradients_of(const Array* arrays, int count) {
 }
 
 const flex::CudaKernel& kernel() {
-    static const flex::CudaKernel compiled(VARIANT::desc(), VARIANT_LINKED.images, VARIANT_LINKED.image_count, VARIANT_LINKED.backward_images,
-                                           VARIANT_LINKED.backward_image_count);
+    static const flex::CudaKernel compiled(VARIANT::desc(), VARIANT_LINKED.images, VARIANT_LINKED.image_count,
+                                           VARIANT_LINKED.backward_images, VARIANT_LINKED.backward_image_count);
     return compiled;
 }
 
@@ -98,7 +98,8 @@ int flexbench_images() {
 void flexbench_image(int which, Report text, int32_t* facts) {
     const flex_gpu_image& image = *VARIANT_LINKED.images[which];
     std::snprintf(text.text, text.size, "%s %dx%d, %d warps", image.target, image.tile_q, image.tile_k, image.forward.threads / 32);
-    const int32_t all[] = {std::atoi(image.target + 3), image.head_dim, image.v_head_dim, image.tile_q, image.tile_k, image.map_columns > 0};
+    const int32_t all[] = {std::atoi(image.target + 3), image.head_dim, image.v_head_dim, image.tile_q, image.tile_k,
+                           image.map_columns > 0};
     std::memcpy(facts, all, sizeof all);
 }
 

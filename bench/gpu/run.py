@@ -231,15 +231,23 @@ def smoke(options):
 # ---- on the GPU
 
 
+def is_hopper():
+    """Whether the device runs code for sm_90a."""
+    asked = subprocess.run(["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"], capture_output=True, text=True) if shutil.which("nvidia-smi") else None
+    if asked and asked.returncode == 0:
+        return asked.stdout.split()[0] == "9.0"
+    return os.environ.get("FLEXEMU_DEVICE", "sm_90") == "sm_90"
+
+
 def numerics(options):
-    """Both suites side by side: each compiles on the processor most of the time."""
-    suite = pathlib.Path(options.work) / "tests"
-    targets_of(pathlib.Path(options.work))
-    driver = os.environ.get("FLEX_CUDA_DRIVER", "libcuda.so.1")
+    """All suites side by side: each compiles on the processor most of the time."""
+    suite = (pathlib.Path(options.work) / "tests").resolve()
+    with_hopper = "sm_90a" in targets_of(pathlib.Path(options.work)) and is_hopper()
+    wanted = {"numerics": [], "gradients": []} | ({"numerics sm_90a": ["--target", "sm_90a"]} if with_hopper else {})
     running = []
-    for name in SUITES:
-        environment = {**os.environ, "LD_LIBRARY_PATH": str(suite), "FLEXC_GALLERY_DIR": str(suite / "gallery"), "FLEXC_CACHE_DIR": str(suite / f"cache_{name}")}
-        command = [str(suite / name), "--gpu", "--table", "--driver", driver] + (["--full"] if options.full else [])
+    for name, flags in wanted.items():
+        environment = {**os.environ, "LD_LIBRARY_PATH": str(suite), "FLEXC_GALLERY_DIR": str(suite / "gallery"), "FLEXC_CACHE_DIR": str(suite / name.replace(" ", "_"))}
+        command = [str(suite / name.split()[0]), "--gpu", "--table", "--driver", os.environ.get("FLEX_CUDA_DRIVER", "libcuda.so.1"), *flags] + (["--full"] if options.full else [])
         log = (suite / f"{name}.log").open("w+")
         running.append((name, subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT), log))
     failed, end = [], time.monotonic() + options.minutes * 60
@@ -262,7 +270,10 @@ def ready(options, stem):
     work = pathlib.Path(options.work)
     targets = targets_of(work)
     bench = Bench(torch, options, work, stem)
-    return bench, compile_runtime(work), [t for t in reversed(targets) if not t.endswith("a") or int(t[3:-1]) == 10 * torch.cuda.get_device_capability()[0] + torch.cuda.get_device_capability()[1]]
+    major, minor = torch.cuda.get_device_capability()
+    # Code for one architecture alone first: the ratios are of the first.
+    usable = [target for target in targets if not target.endswith("a") or target == f"sm_{major}{minor}a"]
+    return bench, compile_runtime(work), sorted(usable, reverse=True)
 
 
 def bench(options):
