@@ -29,6 +29,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "bench" / "gpu"))
 import cases  # noqa: E402
 from kernels import ABSENT, DTYPE, Array, Kernel, Options, array_list, compile_runtime  # noqa: E402
+from devices import PlainDevice, TorchDevice, from_bf16, to_bf16  # noqa: E402
 from timing import Bench, folder_of, run_backward, run_forward, run_suite, say, sweep, table_of  # noqa: E402
 
 HEAD_DIMS = (64, 128, 256)
@@ -58,6 +59,7 @@ def wanted_kernels(options):
     if options.few:
         for case, name in smoke_cases(options, targets):
             yield case.variant, case.d, name, "sm_80" if name == "backward" else name, name == "backward"
+        yield SWEPT[0], HEAD_DIMS[0], "all", options.targets, False
         return
     for variant in cases.VARIANTS:
         for d in HEAD_DIMS:
@@ -134,15 +136,6 @@ def targets_of(work):
 
 
 # ---- smoke: no PyTorch, any driver
-
-
-def to_bf16(x):
-    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
-    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
-
-
-def from_bf16(bits):
-    return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 class OnDevice:
@@ -226,6 +219,22 @@ def smoke(options):
         if not error <= 0.02:
             raise SystemExit(f"{case.label} for {target}: too far from float64")
     say(f"smoke: {len(todo)} cases agree with float64, largest difference {worst:.2e}")
+    dry(options, work, objects, targets)
+
+
+def dry(options, work, objects, targets):
+    """What `bench`, `backward` and `sweep` do, once, small, and without peers; into the work folder."""
+    few = argparse.Namespace(**{**vars(options), "out": str(work / "dry"), "again": True, "budget_ms": 0, "rounds": 1, "minutes": 60, "write": False})
+    kernel = Kernel(folder_of(work, SWEPT[0], HEAD_DIMS[0], "all"), cases.ATTENTION[SWEPT[0]], objects)
+    device = PlainDevice(kernel)
+    run_suite(Bench(device, few, work, "gpu_forward"), cases.suite("smoke"), run_forward, FORWARD, objects, sorted(targets, reverse=True))
+    run_suite(Bench(device, few, work, "gpu_backward"), cases.backward_suite("smoke"), run_backward, BACKWARD, objects, targets)
+    few.only = ""
+    swept = Bench(device, few, work, "gpu_sweep")
+    sweep(swept, objects, HEAD_DIMS[:1], SWEPT[:1], [(1, 4, 2, 4, 160)])
+    row = swept.results["rows"][0]
+    if not (row["stripes"] and row["tiles"] and row["ms"]["chosen"]):
+        raise SystemExit(f"the sweep has not run every kind of kernel: {row}")
 
 
 # ---- on the GPU
@@ -265,30 +274,32 @@ def numerics(options):
         raise SystemExit("numerics: " + "; ".join(failed))
 
 
+FORWARD, BACKWARD = table_of("Forward pass", 4), table_of("Backward pass", 10)
+
+
 def ready(options, stem):
-    import torch
+    """(bench, objects of the runtime, targets that the device runs)"""
     work = pathlib.Path(options.work)
     targets = targets_of(work)
-    bench = Bench(torch, options, work, stem)
-    major, minor = torch.cuda.get_device_capability()
+    device = TorchDevice()
     # Code for one architecture alone first: the ratios are of the first.
-    usable = [target for target in targets if not target.endswith("a") or target == f"sm_{major}{minor}a"]
-    return bench, compile_runtime(work), sorted(usable, reverse=True)
+    own = "sm_{}{}a".format(*device.capability)
+    return Bench(device, options, work, stem), compile_runtime(work), sorted((t for t in targets if not t.endswith("a") or t == own), reverse=True)
 
 
 def bench(options):
     bench, objects, targets = ready(options, "gpu_forward")
-    run_suite(bench, cases.suite(options.suite), run_forward, table_of("Forward pass"), objects, targets)
+    run_suite(bench, cases.suite(options.suite), run_forward, FORWARD, objects, targets)
 
 
 def backward(options):
     bench, objects, targets = ready(options, "gpu_backward")
-    run_suite(bench, cases.backward_suite(options.suite), run_backward, table_of("Backward pass"), objects, targets)
+    run_suite(bench, cases.backward_suite(options.suite), run_backward, BACKWARD, objects, targets)
 
 
 def run_sweep(options):
     bench, objects, _ = ready(options, "gpu_sweep")
-    sweep(bench, objects, HEAD_DIMS)
+    sweep(bench, objects, HEAD_DIMS, SWEPT, cases.sweep_shapes())
 
 
 def main():

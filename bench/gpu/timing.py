@@ -1,11 +1,10 @@
-"""Timings on a GPU, with PyTorch: flexc's images and their peers in turn, round by round, so that what the machine does besides meets all of them."""
+"""Timings on a GPU: flexc's images and their peers in turn, round by round, so that what the machine does besides meets all of them."""
 import json
 import os
 import pathlib
 import platform
 import re
 import statistics
-import subprocess
 import time
 
 import cases
@@ -29,11 +28,8 @@ def store(path, text):
 class Bench:
     """What all runs share: the device, the results and where they go, the time that is left."""
 
-    def __init__(self, torch, options, work, stem):
-        if not torch.cuda.is_available():
-            raise SystemExit("PyTorch finds no GPU here; `smoke` runs the kernels on the emulated device")
-        torch.cuda.init()
-        self.torch, self.options, self.work = torch, options, work
+    def __init__(self, device, options, work, stem):
+        self.device, self.options, self.work = device, options, work
         self.end = time.monotonic() + options.minutes * 60
         out = pathlib.Path(options.out)
         out.mkdir(parents=True, exist_ok=True)
@@ -41,21 +37,17 @@ class Bench:
         self.results = {"rows": []}
         if self.path.exists() and not options.again:
             self.results = json.loads(self.path.read_text())
-        driver = subprocess.run(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"], capture_output=True, text=True)
-        self.results.update(device=torch.cuda.get_device_name(), driver=driver.stdout.strip() or "unknown", torch=torch.__version__,
-                            commit=json.loads((work / "prepared.json").read_text())["commit"], host=platform.platform(), rounds=options.rounds)
+        self.results.update(device.facts(), commit=json.loads((work / "prepared.json").read_text())["commit"], host=platform.platform(), rounds=options.rounds)
 
     def ceiling(self):
-        """TFLOP/s of the 8192^3 product of bf16 matrices: measured anew in each run, the least is kept beside the rows."""
-        torch = self.torch
-        a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
-        torch.matmul(a, b)
-        value = 2 * 8192**3 / statistics.median(self.time_ms(lambda: torch.matmul(a, b), 20) for _ in range(5)) / 1e9
-        self.results.setdefault("matmul_tflops", []).append(value)
-        say(f"bf16 products of 8192^3: {value:.0f} TFLOP/s")
+        """Measured anew in each run."""
+        value = self.device.ceiling()
+        if value:
+            self.results.setdefault("matmul_tflops", []).append(value)
+            say(f"bf16 products of 8192^3: {value:.0f} TFLOP/s")
 
-    def has(self, label):
-        return any(row["case"] == label for row in self.results["rows"])
+    def wants(self, label):
+        return re.search(self.options.only, label) and not any(row["case"] == label for row in self.results["rows"])
 
     def add(self, row, text):
         self.results["rows"].append(row)
@@ -68,52 +60,43 @@ class Bench:
         say(f"{self.options.minutes:g} minutes are over before {what}: the same command goes on from here")
         return True
 
-    def time_ms(self, call, repeat):
-        begin, end = (self.torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begin.record()
-        for _ in range(repeat):
-            call()
-        end.record()
-        end.synchronize()
-        return begin.elapsed_time(end) / repeat
-
     def interleaved(self, calls):
         """{name: [ms of each round]}"""
         repeat = {}
         for name, call in calls.items():
+            if self.options.budget_ms <= 0:  # a dry run
+                repeat[name] = 1
+                continue
             call()
-            once = self.time_ms(call, 2)
-            repeat[name] = max(2, min(200, int(self.options.budget_ms / max(once, 1e-3))))
+            once = self.device.time_ms(call, 2)
+            repeat[name] = max(1, min(200, int(self.options.budget_ms / max(once, 1e-3))))
         times = {name: [] for name in calls}
         for _ in range(self.options.rounds):
             for name, call in calls.items():
-                times[name].append(self.time_ms(call, repeat[name]))
+                times[name].append(self.device.time_ms(call, repeat[name]))
         return times
 
+    def with_workspace(self, options, size):
+        memory = self.device.empty((max(size, 16) // 4 + 1,), "int32")
+        options.workspace, options.workspace_bytes = self.device.address(memory), size
+        return memory
 
-def tensor(torch, name, t):
-    kinds = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2, torch.int32: 3}
-    return Array.make(name, t.data_ptr(), kinds[t.dtype], tuple(t.shape), tuple(t.stride()))
+    def inputs(self, case):
+        shape = lambda heads: (case.b, heads, case.s, case.d)
+        return [self.device.random(shape(heads), seed) for seed, heads in enumerate((case.h, case.hkv, case.hkv))]
 
+    def captured(self, case):
+        """(arrays of what the variant captures, what keeps them alive)"""
+        if case.variant != "documents":
+            return [], []
+        doc = self.device.upload(case.documents())
+        return [self.device.array("doc", doc)], [doc]
 
-def arguments(torch, case, device):
-    """(arrays of what the variant captures, what keeps them alive)"""
-    if case.variant != "documents":
-        return [], []
-    doc = torch.from_numpy(case.documents()).to(device)
-    return [tensor(torch, "doc", doc)], [doc]
-
-
-def random_inputs(torch, case):
-    torch.manual_seed(0)
-    make = lambda heads: torch.randn(case.b, heads, case.s, case.d, device="cuda", dtype=torch.bfloat16)
-    return make(case.h), make(case.hkv), make(case.hkv)
-
-
-def with_workspace(torch, options, size):
-    memory = torch.empty(max(size, 16), dtype=torch.uint8, device="cuda")
-    options.workspace, options.workspace_bytes = memory.data_ptr(), size
-    return memory
+    def compare(self, case, name, got, want):
+        error, largest = self.device.difference(got, want)
+        if not error <= DIFFERENCE * max(1.0, largest / 4):
+            raise SystemExit(f"{case}: {name} and flexc differ by {error:.3g}")
+        return error
 
 
 def folder_of(work, variant, d, target):
@@ -133,91 +116,86 @@ def rows_of(times, flop, own):
     return row
 
 
-def compare(torch, case, name, got, want):
-    error = float((got.float() - want.float()).abs().max())
-    if not error <= DIFFERENCE * max(1.0, float(want.float().abs().max()) / 4):
-        raise SystemExit(f"{case.label}: {name} and flexc differ by {error:.3g}")
-    return error
+def attempt(name, call):
+    """What a peer gives, or None: it may refuse a case, and that is a result too."""
+    try:
+        return call()
+    except Exception as fault:
+        say(f"    {name} cannot run this: {type(fault).__name__}: {(str(fault).splitlines() or [''])[0][:100]}")
+        return None
 
 
 def run_forward(bench, case, objects, targets):
-    torch = bench.torch
-    q, k, v = random_inputs(torch, case)
-    captured, keep = arguments(torch, case, q.device)
-    stream = torch.cuda.current_stream().cuda_stream
+    device = bench.device
+    q, k, v = bench.inputs(case)
+    captured, keep = bench.captured(case)
     row = {"case": case.label, "variant": case.variant, "d": case.d, "s": case.s, "h": case.h, "hkv": case.hkv}
     calls, outputs = {}, {}
     for target in targets:
         kernel = Kernel(folder_of(bench.work, case.variant, case.d, target), cases.ATTENTION[case.variant], objects)
-        o = torch.empty_like(q)
-        arrays = array_list([tensor(torch, n, t) for n, t in (("q", q), ("k", k), ("v", v), ("o", o))] + [Array.make(*ABSENT)] * 2 + captured)
-        options = Options.make(stream)
+        o = device.empty((case.b, case.h, case.s, case.d))
+        arrays = array_list([device.array(n, t) for n, t in zip("qkvo", (q, k, v, o))] + [Array.make(*ABSENT)] * 2 + captured)
+        options = Options.make(device.stream)
         image, splits, pack, size = kernel.plan(arrays, options)
-        keep.append(with_workspace(torch, options, size))
+        keep.append(bench.with_workspace(options, size))
         name = f"flexc {target}"
         calls[name] = lambda kernel=kernel, arrays=arrays, options=options: kernel.forward(arrays, options)
         outputs[name] = o
-        row[f"{name} image"], row[f"{name} splits"], row[f"{name} workspace_bytes"] = kernel.images[image].text, splits, size
+        row[f"{name} image"], row[f"{name} splits"], row[f"{name} pack"], row[f"{name} workspace_bytes"] = kernel.images[image].text, splits, pack, size
         calls[name]()
-        torch.cuda.synchronize()
+        device.synchronise()
     own = list(calls)
     for name in own[1:]:
-        row[f"difference {name}"] = compare(torch, case, name, outputs[name], outputs[own[0]])
-    for name, call in cases.torch_peers(torch, case, q, k, v, not bench.options.no_autotune).items():
-        try:
-            row[f"difference {name}"] = compare(torch, case, name, call(), outputs[own[0]])
-        except Exception as fault:  # a peer may refuse a case; that is a result too
-            say(f"    {name} cannot run this: {type(fault).__name__}: {str(fault).splitlines()[0][:100]}")
-            continue
-        calls[name] = call
+        row[f"difference {name}"] = bench.compare(case.label, name, outputs[name], outputs[own[0]])
+    for name, call in device.peers(case, q, k, v, not bench.options.no_autotune).items():
+        theirs = attempt(name, call)
+        if theirs is not None:
+            row[f"difference {name}"] = bench.compare(case.label, name, theirs, outputs[own[0]])
+            calls[name] = call
     row.update(rows_of(bench.interleaved(calls), case.flop(), own))
     return row
 
 
-def run_backward(bench, case, objects, targets):
-    torch = bench.torch
-    q, k, v = (x.requires_grad_(True) for x in random_inputs(torch, case))
-    captured, keep = arguments(torch, case, q.device)
-    torch.manual_seed(1)
-    d_o = torch.randn_like(q)
+def run_backward(bench, case, objects, _):
+    device = bench.device
+    q, k, v = device.with_gradients(*bench.inputs(case))
+    captured, keep = bench.captured(case)
+    shape = (case.b, case.h, case.s, case.d)
+    d_o, o, lse = device.random(shape, 7), device.empty(shape), device.empty(shape[:3], "float32")
     kernel = Kernel(folder_of(bench.work, case.variant, case.d, "backward"), cases.ATTENTION[case.variant], objects)
-    plain = [x.detach() for x in (q, k, v)]
-    o, lse = torch.empty_like(plain[0]), torch.empty(case.b, case.h, case.s, dtype=torch.float32, device="cuda")
-    arrays = array_list([tensor(torch, n, t) for n, t in zip("qkvo", (*plain, o))] + [tensor(torch, "lse", lse), Array.make(*ABSENT)] + captured)
-    forward, options = Options.make(torch.cuda.current_stream().cuda_stream), Options.make(torch.cuda.current_stream().cuda_stream)
-    keep.append(with_workspace(torch, forward, kernel.plan(arrays, forward)[3]))
+    plain = [device.plain(x) for x in (q, k, v)]
+    arrays = array_list([device.array(n, t) for n, t in zip(("q", "k", "v", "o", "lse"), (*plain, o, lse))] + [Array.make(*ABSENT)] + captured)
+    forward, options = Options.make(device.stream), Options.make(device.stream)
+    keep.append(bench.with_workspace(forward, kernel.plan(arrays, forward)[3]))
     kernel.forward(arrays, forward)
-    results = [torch.empty_like(x) for x in plain]
-    gradients = array_list([tensor(torch, n, t) for n, t in zip(("d_o", "dq", "dk", "dv"), (d_o, *results))])
+    results = [device.empty(tuple(x.shape)) for x in plain]
+    gradients = array_list([device.array(n, t) for n, t in zip(("d_o", "dq", "dk", "dv"), (d_o, *results))])
     size = kernel.plan_backward(arrays, gradients, options)
-    keep.append(with_workspace(torch, options, size))
+    keep.append(bench.with_workspace(options, size))
     own = "flexc sm_80"
     calls = {own: lambda: kernel.backward(arrays, gradients, options)}
     calls[own]()
-    torch.cuda.synchronize()
+    device.synchronise()
     row = {"case": case.label, "variant": case.variant, "d": case.d, "s": case.s, "workspace_bytes": size}
-    for name, call in cases.torch_peers(torch, case, q, k, v, not bench.options.no_autotune).items():
-        try:
-            out = call()
-            again = lambda out=out: torch.autograd.grad(out, (q, k, v), d_o, retain_graph=True)
-            row[f"difference {name}"] = max(compare(torch, case, name, theirs, ours) for theirs, ours in zip(again(), results))
-        except Exception as fault:
-            say(f"    {name} cannot run this: {type(fault).__name__}: {str(fault).splitlines()[0][:100]}")
-            continue
-        calls[name] = again
+    for name, call in device.peers(case, q, k, v, not bench.options.no_autotune).items():
+        out = attempt(name, call)
+        again = device.gradient_call(out, (q, k, v), d_o) if out is not None else None
+        theirs = attempt(name, again) if again else None
+        if theirs is not None:
+            row[f"difference {name}"] = max(bench.compare(case.label, name, their, our) for their, our in zip(theirs, results))
+            calls[name] = again
     row.update(rows_of(bench.interleaved(calls), case.flop(backward=True), [own]))
     return row
 
 
-def table_of(title):
+def table_of(title, flop):
     def text(results):
         own = sorted({key[: -len(" TFLOP/s")] for row in results["rows"] for key in row if key.startswith("flexc") and key.endswith(" TFLOP/s")}, reverse=True)
-        ceilings = results.get("matmul_tflops", [])
+        ceilings = ", ".join(f"{value:.0f}" for value in results.get("matmul_tflops", [])) or "not measured"
         lines = [f"# {title} on {results['device']}", "",
-                 f"Commit {results['commit']}, driver {results['driver']}, PyTorch {results['torch']}; bf16 products of 8192^3 in the same runs: "
-                 f"{', '.join(f'{value:.0f}' for value in ceilings)} TFLOP/s. TFLOP/s count unmasked elements x {'10' if 'ackward' in title else '4'} D; medians of {results['rounds']} interleaved rounds; in "
-                 "brackets the speed of flexc's first column over the peer's, paired by rounds.", "",
-                 "| case | " + " | ".join((*own, *PEERS)) + " |", "|---" * (1 + len(own) + len(PEERS)) + "|"]
+                 f"Commit {results['commit']}, driver {results['driver']}, PyTorch {results['torch']}; TFLOP/s of bf16 products of 8192^3 in the same runs: {ceilings}. "
+                 f"TFLOP/s count unmasked elements x {flop} D; medians of {results['rounds']} interleaved rounds; in brackets the speed of flexc's first column over the peer's, paired by rounds.",
+                 "", "| case | " + " | ".join((*own, *PEERS)) + " |", "|---" * (1 + len(own) + len(PEERS)) + "|"]
         for row in results["rows"]:
             first = next(name for name in own if f"{name} TFLOP/s" in row)
             cells = [f"{row[f'{name} TFLOP/s']:.0f}" if f"{name} TFLOP/s" in row else "-" for name in own]
@@ -230,21 +208,33 @@ def table_of(title):
 def run_suite(bench, all_cases, run, text, *args):
     bench.ceiling()
     for case in all_cases:
-        if not re.search(bench.options.only, case.label) or bench.has(case.label):
+        if not bench.wants(case.label):
             continue
         if bench.out_of_time(case.label):
             break
         say(case.label)
         row = run(bench, case, *args)
         bench.add(row, text)
-        say("    " + ", ".join(f"{name} {value:.0f}" for name, value in row.items() if name.endswith("TFLOP/s")))
-        bench.torch.cuda.empty_cache()
+        say("    " + ", ".join(f"{name} {value:.3g}" for name, value in row.items() if name.endswith("TFLOP/s")))
+        bench.device.clear()
     say(text(bench.results))
 
 
-def sweep(bench, objects, dims):
+def sweep(bench, objects, dims, variants, shapes):
     """Every image that can run a shape, in every shape, and splits: what the choice of the runtime costs against the best. With --write, the limit in runtime/cuda/tuned.def."""
-    run_sweep(bench, objects, dims)
+    for variant in variants:
+        kernels = {d: Kernel(folder_of(bench.work, variant, d, "all"), cases.ATTENTION[variant], objects) for d in dims}
+        for d in dims:
+            for shape in shapes:
+                label = "{} D={} B={} H={}/{} Q={} K={}".format(variant, d, *shape)
+                # A causal mask of few queries keeps few keys only.
+                if (variant == "none" or shape[3] == shape[4]) and bench.wants(label):
+                    if bench.out_of_time(label):
+                        return
+                    row = sweep_shape(bench, {size: kernel for size, kernel in kernels.items() if size >= d}, d, label, *shape)
+                    bench.add(row, sweep_table)
+                    say(f"{label}: best {row['best']}; the runtime's choice takes {row['chosen over best']:.2f} of its time")
+                    bench.device.clear()
     limit = tuned.best_limit(bench.results["rows"])
     say(f"kernels with one stripe of rows are best up to {limit} rows of a KV head")
     if bench.options.write and limit is not None:
@@ -253,59 +243,44 @@ def sweep(bench, objects, dims):
         say(f"written to {file.relative_to(ROOT)}; build again")
 
 
-def run_sweep(bench, objects, dims):
-    torch = bench.torch
-    for variant in ("none", "causal"):
-        kernels = {d: Kernel(folder_of(bench.work, variant, d, "all"), cases.ATTENTION[variant], objects) for d in dims}
-        for d in dims:
-            for b, h, hkv, nq, nk in cases.sweep_shapes():
-                if variant == "causal" and nq != nk:
+def sweep_shape(bench, kernels, d, label, b, h, hkv, queries, keys):
+    device = bench.device
+    q, k, v = (device.random((b, heads, n, d), seed) for seed, (heads, n) in enumerate(((h, queries), (hkv, keys), (hkv, keys))))
+    calls, keep, first, kinds = {}, [], None, {}
+    for size_class, kernel in kernels.items():
+        for image in ([-1] if size_class == d else []) + list(range(len(kernel.images))):
+            # 0: as the runtime chooses them.
+            for splits in (0,) if image < 0 or queries > 64 else (0, 1, 4, 16):
+                o = device.empty((b, h, queries, d))
+                arrays = array_list([device.array(n, t) for n, t in zip("qkvo", (q, k, v, o))] + [Array.make(*ABSENT)] * 2)
+                options = Options.make(device.stream, image, splits)
+                try:
+                    used, used_splits, pack, size = kernel.plan(arrays, options)
+                    keep.append(bench.with_workspace(options, size))
+                    kernel.forward(arrays, options)
+                except RuntimeError as fault:
+                    say(f"    {label}: {fault}")
                     continue
-                label = f"{variant} D={d} B={b} H={h}/{hkv} Q={nq} K={nk}"
-                if not re.search(bench.options.only, label) or bench.has(label):
-                    continue
-                if bench.out_of_time(label):
-                    return
-                torch.manual_seed(0)
-                make = lambda heads, n: torch.randn(b, heads, n, d, device="cuda", dtype=torch.bfloat16)
-                q, k, v = make(h, nq), make(hkv, nk), make(hkv, nk)
-                o = torch.empty_like(q)
-                arrays = array_list([tensor(torch, n, t) for n, t in zip("qkvo", (q, k, v, o))] + [Array.make(*ABSENT)] * 2)
-                calls, keep, first, kinds = {}, [], None, {}
-                for size_class, kernel in kernels.items():
-                    if size_class < d:
-                        continue
-                    choices = [-1] if size_class == d else []
-                    for image in choices + list(range(len(kernel.images))):
-                        for splits in (0,) if image < 0 or nq > 64 else (1, 0, 4, 16):
-                            options = Options.make(torch.cuda.current_stream().cuda_stream, image, splits)
-                            try:
-                                used, used_splits, pack, size = kernel.plan(arrays, options)
-                                keep.append(with_workspace(torch, options, size))
-                                kernel.forward(arrays, options)
-                                torch.cuda.synchronize()
-                            except RuntimeError as fault:
-                                say(f"    {label}: {fault}")
-                                continue
-                            if first is None:
-                                first = o.clone()
-                            elif not float((o.float() - first.float()).abs().max()) <= DIFFERENCE:
-                                raise SystemExit(f"{label}: {kernel.images[used].text} differs")
-                            name = "chosen" if image < 0 else f"{kernel.images[used].text} of D={size_class}, {used_splits} splits, {pack} heads"
-                            if splits == 0 and image >= 0:
-                                kinds[name] = "stripes" if kernel.images[used].tile_q <= 16 else "tiles"
-                            calls.setdefault(name, lambda kernel=kernel, options=options: kernel.forward(arrays, options))
-                times = {name: statistics.median(all_rounds) for name, all_rounds in bench.interleaved(calls).items()}
-                best = min(times, key=times.get)
-                row = {"case": label, "rows": nq * h // hkv, "ms": times, "best": best, "chosen over best": times["chosen"] / times[best]}
-                for kind in ("stripes", "tiles"):
-                    row[kind] = min((times[name] for name, its in kinds.items() if its == kind), default=None)
-                bench.add(row, sweep_table)
-                say(f"{label}: best {best}; the runtime's choice takes {times['chosen'] / times[best]:.2f} of its time")
+                device.synchronise()
+                text = f"{kernel.images[used].text} of D={size_class}, {used_splits} splits, {pack} heads"
+                first = o if first is None else first
+                bench.compare(label, text, o, first)
+                name = "chosen" if image < 0 else text
+                if splits == 0 and image >= 0:
+                    kinds[name] = "stripes" if kernel.images[used].tile_q <= 16 else "tiles"
+                calls.setdefault(name, lambda kernel=kernel, arrays=arrays, options=options: kernel.forward(arrays, options))
+                keep.append(o)
+    times = {name: statistics.median(all_rounds) for name, all_rounds in bench.interleaved(calls).items()}
+    best = min(times, key=times.get)
+    row = {"case": label, "rows": queries * h // hkv, "ms": times, "best": best, "chosen over best": times["chosen"] / times[best]}
+    for kind in ("stripes", "tiles"):
+        row[kind] = min((times[name] for name, its in kinds.items() if its == kind), default=None)
+    return row
 
 
 def sweep_table(results):
-    lines = [f"# Images and splits on {results['device']}", "", f"Commit {results['commit']}, driver {results['driver']}. `chosen`: what the runtime takes by itself (runtime/cuda/tuned.cpp, plan.cpp); its time over that of the best.",
+    lines = [f"# Images and splits on {results['device']}", "",
+             f"Commit {results['commit']}, driver {results['driver']}. `chosen`: what the runtime takes by itself (runtime/cuda/tuned.cpp, plan.cpp); its time over that of the best.",
              "", "| launch | best | ms | chosen over best |", "|---|---|---|---|"]
     for row in results["rows"]:
         lines.append(f"| {row['case']} | {row['best']} | {row['ms'][row['best']]:.4f} | {row['chosen over best']:.2f} |")
