@@ -21,17 +21,24 @@ BYTES_A_CYCLE = 128  # of shared memory, a multiprocessor
 
 FMA = {"FFMA", "FADD", "FMUL", "FFMA32I", "FMUL32I", "FADD32I", "HFMA2", "HADD2", "HMUL2", "FSWZADD"}
 HEAVY = {"IMAD", "IMUL"}
-ALU = {"FMNMX", "FSEL", "FSETP", "FSET", "FCHK", "ISETP", "ISET", "IADD3", "IADD", "VIADD", "VIADDMNMX", "VIMNMX", "VIMNMX3", "IMNMX", "LOP3", "LOP", "PLOP3", "PSETP", "SHF", "SHL", "SHR",
-       "LEA", "PRMT", "SEL", "BMSK", "SGXT", "P2R", "R2P", "MOV", "MOV32I", "F2FP", "IABS", "I2FP", "HMNMX2", "HSETP2", "HSET2", "CS2R", "VOTE", "IDP", "VABSDIFF",
-       "FMNMX3", "I2IP", "LEPC", "VOTEU"}
+ALU = {
+    "FMNMX", "FSEL", "FSETP", "FSET", "FCHK", "ISETP", "ISET", "IADD3", "IADD", "VIADD", "VIADDMNMX", "VIMNMX", "VIMNMX3", "IMNMX", "LOP3", "LOP",
+    "PLOP3", "PSETP", "SHF", "SHL", "SHR", "LEA", "PRMT", "SEL", "BMSK", "SGXT", "P2R", "R2P", "MOV", "MOV32I", "F2FP", "IABS", "I2FP", "HMNMX2",
+    "HSETP2", "HSET2", "CS2R", "VOTE", "IDP", "VABSDIFF", "FMNMX3", "I2IP", "LEPC", "VOTEU",
+}
 XU = {"MUFU", "I2F", "F2I", "F2F", "FRND", "FLO", "POPC", "BREV", "I2I"}
 DOUBLE = {"DADD", "DMUL", "DFMA", "DSETP", "DMNMX"}
 UNIFORM = {"R2UR", "S2UR", "UMOV", "REDUX", "CREDUX"}  # and all that begin with U but the copies
-CONTROL = {"BRA", "BRX", "JMP", "JMX", "EXIT", "RET", "CALL", "BSSY", "BSYNC", "BREAK", "WARPSYNC", "NOP", "YIELD", "BMOV", "KILL", "NANOSLEEP", "DEPBAR", "BAR", "B2R", "R2B", "ERRBAR",
-           "MEMBAR", "FENCE", "CCTL", "CCTLL", "LDGDEPBAR", "LDC", "LDCU", "S2R", "ELECT", "WARPGROUP", "WARPGROUPSET", "SYNCS", "ARRIVES", "UTMALDG", "UTMASTG", "UTMACMDFLUSH", "UTMAPF", "UTMACCTL", "UTMAREDG", "UBLKCP",
-           "UBLKRED", "USETMAXREG", "ACQBULK", "PREEXIT", "UCGABAR_ARV", "UCGABAR_WAIT", "ENDCOLLECTIVE", "MATCH", "BPT", "CGAERRBAR", "PMTRIG", "GETLMEMBASE", "SETLMEMBASE",
-           "RPCMOV", "SYNCSU"}
-MEMORY = {"LDS": 1, "STS": 1, "LDSM": 1, "STSM": 1, "LDG": 1, "STG": 1, "LDGSTS": 1, "LDL": 1, "STL": 1, "LD": 1, "ST": 1, "SHFL": 1, "ATOM": 1, "ATOMG": 1, "ATOMS": 1, "RED": 1, "REDG": 1, "REDS": 1, "MOVM": 1, "LDTM": 1, "QSPC": 1, "LDGMC": 1}
+CONTROL = {
+    "BRA", "BRX", "JMP", "JMX", "EXIT", "RET", "CALL", "BSSY", "BSYNC", "BREAK", "WARPSYNC", "NOP", "YIELD", "BMOV", "KILL", "NANOSLEEP", "DEPBAR",
+    "BAR", "B2R", "R2B", "ERRBAR", "MEMBAR", "FENCE", "CCTL", "CCTLL", "LDGDEPBAR", "LDC", "LDCU", "S2R", "ELECT", "WARPGROUP", "WARPGROUPSET",
+    "SYNCS", "ARRIVES", "UTMALDG", "UTMASTG", "UTMACMDFLUSH", "UTMAPF", "UTMACCTL", "UTMAREDG", "UBLKCP", "UBLKRED", "USETMAXREG", "ACQBULK",
+    "PREEXIT", "UCGABAR_ARV", "UCGABAR_WAIT", "ENDCOLLECTIVE", "MATCH", "BPT", "CGAERRBAR", "PMTRIG", "GETLMEMBASE", "SETLMEMBASE", "RPCMOV", "SYNCSU",
+}
+MEMORY = {
+    "LDS", "STS", "LDSM", "STSM", "LDG", "STG", "LDGSTS", "LDL", "STL", "LD", "ST", "SHFL", "ATOM", "ATOMG", "ATOMS", "RED", "REDG", "REDS", "MOVM",
+    "LDTM", "QSPC", "LDGMC",
+}
 # Multiply-adds a cycle of a sub-core at the peak of the tensor units, by what they multiply.
 KIND_OF_RATE = ((r"TF32", 0.5), (r"E4M3|E5M2|\.[SU]8", 2.0), (r"", 1.0))
 
@@ -44,7 +51,6 @@ class Machine:
     conversion_slow: bool = False
     registers: int = 65536
     shared: int = 227 * 1024
-    threads: int = 2048
 
 
 MACHINES = {"sm_90": Machine("sm_90", 512, 0.62), "sm_80": Machine("sm_80", 256, 1.0, conversion_slow=True, shared=163 * 1024)}
