@@ -466,6 +466,71 @@ TEST_CASE("tensor maps: the rules of the encoding, and what is encoded") {
     CHECK(encode() == CUDA_ERROR_INVALID_VALUE);
 }
 
+TEST_CASE("tensor maps: each condition of the driver, just kept and just broken") {
+    Session session;
+    struct Request {
+        CUtensorMapDataType type = CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
+        uint32_t rank = 3;
+        uint64_t offset = 0, dims[5] = {64, 8, 8, 2, 2}, strides[4] = {128, 1024, 8192, 16384};
+        uint32_t box[5] = {32, 4, 2, 1, 1}, steps[5] = {1, 1, 1, 1, 1};
+        CUtensorMapInterleave interleave = CU_TENSOR_MAP_INTERLEAVE_NONE;
+        CUtensorMapSwizzle swizzle = CU_TENSOR_MAP_SWIZZLE_64B;
+        CUtensorMapL2promotion promotion = CU_TENSOR_MAP_L2_PROMOTION_L2_256B;
+        CUtensorMapFloatOOBfill fill = CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE;
+    };
+    const CUdeviceptr memory = session.allocate(1 << 16);
+    const auto encode = [&](auto change, size_t at = 0) {
+        alignas(64) uint8_t room[192] = {};
+        Request r;
+        change(r);
+        return CU(cuTensorMapEncodeTiled)(reinterpret_cast<CUtensorMap*>(room + at), r.type, r.rank,
+                                          reinterpret_cast<void*>(memory + r.offset), r.dims, r.strides, r.box, r.steps, r.interleave,
+                                          r.swizzle, r.promotion, r.fill);
+    };
+    const auto good = [&](auto change) { return encode(change) == CUDA_SUCCESS; };
+    const auto bad = [&](auto change) { return encode(change) == CUDA_ERROR_INVALID_VALUE; };
+    using R = Request;
+    CHECK(good([](R&) {}));
+    CHECK(encode([](R&) {}, 32) == CUDA_ERROR_INVALID_VALUE);
+    for (uint32_t rank = 1; rank <= 5; ++rank) CHECK(good([&](R& r) { r.rank = rank; }));
+    CHECK(bad([](R& r) { r.rank = 0; }));
+    CHECK(bad([](R& r) { r.rank = 6; }));
+    CHECK(good([](R& r) { r.offset = 16; }));
+    CHECK(bad([](R& r) { r.offset = 8; }));
+    CHECK(bad([](R& r) { r.dims[1] = 0; }));
+    CHECK(good([](R& r) { r.dims[2] = uint64_t{1} << 32; }));
+    CHECK(bad([](R& r) { r.dims[2] = (uint64_t{1} << 32) + 1; }));
+    CHECK(good([](R& r) { r.strides[0] = 144; }));
+    CHECK(bad([](R& r) { r.strides[0] = 136; }));
+    CHECK(bad([](R& r) { r.strides[1] = uint64_t{1} << 40; }));
+    CHECK(good([](R& r) { r.strides[1] = (uint64_t{1} << 40) - 16; }));
+    // A dimension of extent 1 may have stride 0.
+    CHECK(good([](R& r) { r.dims[2] = 1, r.strides[1] = 0; }));
+    CHECK(bad([](R& r) { r.box[1] = 0; }));
+    CHECK(good([](R& r) { r.box[1] = 256; }));
+    CHECK(bad([](R& r) { r.box[1] = 257; }));
+    CHECK(bad([](R& r) { r.box[0] = 33; }));
+    CHECK(bad([](R& r) { r.box[0] = 40; }));
+    CHECK(good([](R& r) { r.box[0] = 40, r.swizzle = CU_TENSOR_MAP_SWIZZLE_128B; }));
+    CHECK(good([](R& r) { r.box[0] = 16, r.swizzle = CU_TENSOR_MAP_SWIZZLE_32B; }));
+    CHECK(bad([](R& r) { r.box[0] = 24, r.swizzle = CU_TENSOR_MAP_SWIZZLE_32B; }));
+    CHECK(good([](R& r) { r.steps[1] = 8; }));
+    CHECK(bad([](R& r) { r.steps[1] = 9; }));
+    CHECK(bad([](R& r) { r.steps[1] = 0; }));
+    CHECK(good([](R& r) { r.fill = CU_TENSOR_MAP_FLOAT_OOB_FILL_NAN_REQUEST_ZERO_FMA; }));
+    CHECK(bad([](R& r) { r.type = CU_TENSOR_MAP_DATA_TYPE_UINT16, r.fill = CU_TENSOR_MAP_FLOAT_OOB_FILL_NAN_REQUEST_ZERO_FMA; }));
+    const auto interleaved = [](R& r, CUtensorMapInterleave interleave, CUtensorMapSwizzle swizzle) {
+        r.interleave = interleave;
+        r.swizzle = swizzle;
+    };
+    CHECK(good([&](R& r) { interleaved(r, CU_TENSOR_MAP_INTERLEAVE_16B, CU_TENSOR_MAP_SWIZZLE_NONE); }));
+    CHECK(good([&](R& r) { interleaved(r, CU_TENSOR_MAP_INTERLEAVE_32B, CU_TENSOR_MAP_SWIZZLE_32B); }));
+    CHECK(bad([&](R& r) { interleaved(r, CU_TENSOR_MAP_INTERLEAVE_32B, CU_TENSOR_MAP_SWIZZLE_64B); }));
+    CHECK(bad([&](R& r) { interleaved(r, CU_TENSOR_MAP_INTERLEAVE_32B, CU_TENSOR_MAP_SWIZZLE_32B), r.offset = 16; }));
+    CHECK(bad([&](R& r) { interleaved(r, CU_TENSOR_MAP_INTERLEAVE_32B, CU_TENSOR_MAP_SWIZZLE_32B), r.strides[0] = 144; }));
+    CHECK(bad([&](R& r) { interleaved(r, CU_TENSOR_MAP_INTERLEAVE_16B, CU_TENSOR_MAP_SWIZZLE_NONE), r.rank = 2; }));
+}
+
 TEST_CASE("threads share the device") {
     Session session;
     CUdeviceptr counts = session.allocate(64 * 4);

@@ -319,6 +319,40 @@ TEST_CASE("bulk: from block to block") {
     check_wrong(remote + fill + arrive + read + kClusterSync, {Fault::Kind::Race, Fault::Kind::Uninitialised}, kCluster);
 }
 
+TEST_CASE("bulk: tensor maps of the host in constant and global memory") {
+    const auto data = tensor_data();
+    for (const std::string space : {"const", "global"})
+        for (uint64_t seed = 0; seed < 3; ++seed) {
+            CAPTURE(space);
+            Device device;
+            std::string error;
+            const auto module = device.load(
+                ".version 8.6\n.target sm_90a\n.address_size 64\n.visible ." + space +
+                    " .align 64 .b8 kept[128];\n.shared .align 1024 .b8 tile[4096]; .shared .align 8 .b64 bar;\n"
+                    ".visible .entry k(.param .u64 p_out) {\n.reg .b32 %r<64>; .reg .b64 %rd<32>; .reg .pred %p<16>; .reg .b64 %out; .reg "
+                    ".b32 %t;\n"
+                    "ld.param.u64 %out, [p_out]; mov.u32 %t, %tid.x; mov.b64 %rd1, kept; cvta." +
+                    space + ".u64 %rd1, %rd1;\n" +
+                    by_first(
+                        kInit + expect() +
+                        "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [tile], [%rd1, {0, 4}], [bar];\n") +
+                    wait_for("bar", 0) + tile_to_out(kBytes) + "ret;\n}\n",
+                &error);
+            REQUIRE_MESSAGE(module, error);
+            const uint64_t in = device.allocate(data.size()), out = device.allocate(kBytes);
+            device.write(in, data.data(), data.size());
+            const TensorMap map = kTensor.map(in);
+            size_t bytes = 0;
+            device.write(module->address_of("kept", &bytes), &map, sizeof map);
+            std::vector<uint8_t> parameters(8), got(kBytes);
+            std::memcpy(parameters.data(), &out, 8);
+            const Fault fault = device.launch(*module, 0, {1, 1, 1}, {32, 1, 1}, 0, parameters, {.seed = seed});
+            CHECK_MESSAGE(!fault, fault.text);
+            device.read(got.data(), out, kBytes);
+            CHECK(got == rows(4, 16));
+        }
+}
+
 // ---- Maps that kernels make
 
 std::string make_map(const std::string& space, const std::string& at) {
