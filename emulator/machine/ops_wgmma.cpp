@@ -145,7 +145,8 @@ bool decode_product(Decoding& decoding) {
 
 bool decode_wgmma(Decoding& decoding) {
     Op& op = decoding.op;
-    if (!decoding.needs_target(90, "wgmma")) return false;
+    const std::string& target = decoding.context.module().target;
+    if (target != "sm_90a") return decoding.fail(fmt::format("`wgmma` needs `.target sm_90a`, the module has `{}`", target));
     const int what = decoding.take_one({"mma_async", "fence", "commit_group", "wait_group"});
     if (what < 0) return decoding.fail("expected `.mma_async`, `.fence`, `.commit_group` or `.wait_group`");
     if (what == 0 && decoding.sees("sp")) return decoding.fail("products of sparse matrices are not known");
@@ -182,9 +183,11 @@ uint32_t registers_at_entry(const ptx::Function& kernel, uint32_t threads) {
     return std::min(kRegistersOfProcessor / most / 8 * 8, kMostRegisters);
 }
 
+/// "The same setmaxnreg" is one to the same number: compilers put it into each way that warps of a group go.
 void run_registers(Warp& given, const Op& op, LaneMask active) {
     WarpState& warp = state(given);
-    Warpgroup* group = product_step(warp, op, active);
+    const uint64_t key = uint64_t{1} << 32 | op.flags << 16 | op.flags2;
+    Warpgroup* group = product_step(warp, op, active, key);
     if (group == nullptr) return;
     Launch& launch = warp.launch();
     auto& pool = warp.owner().attached<RegisterPool>();
@@ -196,7 +199,9 @@ void run_registers(Warp& given, const Op& op, LaneMask active) {
     }
     auto& changes = pool.changes[static_cast<size_t>(warp.index())];
     const size_t first = static_cast<size_t>(warp.index()) / kWarpsOfGroup * kWarpsOfGroup;
-    for (size_t i = first; i < first + kWarpsOfGroup && !changes.empty(); ++i) {
+    // One that changes nothing needs no barrier before it.
+    const bool is_idle = pool.owned[static_cast<size_t>(warp.index())] == op.flags2;
+    for (size_t i = first; i < first + kWarpsOfGroup && !changes.empty() && !is_idle; ++i) {
         const WarpState& other = *warp.owner().warps[i];
         const auto& others = pool.changes[i];
         const bool is_ordered = others.size() >= changes.size() &&
@@ -217,14 +222,17 @@ void run_registers(Warp& given, const Op& op, LaneMask active) {
         pool.free = pool.free + mine - wanted;
         mine = wanted;
     }
-    changes.push_back(warp.time());
+    if (!is_idle) changes.push_back(warp.time());
     ++launch.progress;
-    product_step_done(warp, *group, op);
+    product_step_done(warp, *group, op, key);
 }
 
 bool decode_registers(Decoding& decoding) {
     Op& op = decoding.op;
+    const std::string& target = decoding.context.module().target;
     if (!decoding.needs_target(90, "setmaxnreg")) return false;
+    if (!target.ends_with('a') && !target.ends_with('f'))
+        return decoding.fail(fmt::format("`setmaxnreg` needs a target of one architecture, as `sm_90a`; the module has `{}`", target));
     const int what = decoding.take_one({"inc", "dec"});
     if (what < 0) return decoding.fail("expected `.inc` or `.dec`");
     for (const char* needed : {"sync", "aligned", "u32"})

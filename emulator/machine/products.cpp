@@ -191,7 +191,7 @@ bool WarpState::may_exit(LaneMask lanes) {
     return false;
 }
 
-Warpgroup* product_step(WarpState& warp, const Op& op, LaneMask active) {
+Warpgroup* product_step(WarpState& warp, const Op& op, LaneMask active, uint64_t key) {
     const int lane = std::countr_zero(active);
     BlockState& block = warp.owner();
     const auto bad = [&](const std::string& text) {
@@ -212,7 +212,7 @@ Warpgroup* product_step(WarpState& warp, const Op& op, LaneMask active) {
     const uint64_t step = group->step_of[mine] - group->first_step;
     if (step < group->steps.size()) {
         const Warpgroup::Step& other = group->steps[step];
-        if (other.op == op.number) return group.get();
+        if (other.key == key) return group.get();
         return bad(
             fmt::format("all four warps of a warpgroup must execute the same instructions of this kind, but warp {} has executed {} here",
                         other.warp, warp.launch().op_text(other.op)));
@@ -223,9 +223,9 @@ Warpgroup* product_step(WarpState& warp, const Op& op, LaneMask active) {
     return group.get();
 }
 
-void product_step_done(WarpState& warp, Warpgroup& group, const Op& op) {
+void product_step_done(WarpState& warp, Warpgroup& group, const Op& op, uint64_t key) {
     const auto mine = static_cast<size_t>(warp.index() % kWarpsOfGroup);
-    if (group.step_of[mine]++ - group.first_step == group.steps.size()) group.steps.push_back({op.number, warp.index()});
+    if (group.step_of[mine]++ - group.first_step == group.steps.size()) group.steps.push_back({key, op.number, warp.index()});
     const uint64_t least = *std::min_element(group.step_of.begin(), group.step_of.end());
     for (; group.first_step < least; ++group.first_step) group.steps.pop_front();
 }

@@ -78,6 +78,7 @@ struct Warpgroup {
     std::array<uint32_t, kWarpsOfGroup> issued_by{};
     // The instructions that all four warps have to execute alike, from the first that some have not come to.
     struct Step {
+        uint64_t key = 0;  // what must be alike
         uint32_t op = 0;
         int warp = 0;
     };
@@ -120,8 +121,15 @@ void mark_product_registers(Code* code);
 // ---- Instructions. Each returns false after a fault, or if the warp has to try again.
 
 /// The warp's group, if it is whole and executes its instructions alike. `op` counts as executed when step_done is called.
-Warpgroup* product_step(WarpState& warp, const Op& op, LaneMask active);
-void product_step_done(WarpState& warp, Warpgroup& group, const Op& op);
+/// `key`: alike is what has the same.
+Warpgroup* product_step(WarpState& warp, const Op& op, LaneMask active, uint64_t key);
+void product_step_done(WarpState& warp, Warpgroup& group, const Op& op, uint64_t key);
+inline Warpgroup* product_step(WarpState& warp, const Op& op, LaneMask active) {
+    return product_step(warp, op, active, op.number);
+}
+inline void product_step_done(WarpState& warp, Warpgroup& group, const Op& op) {
+    product_step_done(warp, group, op, op.number);
+}
 void product_fence(WarpState& warp);
 /// `given`: the descriptors and whether it adds to the sums.
 bool product_begin(WarpState& warp, Warpgroup& group, const Op& op, const Product& given);

@@ -210,6 +210,23 @@ std::string matmul_describing(Gpu& gpu) {
     return problem;
 }
 
+/// A warp that brings tiles, and four that multiply.
+std::string matmul_specialised(Gpu& gpu) {
+    constexpr int kM = 72, kN = 120;
+    Numbers numbers(8);
+    for (const int k : {64, 200, 576}) {
+        const auto a = numbers.uniforms<BFloat>(static_cast<size_t>(kM * k)), b = numbers.uniforms<BFloat>(static_cast<size_t>(k * kN));
+        const uint64_t c = gpu.allocate(kM * kN * 2);
+        const auto arguments = joined({described(gpu, gpu.upload(a), kM, k),
+                                       described(gpu, gpu.upload(b), k, kN),
+                                       described(gpu, c, kM, kN),
+                                       {k, uint64_t{0}, uint64_t{0}}});
+        if (auto error = gpu.launch("matmul_specialised", {2, 1, 1}, {256, 1, 1}, 90172, arguments); !error.empty()) return error;
+        if (auto wrong = compare("c", gpu.download<BFloat>(c, kM * kN), product(a, b, kM, kN, k), 1e-3, 0x1p-8); !wrong.empty()) return wrong;
+    }
+    return "";
+}
+
 std::string attention_described(Gpu& gpu) {
     constexpr int kQueries = 70, kKeys = 150, kDim = 64;
     Numbers numbers(7);
@@ -255,6 +272,7 @@ std::vector<Case> triton_cases() {
         {"matmul_bf16_described", "triton_matmul_bf16_described", matmul_described, "matmul_described"},
         {"matmul_bf16_describing", "triton_matmul_bf16_describing", matmul_describing, "matmul_describing"},
         {"attention_bf16_described", "triton_attention_bf16_described", attention_described, "attention_described"},
+        {"matmul_specialised", "triton_matmul_specialised", matmul_specialised, "matmul_specialised"},
     };
 }
 
