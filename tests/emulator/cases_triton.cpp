@@ -222,7 +222,8 @@ std::string matmul_specialised(Gpu& gpu) {
                                        described(gpu, c, kM, kN),
                                        {k, uint64_t{0}, uint64_t{0}}});
         if (auto error = gpu.launch("matmul_specialised", {2, 1, 1}, {256, 1, 1}, 90172, arguments); !error.empty()) return error;
-        if (auto wrong = compare("c", gpu.download<BFloat>(c, kM * kN), product(a, b, kM, kN, k), 1e-3, 0x1p-8); !wrong.empty()) return wrong;
+        if (auto wrong = compare("c", gpu.download<BFloat>(c, kM * kN), product(a, b, kM, kN, k), 1e-3, 0x1p-8); !wrong.empty())
+            return wrong;
     }
     return "";
 }

@@ -22,15 +22,14 @@ struct Wgmma {
     size_t room_words = 0;  // of shared memory, if more than is copied
     uint32_t threads = 128;
     uint64_t seed = 0;
-    std::string directives = {};
+    std::string directives = {}, functions = {}, target = "sm_90a";
     bool check_races = true;
 };
 
 inline std::string wgmma_module(const Wgmma& kernel) {
     std::string text =
-        ".version 8.6\n.target sm_90a\n.address_size 64\n.extern .shared .align 1024 .b8 tile[];\n"
-        ".visible .entry k(.param .u64 p_in, .param .u64 p_out)" +
-        kernel.directives +
+        ".version 8.6\n.target " + kernel.target + "\n.address_size 64\n.extern .shared .align 1024 .b8 tile[];\n" + kernel.functions +
+        ".visible .entry k(.param .u64 p_in, .param .u64 p_out)" + kernel.directives +
         " {\n.reg .b32 %r<64>, %acc<256>, %frag<16>; .reg .b64 %rd<32>, %in, %out; .reg .b32 %t, %lane; .reg .f32 %f<16>; .reg .pred "
         "%p<16>;\n"
         "ld.param.u64 %in, [p_in]; ld.param.u64 %out, [p_out]; mov.u32 %t, %tid.x; mov.u32 %lane, %laneid;\n";
@@ -59,7 +58,7 @@ inline Run run_wgmma(const Wgmma& kernel) {
     LaunchOptions options;
     options.seed = kernel.seed;
     options.check_races = kernel.check_races;
-    result.fault = device.launch(*module, 0, {1, 1, 1}, {kernel.threads, 1, 1},
+    result.fault = device.launch(*module, module->ptx().find_function("k"), {1, 1, 1}, {kernel.threads, 1, 1},
                                  static_cast<uint32_t>(std::max(kernel.shared_words, kernel.room_words) * 4), parameters, options);
     device.read(result.out.data(), out, kernel.out_words * 4);
     return result;

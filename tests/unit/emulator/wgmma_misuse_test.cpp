@@ -251,6 +251,36 @@ TEST_CASE("part of a warpgroup") {
     wrong(kBegin + kFence + product() + "setp.lt.u32 %p2, %t, 96; @%p2 bra A;\n" + kCommit + "A:\n" + kCommit + kWait + kStore, kind);
 }
 
+TEST_CASE("functions and calls") {
+    // A function that is given a register, one that multiplies in registers of its own, and one that leaves a product behind.
+    const std::string begun = kBegin + kFence + product() + kCommit;
+    const auto with = [](const std::string& function, const std::string& body) {
+        Wgmma kernel = kernel_of(body);
+        kernel.functions = ".func (.reg .b32 %result) " + function + "\n";
+        return kernel;
+    };
+    const std::string identity = "f(.reg .b32 %given) { mov.b32 %result, %given; ret; }";
+    right(with(identity, begun + kWait + "call (%r20), f, (%acc0);\n" + kStore));
+    right(with(identity, begun + "call (%r20), f, (%r21);\n" + kWait + kStore));
+    wrong(with(identity, begun + "call (%r20), f, (%acc0);\n" + kWait + kStore), {Fault::Kind::UnfinishedProduct}, "reads `%acc0`");
+    wrong(with(identity, begun + "call (%acc5), f, (%r20);\n" + kWait + kStore), {Fault::Kind::UnfinishedProduct}, "writes `%acc5`");
+    wrong(with(identity, kBegin + kFence + "call (%acc5), f, (%r20);\n" + product() + kCommit + kWait), {Fault::Kind::MissingProductFence},
+          "`%acc5`");
+    const auto multiplies = [](const std::string& end) {
+        return "f(.reg .b32 %given) {\n.reg .b32 %acc<8>; .reg .b64 %rd<12>; .reg .pred %p<2>;\n" + kDescriptors +
+               "mov.b32 %acc0, %given; mov.b32 %acc1, %given; mov.b32 %acc2, 0; mov.b32 %acc3, 0; mov.b32 %acc4, 0; mov.b32 %acc5, 0; "
+               "mov.b32 "
+               "%acc6, 0; mov.b32 %acc7, 0;\n" +
+               kFence + product() + kCommit + end + "ret;\n}";
+    };
+    const std::string call = kClear + kReady + "mov.u32 %r21, 0x3f800000; call (%acc0), f, (%r21);\n" + kStore;
+    const Wgmma kernel = with(multiplies(kWait + "mov.b32 %result, %acc1;\n"), call);
+    right(kernel);
+    const Run run = run_wgmma(kernel);
+    for (size_t i = 0; i < 128; ++i) REQUIRE(run.out[i] == std::bit_cast<uint32_t>(17.0f));
+    wrong(with(multiplies("mov.b32 %result, 0;\n"), call), {Fault::Kind::UnfinishedProduct}, "ends while");
+}
+
 TEST_CASE("results are right under all seeds, with products of two warpgroups under way") {
     // Sums of 16 ones, 1 to 4 times; each warpgroup loops over two accumulators.
     const std::string body = kBegin + "mov.u32 %r10, 0;\n" + kFence + "NEXT:\n" + product() + kCommit + product(8, 0) + kCommit + kWaitOne +
@@ -341,6 +371,13 @@ TEST_CASE("what is refused at load") {
     CHECK(refusal("setmaxnreg.inc.sync.aligned.u32 250;\n").find("multiple of 8") != std::string::npos);
     CHECK(refusal("setmaxnreg.dec.sync.aligned.u32 16;\n") != "");
     CHECK(refusal("setmaxnreg.inc.sync.aligned.u32 264;\n") != "");
+    Wgmma older = kernel_of("wgmma.fence.sync.aligned;\n");
+    for (const std::string target : {"sm_80", "sm_90"}) {
+        older.target = target;
+        CHECK(run_wgmma(older).error.find("needs `.target sm_90a`") != std::string::npos);
+    }
+    older.body = "setmaxnreg.dec.sync.aligned.u32 64;\n";
+    CHECK(run_wgmma(older).error.find("target of one architecture") != std::string::npos);
     CHECK(refusal("setmaxnreg.sync.aligned.u32 64;\n").find(".inc") != std::string::npos);
 }
 
