@@ -188,7 +188,7 @@ constexpr const char* kOperands[] = {"p1",
 TEST_CASE("random instructions") {
     std::mt19937 random(7);
     const auto any = [&](const auto& list) { return list[random() % std::size(list)]; };
-    flexemu::Device device({.compute_capability = 120});
+    flexemu::Device device({.compute_capability = 90});
     int taken = 0, refused = 0;
     for (int round = 0; round < 20000; ++round) {
         std::string text;
