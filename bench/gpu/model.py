@@ -112,6 +112,7 @@ def resident(instance, usage):
 @dataclasses.dataclass
 class Result:
     variant: str
+    gallery: bool  # or of bench/variants.flex
     instance: Instance
     usage: sass.Usage
     warps: int
@@ -121,7 +122,7 @@ class Result:
     partial_prediction: Prediction
 
     def row(self):
-        return {"variant": self.variant, "instance": self.instance.name, "arch": self.instance.arch, "registers": self.usage.registers,
+        return {"variant": self.variant, "gallery": self.gallery, "instance": self.instance.name, "arch": self.instance.arch, "d": self.instance.d, "registers": self.usage.registers,
                 "spilled": self.usage.spill_stores, "warnings": list(self.usage.warnings), "warps_of_a_sub_core": self.warps,
                 "full": dict(self.full.cost), "full_instructions": self.full.count, "partial": dict(self.partial.cost) if self.partial else None,
                 "matrix_instructions": self.full.tensor, "prediction": dataclasses.asdict(self.prediction),
@@ -154,7 +155,7 @@ def judge(flexc, source, name, variant, instance, folder):
     warps = resident(instance, usage[kernel])
     same_block = instance.warps > 4
     figures = [predict(each, warps, machine, same_block) if each else None for each in (full, partial)]
-    return Result(variant, instance, usage[kernel], warps, full, partial, *figures)
+    return Result(variant, not name, instance, usage[kernel], warps, full, partial, *figures)
 
 
 HEAD = """# Predicted share of the tensor peak
@@ -168,22 +169,45 @@ def share(value):
     return f"{value:.2f}" if value else "-"
 
 
-def table(results, measured):
+def measurements():
+    """{(variant, arch, D): "share (TFLOP/s) at S"} of what bench/gpu/run.py has measured, the longest sequence of each."""
+    path = ROOT / "bench" / "results" / "gpu_forward.json"
+    found = {}
+    for row in sorted(json.loads(path.read_text())["rows"], key=lambda row: row["s"]) if path.exists() else []:
+        for arch, target in (("sm_90a", "sm_90a"), ("sm_90", "sm_80")):
+            if f"flexc {target} TFLOP/s" in row and row["h"] == row["hkv"]:
+                rate = row[f"flexc {target} TFLOP/s"]
+                found[row["variant"], arch, row["d"]] = f"{rate / PEAK:.2f} ({rate:.0f}), S = {row['s']}"
+    return found
+
+
+COLUMNS = ("variant", "instance", "warps", "registers", "spilled", "products", "issue", "ALU", "FMA", "exp2", "**simulated**", "all overlaps", "in turn", "nothing", "bound by",
+           "tile with mask: issue", "simulated", "measured")
+
+
+def table(rows, measured):
+    """Markdown of what Result.row gives."""
     lines = []
-    for arch, words in (("sm_90a", "## sm_90a kernels"), ("sm_90", "## sm_80 kernels, assembled for sm_90")):
-        rows = [r for r in results if r.instance.arch == arch]
-        if not rows:
+    for arch, gallery, words in (("sm_90a", False, "Kernels of sm_90a"), ("sm_90", False, "Kernels of sm_80, assembled for sm_90"), ("sm_90a", True, "The gallery, kernels of sm_90a"),
+                                 ("sm_90", True, "The gallery, kernels of sm_80, assembled for sm_90")):
+        of = [row for row in rows if row["arch"] == arch and row["gallery"] == gallery]
+        if not of:
             continue
-        lines += ["", words, "",
-                  "| variant | instance | warps | registers | spilled | products | issue | ALU | FMA | exp2 | **simulated** | all overlaps | in turn | nothing | bound by | tile with mask: issue | simulated | measured |",
-                  "|---" * 18 + "|"]
-        for r in rows:
-            c, p, m = r.full.cost, r.prediction, r.partial
-            masked = f"+{m.cost['issue'] - c['issue']:.0f} | {share(r.partial_prediction.simulated)}" if m else "- | -"
-            lines.append(f"| {r.variant} | {r.instance.name} | {r.warps} | {r.usage.registers} | {r.usage.spill_stores} | {c['tensor']:.0f} | {c['issue']:.0f} | {c['alu']:.0f} | "
-                         f"{max(c['fma'], c['heavy']):.0f} | {c['xu']:.0f} | **{share(p.simulated)}** | {p.overlapped:.2f} | {p.in_turn:.2f} | {p.nothing:.2f} | {p.bound_by} | {masked} | "
-                         f"{measured.get((r.variant, r.instance.arch, r.instance.d), '-')} |")
+        lines += ["", f"## {words}", "", "| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
+        for row in of:
+            c, p, m = row["full"], row["prediction"], row["partial"]
+            cells = [row["variant"], row["instance"], row["warps_of_a_sub_core"], row["registers"], row["spilled"]]
+            cells += [f"{x:.0f}" for x in (c["tensor"], c["issue"], c["alu"], max(c["fma"], c["heavy"]), c["xu"])]
+            cells += [f"**{share(p['simulated'])}**", share(p["overlapped"]), share(p["in_turn"]), share(p["nothing"]), p["bound_by"]]
+            cells += [f"+{m['issue'] - c['issue']:.0f}", share(row["partial_prediction"]["simulated"])] if m else ["-", "-"]
+            cells += [measured.get((row["variant"], arch, row["d"]), "-") if not gallery else "-"]
+            lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines) + "\n"
+
+
+def written(rows):
+    """(JSON, Markdown); one row a line."""
+    return "[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n", HEAD + table(rows, measurements())
 
 
 def check(results):
@@ -226,7 +250,7 @@ def main():
     parser.add_argument("--variants", default="", help="only these, with commas")
     parser.add_argument("--instances", default="bf16", help="only instances whose name contains this")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--out", help="write the table here and the figures beside it as .json")
+    parser.add_argument("--out", help="write the table here and the figures beside it as .json; with the gallery in the sm_90a kernel of D = 128")
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
     for tool in ("ptxas", "nvdisasm"):
@@ -238,20 +262,21 @@ def main():
             return show_ptx(options, folder)
         if not options.flexc:
             parser.error("--flexc is missing")
-        if options.gallery:
-            variants = [(path.stem, path, "") for path in sorted((ROOT / "examples" / "gallery").glob("*.flex"))]
-        else:
-            variants = [(variant, ROOT / "bench" / "variants.flex", name) for variant, name in BENCH.items()]
+        gallery = [(path.stem, path, "") for path in sorted((ROOT / "examples" / "gallery").glob("*.flex"))]
+        bench = [(variant, ROOT / "bench" / "variants.flex", name) for variant, name in BENCH.items()]
+        chosen = [instance for instance in instances() if options.instances in instance.name]
+        jobs = [(instance, *each) for instance in chosen for each in (gallery if options.gallery else bench)]
+        if options.out:
+            jobs += [(instance, *each) for instance in chosen if (instance.arch, instance.d, instance.dv) == ("sm_90a", 128, 128) for each in gallery]
         wanted = options.variants.split(",") if options.variants else None
         results, faults = [], []
-        for instance in instances():
-            for variant, source, name in variants:
-                if options.instances not in instance.name or wanted and variant not in wanted:
-                    continue
-                try:
-                    results.append(judge(options.flexc, source, name, variant, instance, folder))
-                except (paths.Unknown, sass.ToolError) as error:
-                    faults.append(f"{variant} {instance.name}: {error}")
+        for instance, variant, source, name in jobs:
+            if wanted and variant not in wanted:
+                continue
+            try:
+                results.append(judge(options.flexc, source, name, variant, instance, folder))
+            except (paths.Unknown, sass.ToolError) as error:
+                faults.append(f"{variant} {instance.name}: {error}")
     for fault in faults:
         print(fault, file=sys.stderr)
     if options.check:
@@ -259,13 +284,13 @@ def main():
         print("\n".join(faults))
         print(f"{len(results)} kernels, {len(faults)} faults")
         return 1 if faults or not results else 0
-    figures = json.dumps([r.row() for r in results], indent=1)
-    text = HEAD + table(results, {})
+    rows = [result.row() for result in results]
+    figures, text = written(rows)
     if options.out:
-        for path, content in ((pathlib.Path(options.out), text), (pathlib.Path(options.out).with_suffix(".json"), figures + "\n")):
+        for path, content in ((pathlib.Path(options.out), text), (pathlib.Path(options.out).with_suffix(".json"), figures)):
             path.with_suffix(".tmp").write_text(content)
             path.with_suffix(".tmp").replace(path)
-    print(figures if options.json else text, end="\n" if options.json else "")
+    print(figures if options.json else text, end="")
     return 1 if faults else 0
 
 

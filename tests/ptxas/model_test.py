@@ -108,7 +108,7 @@ def main():
 
         # What `check` is for.
         instance = model.Instance("k", "sm_90", "BF16", 16, 16, 64, 32, 4, 0)
-        result = model.Result("none", instance, usage["k_forward"], 2, one.full, one.partial, *(model.predict(p, 2, pipes.MACHINES["sm_90"], False) for p in (one.full, one.partial)))
+        result = model.Result("none", False, instance, usage["k_forward"], 2, one.full, one.partial, *(model.predict(p, 2, pipes.MACHINES["sm_90"], False) for p in (one.full, one.partial)))
         expect("a sound result", model.check([result]), [])
         more = copy.deepcopy(one.full)
         more.cost["useful"] *= 1.5
