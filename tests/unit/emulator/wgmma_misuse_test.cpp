@@ -381,4 +381,38 @@ TEST_CASE("what is refused at load") {
     CHECK(refusal("setmaxnreg.sync.aligned.u32 64;\n").find(".inc") != std::string::npos);
 }
 
+TEST_CASE("random instructions are taken or refused") {
+    Random random{5};
+    const auto one_of = [&](std::initializer_list<const char*> words) { return std::string(words.begin()[random.next() % words.size()]); };
+    // Right ones, of which a part is changed now and then.
+    struct Base {
+        const char *types, *k, *rest;
+        size_t columns;  // of a register
+    };
+    constexpr Base kBases[] = {{"f32.f16.f16", "16", ", 1, 1, 0, 0", 2},    {"f16.f16.f16", "16", ", -1, 1, 0, 1", 4},
+                               {"f32.bf16.bf16", "16", ", 1, -1, 1, 0", 2}, {"f32.tf32.tf32", "8", ", 1, 1", 2},
+                               {"f32.e4m3.e5m2", "32", ", 1, 1", 2},        {"s32.u8.s8", "32", "", 2}};
+    size_t taken = 0;
+    for (int i = 0; i < 3000; ++i) {
+        const auto below = [&](size_t bound) { return static_cast<size_t>(random.next() % bound); };
+        const auto or_else = [&](const std::string& usual, const std::string& other) { return below(8) == 0 ? other : usual; };
+        const Base& base = kBases[below(std::size(kBases))];
+        const size_t n = 16 * (1 + below(17));
+        const std::string text = "wgmma.mma_async.sync.aligned.m64n" + std::to_string(or_else("", "x").empty() ? n : 8 * below(40)) + "k" +
+                                 or_else(base.k, one_of({"8", "16", "32", "256"})) + "." +
+                                 or_else(base.types, one_of({"f32.f16.bf16", "s32.b1.b1", "f32.s8.s8", "f16.tf32.tf32"})) +
+                                 or_else("", one_of({".and.popc", ".satfinite", ".sp", ".f32"})) + " " +
+                                 registers("acc", 0, or_else("", "x").empty() ? n / base.columns : below(129)) + ", " +
+                                 or_else("%rd10", one_of({"{%frag0, %frag1, %frag2, %frag3}", "%r0", "{%frag0}", "[%rd10]"})) + ", " +
+                                 or_else("%rd11", one_of({"0", "%r1", "{%rd11}"})) + ", " +
+                                 or_else("%p1", one_of({"1", "!%p1", "%r3", "_"})) +
+                                 or_else(base.rest, one_of({", 1", ", 1, 1, 1", ", 0, 0", ", %r4, 1", ", 1.5, 1"}));
+        const std::string error = run_wgmma(kernel_of("bra PAST;\n" + text + ";\nPAST:\n")).error;
+        taken += error.empty();
+        if (!error.empty()) CHECK_MESSAGE(error.find("line ") != std::string::npos, text << ": " << error);
+    }
+    CHECK(taken > 300);
+    CHECK(taken < 2000);
+}
+
 }  // namespace

@@ -334,4 +334,87 @@ TEST_CASE("signs, scale-d and clamping") {
     try_product(trial);
 }
 
+/// Descriptors of any bits: where the reads go is what Layout says, or there is a fault that names the descriptor.
+TEST_CASE("random descriptors") {
+    Random random{77};
+    constexpr size_t kBytes = 65536;
+    std::vector<uint16_t> image(kBytes / 2);
+    for (uint16_t& each : image) each = static_cast<uint16_t>(random_bits(random, Element::F16));
+    size_t ran = 0, refused = 0;
+    for (int trial = 0; trial < 300; ++trial) {
+        const auto below = [&](uint64_t bound) { return static_cast<uint32_t>(random.next() % bound); };
+        const auto layout = [&] {
+            Layout result;
+            result.span = std::array{0, 32, 64, 128}[below(4)];
+            result.mn_major = below(2) != 0;
+            result.leading = below(512) * 16;
+            result.stride = below(128) * 16;
+            const auto pattern = static_cast<uint32_t>(result.span == 0 ? 16 : result.span * 8);
+            result.start = below(32768 / pattern) * pattern;
+            // Half of them begin inside of a swizzle, or in another row of the pattern.
+            if (result.span != 0 && below(2) != 0) result.start += below(static_cast<uint64_t>(result.span / 16)) * 16;
+            if (result.span != 0 && below(4) == 0) {
+                result.base_offset = below(static_cast<uint64_t>(result.span / 16));
+                result.start += (below(4) == 0 ? result.base_offset ^ 1 : result.base_offset) * 128;
+            }
+            return result;
+        };
+        const Layout a = layout(), b = layout();
+        const int n = 8 * static_cast<int>(1 + below(6));
+        Wgmma kernel;
+        kernel.shared_words = kBytes / 4;
+        kernel.in.resize(kernel.shared_words);
+        std::memcpy(kernel.in.data(), image.data(), kBytes);
+        kernel.threads = 128;
+        const auto sums = static_cast<size_t>(n / 2);
+        kernel.out_words = sums * 128;
+        kernel.seed = below(4);
+        kernel.body = kReady + "mov.b64 %rd10, " + hex(a.descriptor()) + "; mov.b64 %rd11, " + hex(b.descriptor()) +
+                      ";\nsetp.eq.u32 %p1, 0, 1;\nwgmma.fence.sync.aligned;\nwgmma.mma_async.sync.aligned.m64n" + std::to_string(n) +
+                      "k16.f32.f16.f16 " + registers("acc", 0, sums) + ", %rd10, %rd11, %p1, 1, 1, " + (a.mn_major ? "1, " : "0, ") +
+                      (b.mn_major ? "1" : "0") + ";\nwgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 0;\n" +
+                      store_registers("acc", 0, sums);
+        const Run run = run_wgmma(kernel);
+        REQUIRE_MESSAGE(run.error.empty(), run.error);
+        // What must be refused: a row of the pattern that is not said, or a line that leaves its swizzle.
+        bool is_bad = false, is_outside = false;
+        for (const auto& [operand, lines] : {std::pair{&a, 64}, std::pair{&b, n}}) {
+            const auto span = static_cast<uint32_t>(operand->span);
+            if (span != 0) {
+                is_bad |= (operand->start / 128 - operand->base_offset) % (span / 16) != 0 || operand->start % 128 >= span;
+                const uint32_t inside = operand->start % span, along = operand->mn_major ? static_cast<uint32_t>(lines) * 2 : 32;
+                is_bad |= inside != 0 && inside + along > span;
+            }
+            for (int line = 0; line < lines; ++line)
+                for (int byte = 0; byte < 32; byte += 2) is_outside |= operand->at(line, byte, 2) >= kBytes;
+        }
+        if (is_bad || is_outside) {
+            ++refused;
+            const bool found =
+                (is_bad && run.fault.kind == Fault::Kind::BadInstruction) || (is_outside && run.fault.kind == Fault::Kind::OutOfBounds);
+            CHECK_MESSAGE(found, run.fault.text);
+            continue;
+        }
+        REQUIRE_MESSAGE(!run.fault, run.fault.text);
+        ++ran;
+        const auto element = [&](const Layout& from, int line, int k) {
+            return numeric::widen(numeric::kF16, image[from.at(line, 2 * k, 2) / 2]);
+        };
+        size_t wrong = 0;
+        for (size_t reg = 0; reg < sums; ++reg) {
+            for (size_t thread = 0; thread < 128; ++thread) {
+                const size_t lane = thread % 32;
+                const int row = static_cast<int>(thread / 32 * 16 + lane / 4 + 8 * (reg / 2 % 2)),
+                          column = static_cast<int>(reg / 4 * 8 + lane % 4 * 2 + reg % 2);
+                double sum = 0;
+                for (int k = 0; k < 16; ++k) sum += element(a, row, k) * element(b, column, k);
+                wrong += std::bit_cast<uint32_t>(cut(sum)) != run.out[reg * 128 + thread] && sum != 0;
+            }
+        }
+        CHECK_MESSAGE(wrong == 0, "span " << a.span << " " << b.span << " mn " << a.mn_major << b.mn_major);
+    }
+    CHECK(ran > 100);
+    CHECK(refused > 30);
+}
+
 }  // namespace
