@@ -108,8 +108,10 @@ void Checker::compare(const std::string& label, const std::string& engine, const
 }
 
 void Checker::check(const std::string& label, Program& program, const Case& c, uint32_t seed, const Edit& edit, Layout layout) {
-    const size_t first = types_in_turn_ && gpu_ && !options_.full ? turn_++ % types_.size() : 0;
-    const size_t last = types_in_turn_ && gpu_ && !options_.full ? first + 1 : types_.size();
+    // Its two types are one code.
+    const bool in_turn = (types_in_turn_ || persistent()) && gpu_ && !options_.full;
+    const size_t first = in_turn ? turn_++ % types_.size() : 0;
+    const size_t last = in_turn ? first + 1 : types_.size();
     for (size_t i = first; i < last; ++i) {
         const flex::DType type = types_[i];
         Random random(seed);
