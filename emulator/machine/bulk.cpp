@@ -71,6 +71,7 @@ void complete(Launch& launch, BulkCopy& copy) {
     }
     Mbarrier& barrier = at->second;
     for (const uint32_t number : {copy.reads, copy.writes}) {
+        if (number == 0) continue;
         launch.operations[number].component = barrier.component;
         launch.operations[number].time = static_cast<uint32_t>(barrier.phase) + 1;
     }

@@ -5,6 +5,7 @@
 #include "emulator/machine/atomic.h"
 #include "emulator/machine/lanes.h"
 #include "emulator/machine/memory.h"
+#include "emulator/machine/ops_bulk.h"
 #include "emulator/machine/semantics.h"
 #include "emulator/numeric/float.h"
 
@@ -176,6 +177,10 @@ bool take_elements(Decoding& decoding, size_t index, const Atomic& atomic, Take 
 }
 
 bool decode_atomic(Decoding& decoding) {
+    if (decoding.sees("async")) {
+        std::string error;
+        return decode_store_async(decoding.text, decoding.context, &decoding.op, &error) || decoding.fail(error);
+    }
     auto atomic = std::make_shared<Atomic>();
     atomic->returns = decoding.text.opcode == "atom";
     const int order = decoding.take_one({"relaxed", "acquire", "release", "acq_rel"});

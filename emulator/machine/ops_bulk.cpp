@@ -155,23 +155,6 @@ private:
         }
     }
 
-    // Completion at an mbarrier.
-    bool take_barrier(uint64_t at, const BlockState* owner, uint32_t bytes, BulkCopy* copy) {
-        Block* block = nullptr;
-        const Mbarrier* barrier = find_mbarrier(warp_, op_, lane_, at, &block);
-        if (barrier == nullptr) return false;
-        if (block != owner) return bad("the barrier must lie in the block whose shared memory is written", Fault::Kind::BadBarrier);
-        if (block != &warp_.block() && !barrier->is_fenced)
-            return bad(
-                "the barrier is of another block, and no fence.mbarrier_init (or fence.proxy.async) stands behind its initialisation",
-                Fault::Kind::MissingProxyFence);
-        copy->block = static_cast<BlockState*>(block);
-        copy->barrier = static_cast<uint32_t>(at % kBlockStride);
-        copy->word = barrier->word;
-        copy->bytes = bytes;
-        return true;
-    }
-
     void load() {
         const uint64_t to = address(bulk_.to), barrier = address(bulk_.barrier);
         if (!bulk_.mask) {
@@ -202,7 +185,7 @@ private:
         }
         BulkCopy copy = begin();
         WarpState::Place into;
-        if (!place_shared(to, span, true, &into) || !take_barrier(barrier, into.block, bytes, &copy)) return false;
+        if (!place_shared(to, span, true, &into) || !bulk_barrier(warp_, op_, lane_, barrier, into.block, bytes, &copy)) return false;
         if (bulk_.rank == 0) {
             WarpState::Place from;
             const uint64_t at = address(bulk_.from);
@@ -291,7 +274,7 @@ private:
             bad("the source must lie in the block's own shared memory");
             return;
         }
-        if (!take_barrier(address(bulk_.barrier), into.block, bytes, &copy) || !take_reduction(&copy) ||
+        if (!bulk_barrier(warp_, op_, lane_, address(bulk_.barrier), into.block, bytes, &copy) || !take_reduction(&copy) ||
             !reads(copy, source, from, bytes) || !writes(copy, into, to, bytes))
             return;
         copy.pieces.push_back({into.data, source.data, bytes});
@@ -369,20 +352,16 @@ bool is_from_shared(const ptx::Instruction& instruction) {
 }
 
 bool take_operation(Decoding& decoding, Bulk* bulk) {
-    constexpr AtomicOperation kOperations[] = {AtomicOperation::Add, AtomicOperation::Min, AtomicOperation::Max, AtomicOperation::Inc,
-                                               AtomicOperation::Dec, AtomicOperation::And, AtomicOperation::Or,  AtomicOperation::Xor};
-    const int operation = decoding.take_one({"add", "min", "max", "inc", "dec", "and", "or", "xor"});
-    if (operation < 0) return decoding.fail("the operation is missing");
-    bulk->operation = kOperations[operation];
+    AtomicOperation operation = AtomicOperation::Add;
+    if (!take_reduction(decoding, &operation)) return false;
+    bulk->operation = operation;
     if (bulk->rank != 0) return true;
     const bool noftz = decoding.take("noftz");
     if (!decoding.type(&bulk->type)) return false;
     const bool is_half = bulk->type == ptx::Type::F16 || bulk->type == ptx::Type::BF16;
     if (noftz != (is_half && bulk->operation == AtomicOperation::Add))
         return decoding.fail("`.noftz` belongs to additions of f16 and bf16, and must be there");
-    if (!reduction_fits(*bulk->operation, bulk->type) ||
-        (bulk->kind == Kind::Peer && bulk->type != ptx::Type::S32 && bulk->type != ptx::Type::U32 && bulk->type != ptx::Type::B32 &&
-         (bulk->type != ptx::Type::U64 || bulk->operation != AtomicOperation::Add)))
+    if (!(bulk->kind == Kind::Peer ? reduction_fits_shared : reduction_fits)(*bulk->operation, bulk->type))
         return decoding.fail(fmt::format("no such reduction with type `.{}`", ptx::name(bulk->type)));
     return true;
 }
@@ -403,6 +382,40 @@ bool reduction_fits(AtomicOperation operation, ptx::Type type) {
         case AtomicOperation::Xor: return one_of({Type::B32, Type::B64});
         default: return false;
     }
+}
+
+bool reduction_fits_shared(AtomicOperation operation, ptx::Type type) {
+    if (type == ptx::Type::U64) return operation == AtomicOperation::Add;
+    return (type == ptx::Type::U32 || type == ptx::Type::S32 || type == ptx::Type::B32) && reduction_fits(operation, type);
+}
+
+bool take_reduction(Decoding& decoding, AtomicOperation* out) {
+    constexpr AtomicOperation kOperations[] = {AtomicOperation::Add, AtomicOperation::Min, AtomicOperation::Max, AtomicOperation::Inc,
+                                               AtomicOperation::Dec, AtomicOperation::And, AtomicOperation::Or,  AtomicOperation::Xor};
+    const int operation = decoding.take_one({"add", "min", "max", "inc", "dec", "and", "or", "xor"});
+    if (operation < 0) return decoding.fail("the operation is missing");
+    *out = kOperations[operation];
+    return true;
+}
+
+bool bulk_barrier(WarpState& warp, const Op& op, int lane, uint64_t address, const BlockState* owner, uint32_t bytes, BulkCopy* copy) {
+    Block* block = nullptr;
+    const Mbarrier* barrier = find_mbarrier(warp, op, lane, address, &block);
+    if (barrier == nullptr) return false;
+    if (block != owner) {
+        warp.fault(Fault::Kind::BadBarrier, op, lane, "the barrier must lie in the block whose shared memory is written");
+        return false;
+    }
+    if (block != &warp.block() && !barrier->is_fenced) {
+        warp.fault(Fault::Kind::MissingProxyFence, op, lane,
+                   "the barrier is of another block, and no fence.mbarrier_init (or fence.proxy.async) stands behind its initialisation");
+        return false;
+    }
+    copy->block = static_cast<BlockState*>(block);
+    copy->barrier = static_cast<uint32_t>(address % kBlockStride);
+    copy->word = barrier->word;
+    copy->bytes = bytes;
+    return true;
 }
 
 bool decode_bulk(Decoding& decoding, bool reduces) {

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "emulator/machine/machine.h"
+#include "emulator/machine/ops_bulk.h"
 #include "emulator/machine/ops_tensormap.h"
 
 namespace flexemu {
@@ -283,6 +284,7 @@ bool decode_load(const Instruction& instruction, DecodeContext& context, Op* out
 }
 
 bool decode_store(const Instruction& instruction, DecodeContext& context, Op* out, std::string* error) {
+    if (instruction.has("async")) return decode_store_async(instruction, context, out, error);
     if (!decode_access(instruction, false, out, error)) return false;
     if (instruction.operands.size() < 2) {
         *error = "expected an address and a value";

@@ -353,6 +353,49 @@ TEST_CASE("bulk: tensor maps of the host in constant and global memory") {
         }
 }
 
+TEST_CASE("bulk: single values from block to block") {
+    // Each thread of a block sends 16 bytes to its like in the other block, whose barrier counts 512 bytes; then adds 1 to a word there.
+    const std::string rank = "mov.u32 %r50, %cluster_ctarank; xor.b32 %r51, %r50, 1;\n";
+    const std::string begin =
+        rank + by_first(kInit + kInitFence + "mbarrier.arrive.expect_tx.shared::cta.b64 _, [bar], 512;\n") + kClusterSync;
+    const std::string addresses =
+        "mov.u32 %r1, tile; shl.b32 %r2, %t, 4; add.u32 %r1, %r1, %r2; mapa.shared::cluster.u32 %r3, %r1, %r51;\n"
+        "mov.u32 %r4, bar; mapa.shared::cluster.u32 %r4, %r4, %r51; add.u32 %r5, %r50, 7; mov.u32 %r6, 9;\n";
+    const std::string send = "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [%r3], {%t, %r5, %r6, %r6}, [%r4];\n";
+    const std::string read = "ld.shared.v4.u32 {%r10, %r11, %r12, %r13}, [%r1];\n";
+    const std::string out =
+        "mul.lo.u32 %r20, %r50, 512; add.u32 %r20, %r20, %r2; cvt.u64.u32 %rd1, %r20; add.u64 %rd1, %out, %rd1; "
+        "st.global.v4.u32 [%rd1], {%r10, %r11, %r12, %r13};\n";
+    std::vector<uint8_t> want(1024);
+    for (uint32_t i = 0; i < 64; ++i) {
+        const uint32_t words[] = {i % 32, i < 32 ? 8U : 7U, 9, 9};
+        std::memcpy(&want[i * 16], words, 16);
+    }
+    check_well(begin + addresses + send + wait_for("bar", 0) + read + out + kClusterSync, want, kCluster);
+    check_wrong(begin + addresses + send + read + out + kClusterSync,
+                {Fault::Kind::Race, Fault::Kind::UnfinishedCopy, Fault::Kind::Uninitialised}, kCluster);
+    check_wrong(begin + addresses + send + kClusterSync, {Fault::Kind::UnfinishedCopy}, kCluster);
+    check_wrong(
+        begin + addresses + "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.b32 [%r3], %t, [%r4];\n" + wait_for("bar", 0),
+        {Fault::Kind::Deadlock}, kCluster);
+    // Reductions by all threads of both blocks: 64 ones at the first word of each block's tile.
+    const std::string zero =
+        by_first("st.shared.u32 [tile], 5;\n" + kInit + kInitFence + "mbarrier.arrive.expect_tx.shared::cta.b64 _, [bar], 256;\n");
+    const std::string add =
+        "mov.u32 %r1, tile; mov.u32 %r4, bar; mov.u32 %r7, 1;\nmapa.shared::cluster.u32 %r3, %r1, 0; mapa.shared::cluster.u32 %r5, %r4, "
+        "0;\n"
+        "red.async.relaxed.cluster.shared::cluster.mbarrier::complete_tx::bytes.add.u32 [%r3], %r7, [%r5];\n"
+        "mapa.shared::cluster.u32 %r3, %r1, 1; mapa.shared::cluster.u32 %r5, %r4, 1;\n"
+        "red.async.relaxed.cluster.shared::cluster.mbarrier::complete_tx::bytes.add.u32 [%r3], %r7, [%r5];\n";
+    const std::string sum =
+        "ld.shared.u32 %r10, [tile]; mul.wide.u32 %rd1, %r50, 4; add.u64 %rd1, %out, %rd1; setp.eq.u32 %p1, %t, 0; @%p1 st.global.u32 "
+        "[%rd1], %r10;\n";
+    std::vector<uint8_t> sums(8);
+    for (size_t i = 0; i < 2; ++i) sums[i * 4] = 69;
+    check_well(rank + zero + kClusterSync + add + wait_for("bar", 0) + sum + kClusterSync, sums, kCluster);
+    check_wrong(rank + zero + kClusterSync + add + sum + kClusterSync, {Fault::Kind::Race, Fault::Kind::UnfinishedCopy}, kCluster);
+}
+
 // ---- Maps that kernels make
 
 std::string make_map(const std::string& space, const std::string& at) {
