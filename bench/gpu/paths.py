@@ -4,7 +4,7 @@ A path is judged by what it does before what it costs. Of all paths through the 
 then, for a full tile, those that hide no score, and for a partial one those that hide as many as a thread has; then the cheapest. Scores are hidden by `FSEL r, x, -INF, p`, one
 each. What remains off the path is rare by construction: moving the base of the softmax, asking for the next 32 tiles, careful products of what is not finite.
 
-A loop inside is one step of its path, as often as it runs: until tensor work is complete if it multiplies, else as its induction variable says, else once (waits).
+A loop inside is one step of its path, as often as it runs: until tensor work is complete if it multiplies and that work is known, else as its counter says, else once (waits).
 """
 import dataclasses
 import re
@@ -176,7 +176,7 @@ class Analysis:
             ways = self.through(inner, 1)
             multiplies = any(is_tensor(each) for each in inner.instructions())
             before = [p for p in inner.header.predecessors if p not in inner.body]
-            times = tensor_trips if multiplies else trips(inner, before) or 1
+            times = tensor_trips if multiplies and self.expected else trips(inner, before) or 1
             collapsed[inner.header] = ({key: way.times(times) for key, way in ways.items()}, inner)
             member.update({block: inner.header for block in inner.body})
         place = lambda block: member.get(block, block)
