@@ -298,6 +298,26 @@ TEST_CASE("results are right under all seeds, with products of two warpgroups un
     }
 }
 
+TEST_CASE("the seed chooses when a product reads its operands") {
+    // B is cleared while the product is under way, and nobody objects: the sums are of ones, or of zeros.
+    Wgmma kernel =
+        kernel_of(kBegin + kFence + product() + kCommit +
+                  "bar.sync 0;\nmov.u32 %r20, tile; mad.lo.u32 %r20, %t, 16, %r20; mov.u32 %r21, 0; st.shared.v4.u32 [%r20+8192], "
+                  "{%r21, %r21, %r21, %r21};\nbar.sync 0;\n" +
+                  kWait + kStore);
+    kernel.check_races = false;
+    size_t ones = 0, zeros = 0;
+    for (kernel.seed = 0; kernel.seed < 24; ++kernel.seed) {
+        const Run run = run_wgmma(kernel);
+        REQUIRE_MESSAGE((run.error.empty() && !run.fault), verdict(run));
+        ones += run.out[0] == std::bit_cast<uint32_t>(16.0f);
+        zeros += run.out[0] == 0;
+    }
+    CHECK(ones > 0);
+    CHECK(zeros > 0);
+    CHECK(ones + zeros == 24);
+}
+
 TEST_CASE("setmaxnreg") {
     const auto with = [](const std::string& body, uint32_t threads, const std::string& directives) {
         Wgmma kernel = kernel_of(body, threads);
