@@ -73,7 +73,6 @@ bool WarpState::conflict(const Op& op, int lane, const Place& place, Record old,
     const uint32_t linear = old.warp / launch_.warps_per_cluster;
     const bool same_cluster = linear == block_.cluster.serial;
     const bool same_block = same_cluster && old.warp / launch_.warps_per_block == serial_ / launch_.warps_per_block;
-    const std::string what = where_text(place, address, bytes);
     if (old.is(Record::kAtomic) && kind.atomic) {
         const uint32_t needed = same_block ? 1 : same_cluster ? 2 : 3;
         if (((old.what & Record::kScope) >> Record::kScopeShift) >= needed && scope_level(kind.scope) >= needed) return false;
@@ -81,11 +80,12 @@ bool WarpState::conflict(const Op& op, int lane, const Place& place, Record old,
     if (old.is(Record::kAsync) && launch_.operations[old.time].time == kNever) {
         if (old.is(Record::kWrite)) {
             fault(Fault::Kind::UnfinishedCopy, op, lane,
-                  fmt::format("{} {} that {} is still writing: nobody has waited for it", writes ? "writes" : "reads", what,
-                              record_text(old)));
+                  fmt::format("{} {} that {} is still writing: nobody has waited for it", writes ? "writes" : "reads",
+                              where_text(place, address, bytes), record_text(old)));
         } else {
             fault(Fault::Kind::Race, op, lane,
-                  fmt::format("writes {} that {} is still reading: nobody has waited for it", what, record_text(old)));
+                  fmt::format("writes {} that {} is still reading: nobody has waited for it", where_text(place, address, bytes),
+                              record_text(old)));
         }
         return true;
     }
@@ -102,7 +102,7 @@ bool WarpState::conflict(const Op& op, int lane, const Place& place, Record old,
     } else if (!same_block) {
         reason = "nothing orders the two blocks";
     }
-    fault(Fault::Kind::Race, op, lane, fmt::format("races with {}: {}, {}", record_text(old), reason, what));
+    fault(Fault::Kind::Race, op, lane, fmt::format("races with {}: {}, {}", record_text(old), reason, where_text(place, address, bytes)));
     return true;
 }
 
