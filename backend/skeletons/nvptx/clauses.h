@@ -64,6 +64,14 @@ FLEX_DEVICE void each_score(Scores& s, F&& f) {
     }
 }
 
+/// A bit for each key of a thread in a tile.
+using KeepBits = decltype([] {
+    if constexpr (2 * kN <= 32)
+        return uint32_t();
+    else
+        return uint64_t();
+}());
+
 /// The keys of a thread by number, and back: pairs, eight apart.
 FLEX_DEVICE int32_t offset_of(int32_t column) {
     return column / 2 * 8 + column % 2;
@@ -106,12 +114,12 @@ FLEX_DEVICE void apply_clauses(Scores& s, const Block& block, const Row& own, Vi
             return flex_hook_mask(block.launch, &row.state, block.b, row.h, row.q, min(key + offset, last));
         };
         if (block.has(kLongMask)) {
-            static_assert(2 * kN <= 32);
-            uint32_t keep[kRows] = {};  // a bit a key
+            static_assert(2 * kN <= 64);
+            KeepBits keep[kRows] = {};
             FLEX_ROLLED
             for (int32_t j = 0; j < 2 * kN; j++) {
                 FLEX_UNROLL
-                for (int32_t i = 0; i < kRows; i++) keep[i] |= uint32_t(mask(i, offset_of(j))) << j;
+                for (int32_t i = 0; i < kRows; i++) keep[i] |= KeepBits(mask(i, offset_of(j))) << j;
             }
             each_score(s, [&](float& x, int32_t i, int32_t offset) { x = keep[i] >> column_of(offset) & 1 ? x : -kInf; });
         } else {

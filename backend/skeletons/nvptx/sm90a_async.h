@@ -32,6 +32,10 @@ FLEX_DEVICE void wait(uint32_t barrier, uint32_t parity) {
         "r"(parity)
         : "memory");
 }
+/// x of the first lane of the warp, of which the compiler knows then that all lanes have it.
+FLEX_DEVICE int32_t same_in_warp(int32_t x) {
+    return __nvvm_shfl_sync_idx_i32(kAllLanes, x, 0, 31);
+}
 /// One arrival for a warp, after all its lanes.
 FLEX_DEVICE void warp_arrive(uint32_t barrier) {
     warp_barrier();

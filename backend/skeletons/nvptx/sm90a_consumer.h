@@ -98,14 +98,39 @@ FLEX_DEVICE bool weigh(Scores& s, Softmax& softmax, int32_t now, float (&factor)
     return moves;
 }
 
+/// Ends a block of code, at a branch that depends on the sums and is never taken (they are not negative), so that ptxas cannot move the wait that follows before
+/// the exponentials. Where the outputs take more registers than that leaves room for, it does harm: ptxas then waits after each product.
+FLEX_DEVICE void settle(const Softmax& softmax) {
+    asm volatile(
+        "{\n\t.reg .pred never;\n\t.reg .f32 both;\n\t"
+        "add.rn.f32 both, %0, %1;\n\tsetp.lt.f32 never, both, 0f00000000;\n\t@never trap;\n\t}" ::"f"(softmax.sum[0]),
+        "f"(softmax.sum[1])
+        : "memory");
+}
+
 struct Consumer {
     const flex_gpu_launch* launch;
     const flex_gpu_tensors* tensors;
     uint32_t shared;
+    int32_t group;       // of the consumers: known to be the same in all lanes, so that descriptors are computed once a warp
     Turn k{}, v{};       // the slots to read next
     int32_t number = 0;  // of the piece
 
-    [[nodiscard]] FLEX_DEVICE uint32_t queries() const { return shared + uint32_t(kQAt + Place().warp / 4 * kGroupQ); }
+    // Warpgroups issue their products in turn, each while the one before is at its softmax: a barrier of each, at which it waits and the one before arrives.
+    static constexpr bool kTakesTurns = kConsumers > 1 && kD <= 128;
+    static constexpr int32_t kPair = 2 * kGroup;
+    FLEX_DEVICE void begin() const {
+        if (kTakesTurns && group == kConsumers - 1) named_arrive(kBarrierOfTurn, kPair);
+    }
+    FLEX_DEVICE void end() const {
+        if (kTakesTurns && group == 0) named_barrier(kBarrierOfTurn, kPair);
+    }
+    FLEX_DEVICE void wait_for_turn() const {
+        if (kTakesTurns) named_barrier(kBarrierOfTurn + group, kPair);
+    }
+    FLEX_DEVICE void pass_turn() const {
+        if (kTakesTurns) named_arrive(kBarrierOfTurn + (group == kConsumers - 1 ? 0 : group + 1), kPair);
+    }
 
     FLEX_DEVICE Visit next_tile(bool* is_last) {
         wait(shared + uint32_t(kKFull + k.slot * 8), k.parity);
@@ -113,7 +138,9 @@ struct Consumer {
         *is_last = (code & kLastTile) != 0;
         return {code & ~kLastTile};
     }
-    FLEX_DEVICE void start_scores(Scores& s) { start_qk(s, queries(), shared + uint32_t(kKAt + k.slot * kKeyBytes)); }
+    FLEX_DEVICE void start_scores(Scores& s) {
+        start_qk(s, uint32_t(opaque(int32_t(shared + uint32_t(kQAt + group * kGroupQ)))), shared + uint32_t(kKAt + k.slot * kKeyBytes));
+    }
     FLEX_DEVICE void release_k() {
         warp_arrive(shared + uint32_t(kKEmpty + k.slot * 8));
         k.advance();
@@ -155,12 +182,15 @@ struct Consumer {
             pack_weights(p, s);
             while (!is_last) {
                 tile = next_tile(&is_last);
+                wait_for_turn();
                 start_scores(s);
                 start_sums(o, p);
+                pass_turn();
                 wait_for_scores<1>(s);
                 release_k();
                 apply_clauses(s, block, own, tile);
                 const bool moves = weigh(s, softmax, tile.code, factor);
+                if constexpr (kTakesTurns) settle(softmax);
                 wait_for_sums(o);
                 release_v();
                 if (moves) scale_rows(o, factor);

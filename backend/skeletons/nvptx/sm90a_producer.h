@@ -25,6 +25,7 @@ FLEX_DEVICE void producer_barrier() {
 /// few registers, and this is not the usual way.
 template <int32_t Panels>
 FLEX_DEVICE void copy_keys(uint32_t to, const flex_gpu_view& view, const Block& block, int32_t columns, int32_t first, int32_t thread) {
+    thread = opaque(thread);  // or what follows from it would be kept in registers from before all loops
     const int64_t stride = view.row_stride * kBytes;
     const uint64_t head = row_address(view, block.b, block.kv_head(), first, kBytes);
     const int32_t rows = block.keys - first;
@@ -72,6 +73,7 @@ FLEX_DEVICE void copy_keys(uint32_t to, const flex_gpu_view& view, const Block& 
 
 /// The rows of a piece, likewise.
 FLEX_DEVICE void copy_queries(uint32_t to, const Block& block, int32_t thread) {
+    thread = opaque(thread);  // or what follows from it would be kept in registers from before all loops
     const flex_gpu_launch* launch = block.launch;
     const int32_t d = flex_hook_extent(launch, kExtentD), lane = thread % 32;
     FLEX_ROLLED
@@ -251,6 +253,7 @@ struct Producer {
             }
             const uint32_t record = record_address(shared, number);
             const Piece piece = again >= 0 ? Piece::load(record_address(shared, again)) : Piece::numbered(launch, *work);
+            warp_barrier();  // all have read
             if (thread == 0) {
                 if (again >= 0) store_shared(record_address(shared, again) + kSuspiciousAt, 0u);
                 piece.store(record);

@@ -67,6 +67,11 @@ FLEX_DEVICE void store_results(const flex_gpu_launch* launch, const flex_gpu_ten
         }
         if (!kSeparateOutput) group_barrier(group);  // the next Q may come
     }
+    if (careful && tensors->is_mapped != 0) {
+        // The results of the first time may still be on their way.
+        if (place.thread % kGroup == 0) stores_wait();
+        group_barrier(place.warp / 4);
+    }
     const bool pairs = output_is_aligned(launch->o, dv);
     FLEX_UNROLL
     for (int32_t i = 0; i < kRows; i++) {

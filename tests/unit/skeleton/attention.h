@@ -12,9 +12,11 @@ namespace skeleton_test {
 struct Instance {
     std::string name, element;
     int d, dv, tile_q, tile_k, warps, slots, shared_bytes;
+    int map_columns = 0;  // of an instance for sm_90a, whose warps are those of all roles
     [[nodiscard]] bool is_short() const { return tile_q == 16; }
 };
 const std::vector<Instance>& instances();
+const std::vector<Instance>& sm90a_instances();
 
 struct Case {
     int b = 1, h = 1, hkv = 1, q = 1, k = 1, d = 64, dv = 64;
@@ -27,6 +29,9 @@ struct Case {
     int bad_from = 0;
     bool padding = false;  // K and V are NaN from bad_from on
     int properties = 24;
+    // Of sm_90a: maps where they can be, blocks, and whether these take their pieces from a counter.
+    bool may_map = true, counter = true;
+    int blocks = 2;
     uint64_t seed = 1;
 };
 

@@ -31,12 +31,13 @@ struct Loaded {
     flexemu::Device device;
     std::unique_ptr<flexemu::LoadedModule> module;
     std::string error;
-    Loaded(const std::string& path, size_t bare, size_t more) : Loaded(lengthen_parameters(text_of(path), bare, more)) {}
-    explicit Loaded(const std::string& ptx) : device(properties()) { module = device.load(ptx, &error); }
-    static flexemu::DeviceProperties properties() {
+    Loaded(const std::string& path, size_t bare, size_t more, bool sm90a = false)
+        : Loaded(lengthen_parameters(text_of(path), bare, more), sm90a) {}
+    explicit Loaded(const std::string& ptx, bool sm90a = false) : device(properties(sm90a)) { module = device.load(ptx, &error); }
+    static flexemu::DeviceProperties properties(bool sm90a) {
         flexemu::DeviceProperties p;
-        p.compute_capability = 80;
-        p.max_shared_per_block = 163 * 1024;
+        p.compute_capability = sm90a ? 90 : 80;
+        p.max_shared_per_block = (sm90a ? 227 : 163) * 1024;
         return p;
     }
     [[nodiscard]] int32_t function(const std::string& name) const {

@@ -3,6 +3,7 @@
 #include <map>
 #include <memory>
 
+#include "emulator/tensor_map.h"
 #include "tests/unit/skeleton/attention.h"
 #include "tests/unit/skeleton/emulated.h"
 
@@ -15,13 +16,51 @@ const std::vector<Instance>& instances() {
     };
     return all;
 }
+const std::vector<Instance>& sm90a_instances() {
+    static const std::vector<Instance> all = {
+#define FLEX_INSTANCE_SM90A(name, element, d, dv, tile_q, tile_k, consumers, stages, map_columns, shared_bytes) \
+    {#name, #element, d, dv, tile_q, tile_k, 4 * (consumers + 1), stages, shared_bytes, map_columns},
+#include "backend/skeletons/nvptx/instances_sm90a.def"
+#undef FLEX_INSTANCE_SM90A
+    };
+    return all;
+}
+
+namespace {
+
+/// The map of a view whose rows are boxes of `box` columns: heads before rows if `heads_first` (runtime/gpu_abi.h).
+flex_gpu_tensor_map map_of(const Instance& instance, const flex_gpu_view& view, const Case& c, int columns, int heads, int rows,
+                           bool heads_first, int box_of_rows) {
+    flexemu::TensorMap map;
+    map.type = instance.element == "F16" ? 6 : 9;
+    map.rank = 4;
+    map.swizzle = instance.map_columns == 64 ? 3 : 2;
+    map.address = view.data;
+    const auto dimension = [&](int i, int extent, int64_t stride, int box) {
+        map.dims[i] = uint32_t(extent - 1);
+        if (i > 0) map.strides[i - 1] = uint64_t(stride) * 2;
+        map.box[i] = uint16_t(box);
+        map.element_strides[i] = 1;
+    };
+    dimension(0, columns, 1, instance.map_columns);
+    dimension(heads_first ? 1 : 2, heads, view.h_stride, heads_first ? c.pack : 1);
+    dimension(heads_first ? 2 : 1, rows, view.row_stride, box_of_rows);
+    dimension(3, c.b, view.b_stride, 1);
+    flex_gpu_tensor_map out;
+    static_assert(sizeof out == sizeof map);
+    std::memcpy(&out, &map, sizeof out);
+    return out;
+}
+
+}  // namespace
 
 Outcome run(const Instance& instance, const Case& c, const Inputs& in) {
     Outcome out;
+    const bool sm90a = instance.map_columns > 0;
     const std::string path = std::string(FLEX_TEST_PTX_DIR "/") + instance.name + "_" + std::to_string(c.properties) + ".ptx";
     static std::map<std::string, std::unique_ptr<Loaded>> loaded;
     auto& slot = loaded[path];
-    if (!slot) slot = std::make_unique<Loaded>(path, sizeof(flex_gpu_launch), sizeof(TestArguments));
+    if (!slot) slot = std::make_unique<Loaded>(path, sizeof(flex_gpu_launch), sizeof(TestArguments), sm90a);
     if (!slot->module) {
         out.fault = slot->error;
         return out;
@@ -95,8 +134,26 @@ Outcome run(const Instance& instance, const Case& c, const Inputs& in) {
     const int most = std::max(p.args.summaries[0].blocks, p.args.summaries[1].blocks);
     if (c.mask == kMaskDocument) launch("flex_gpu_summarise", unsigned(most + 3) / 4, 1, unsigned(c.b) * 2, 128, 0);
     const unsigned tiles = unsigned(c.q * c.pack + instance.tile_q - 1) / unsigned(instance.tile_q);
-    launch("flex_gpu_forward", tiles * unsigned(c.h / c.pack * c.b), unsigned(c.splits), 1, unsigned(32 * instance.warps),
-           unsigned(instance.shared_bytes));
+    unsigned blocks = tiles * unsigned(c.h / c.pack * c.b), rows_of_blocks = unsigned(c.splits);
+    if (sm90a) {
+        flex_gpu_tensors tensors{};
+        tensors.work = int32_t(blocks * rows_of_blocks);
+        tensors.is_mapped = aligned && c.may_map && 64 % c.pack == 0 && c.k > 0;
+        if (tensors.is_mapped) {
+            tensors.q = map_of(instance, p.launch.q, c, c.d, c.h, c.q, true, 64 / c.pack);
+            tensors.o = map_of(instance, p.launch.o, c, c.dv, c.h, c.q, true, 64 / c.pack);
+            tensors.k = map_of(instance, p.launch.k, c, c.d, c.hkv, c.k, false, instance.tile_k);
+            tensors.v = map_of(instance, p.launch.v, c, c.dv, c.hkv, c.k, false, instance.tile_k);
+        }
+        const uint32_t none = 0;
+        if (c.counter) tensors.next_work = upload(&none, sizeof none);
+        blocks = std::min(blocks * rows_of_blocks, unsigned(c.blocks));
+        rows_of_blocks = 1;
+        parameters.resize((sizeof p + 63) / 64 * 64 + sizeof tensors);
+        std::memcpy(parameters.data() + parameters.size() - sizeof tensors, &tensors, sizeof tensors);
+    }
+    launch("flex_gpu_forward", blocks, rows_of_blocks, 1, unsigned(32 * instance.warps), unsigned(instance.shared_bytes));
+    parameters.resize(sizeof p);
     if (c.splits > 1) launch("flex_gpu_combine", unsigned(rows + 3) / 4, 1, 1, 128, 0);
 
     std::vector<uint8_t> o(size_t(rows * o_stride * size));
