@@ -31,7 +31,7 @@ VARIANTS = {
     "causal_sm90a": ("causal.flex", "bf16", ["1 6 6 70 300 64", "1 4 2 40 700 64", "1 2 2 100 330 64 x", "1 1 1 65 300 60"]),
 }
 # Variants of sm_90a; the others run on an sm_80.
-INSTANCES = {"causal_sm90a": "sm90a_bf16_64_192x128"}
+INSTANCES = {"causal_sm90a": "sm90a_bf16_64_128x192"}
 
 
 # number|statement|change|why nothing can go wrong
