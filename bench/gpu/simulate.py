@@ -4,7 +4,8 @@ In order within a warp: an instruction waits for the stall count of the one befo
 slot of the sub-core. wgmma queues at the tensor unit, first come first served; WARPGROUP.DEPBAR waits for groups of them. Barriers with a number in a register are taken for turns that the warps
 (one of each warpgroup) hand on: BAR.SYNC waits for one's own, BAR.ARV gives the next warp its own. Data in memory are there when asked for: what copies must hide is not seen.
 
-Latencies are rounded from published microbenchmarks of Volta to Hopper. They matter little where two warps fill each other's gaps.
+Latencies are rounded from published microbenchmarks of Volta to Hopper. They matter little where two warps fill each other's gaps. What is not published is how many products of wgmma a
+warp can have under way before it waits to issue the next (TENSOR_QUEUE): for `none` on sm_90a, 1 to 16 of them give 0.64 to 0.89 of the peak at D = 64, 0.70 to 0.99 at 96, 0.97 to 1.00 at 128.
 """
 import re
 
