@@ -43,9 +43,9 @@ struct TensorSpec {
         }
         return result;
     }
-    /// Calls each(byte of the tensor or -1, byte of the tile) for every element of the tile at the coordinates, one by one; the tile lies at a multiple of 1024.
+    /// Calls each(byte of the tensor or -1, byte of the tile) for every element of the tile at the coordinates, one by one; the tile lies `base` bytes behind a multiple of 1024, and its bytes count from there.
     template <typename Each>
-    void elements(const std::vector<int32_t>& at, Each each) const {
+    void elements(const std::vector<int32_t>& at, Each each, size_t base = 0) const {
         size_t total = 1;
         for (size_t i = 0; i < dims.size(); ++i) total *= count(i);
         for (size_t number = 0; number < total; ++number) {
@@ -58,7 +58,7 @@ struct TensorSpec {
                 inside = inside && place >= 0 && place < static_cast<int64_t>(dims[i]);
                 offset += place * static_cast<int64_t>(i == 0 ? element() : strides[i - 1]);
             }
-            const size_t plain = number * element();
+            const size_t plain = base + number * element();
             const size_t row = plain / 128, chunk = plain / 16 % 8;
             constexpr size_t kMask[] = {0, 1, 3, 7};
             each(inside ? offset : -1, row * 128 + (chunk ^ (row & kMask[swizzle])) * 16 + plain % 16);

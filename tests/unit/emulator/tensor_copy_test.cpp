@@ -65,9 +65,9 @@ std::string rank_text(const TensorSpec& spec) {
     return std::to_string(spec.dims.size()) + "d";
 }
 
-std::string load_text(const TensorSpec& spec, const std::vector<int32_t>& at, const std::string& bytes = "") {
-    return "mbarrier.arrive.expect_tx.shared::cta.b64 _, [bar], " + (bytes.empty() ? std::to_string(spec.tile_bytes()) : bytes) +
-           ";\ncp.async.bulk.tensor." + rank_text(spec) + ".shared::cluster.global.mbarrier::complete_tx::bytes [tile], [%map, " +
+std::string load_text(const TensorSpec& spec, const std::vector<int32_t>& at, size_t base) {
+    return "mbarrier.arrive.expect_tx.shared::cta.b64 _, [bar], " + std::to_string(spec.tile_bytes()) + ";\ncp.async.bulk.tensor." +
+           rank_text(spec) + ".shared::cluster.global.mbarrier::complete_tx::bytes [tile + " + std::to_string(base) + "], [%map, " +
            coordinates(at) + "], [bar];\n";
 }
 const std::string kInit = "mbarrier.init.shared::cta.b64 [bar], 1;\n";
@@ -79,22 +79,27 @@ TEST_CASE("tensor loads of all kinds") {
         const TensorSpec spec = random_tensor(random);
         const auto at = random_place(random, spec);
         const auto in = random_bytes(random, tensor_bytes(spec));
-        const size_t lines = (spec.tile_bytes() + 127) / 128 * 128, bytes = spec.swizzle == 0 ? spec.tile_bytes() : lines;
+        // The pattern goes by the address, wherever the tile begins.
+        const size_t base = 128 * below(random, 8);
+        const size_t lines = (spec.tile_bytes() + 127) / 128 * 128, bytes = base + (spec.swizzle == 0 ? spec.tile_bytes() : lines);
         std::vector<uint8_t> want(bytes, 0);
         const uint8_t nan[] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f};
-        spec.elements(at, [&](int64_t from, size_t to) {
-            if (from >= 0)
-                std::memcpy(&want[to], &in[static_cast<size_t>(from)], spec.element());
-            else if (spec.fill != 0)
-                std::memcpy(&want[to], nan + 8 - spec.element(), spec.element());
-        });
+        spec.elements(
+            at,
+            [&](int64_t from, size_t to) {
+                if (from >= 0)
+                    std::memcpy(&want[to], &in[static_cast<size_t>(from)], spec.element());
+                else if (spec.fill != 0)
+                    std::memcpy(&want[to], nan + 8 - spec.element(), spec.element());
+            },
+            base);
         // The rest of a last line that the swizzle spreads over is not written: it is filled before.
         const std::string clear = by_first(
             "mov.u32 %r1, tile; mov.u32 %r2, 0;\nC: st.shared.u32 [%r1], 0; add.u32 %r1, %r1, 4; add.u32 %r2, %r2, 4; "
             "setp.lt.u32 %p0, %r2, " +
             std::to_string(bytes) + "; @%p0 bra C;\nfence.proxy.async;\n");
-        const auto run = run_bulk(clear + by_first(kInit + load_text(spec, at)) + wait_for("bar", 0) + tile_to_out(bytes), &spec, nullptr,
-                                  in, std::vector<uint8_t>(bytes), {.seed = trial});
+        const auto run = run_bulk(clear + by_first(kInit + load_text(spec, at, base)) + wait_for("bar", 0) + tile_to_out(bytes), &spec,
+                                  nullptr, in, std::vector<uint8_t>(bytes), {.seed = trial});
         if (!well(run)) return;
         REQUIRE(run.out == want);
     }
