@@ -15,13 +15,26 @@ const std::vector<KindInfo>& all_kinds() {
     return kinds;
 }
 
+namespace {
+
+/// A name of a hundred thousand letters is quoted by its beginning.
+std::string bounded(std::string text) {
+    constexpr size_t kLongest = 1000;
+    if (text.size() <= kLongest) return text;
+    size_t end = kLongest;
+    while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
+    return text.substr(0, end) + "...";
+}
+
+}  // namespace
+
 Diagnostic& Diagnostic::note(std::string text, std::optional<Span> at) {
     notes.push_back({std::move(text), at, false});
     return *this;
 }
 
 Diagnostic& Diagnostic::help(std::string text) {
-    notes.push_back({std::move(text), {}, true});
+    notes.push_back({bounded(std::move(text)), {}, true});
     return *this;
 }
 
@@ -40,6 +53,7 @@ bool same_place(const std::optional<Span>& a, const std::optional<Span>& b) {
 }  // namespace
 
 Diagnostic& Sink::add(Kind kind, std::optional<Span> span, std::string message) {
+    message = bounded(std::move(message));
     const Level level = info(kind).level;
     bool drop = level == Level::Error ? errors_ > kMaxErrors : warnings_ >= kMaxWarnings;
     for (const Diagnostic& other : list_)

@@ -8,6 +8,7 @@
 #include <deque>
 #include <string>
 #include <string_view>
+#include <unordered_set>
 #include <vector>
 
 #include "diag/source.h"
@@ -127,6 +128,8 @@ struct File {
     std::vector<Decl*> decls;
     std::deque<Expr> exprs;
     std::deque<Decl> decl_arena;
+    std::unordered_set<std::string> unread;  // names in what could not be read, reported already: not unknown to expressions
+    bool unread_import = false;
 };
 
 [[nodiscard]] std::string_view text(BinaryOp op);

@@ -232,7 +232,12 @@ Expr* Builder::suffixed(Expr* base, ParserRuleContext* suffix) {
         return finish(e);
     }
     if (base->kind != ExprKind::Name || base->parenthesised) {
-        sink_.report(Kind::not_callable, base->span).help("a function is called by its name; write `*` if a product is meant");
+        auto& d = sink_.report(Kind::not_callable, base->span);
+        if (base->kind == ExprKind::Name && (base->text == "f32" || base->text == "float" || base->text == "i32" || base->text == "int"))
+            d.fix(base->span, base->text[0] == 'f' ? "f32" : "i32",
+                  fmt::format("a conversion is written `{}(x)`", base->text[0] == 'f' ? "f32" : "i32"));
+        else
+            d.help("a function is called by its name; write `*` if a product is meant");
         return base;
     }
     const bool reduces = suffix->children.size() > 3;

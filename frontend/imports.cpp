@@ -54,6 +54,7 @@ struct Loader {
         open(main_file, main_name, std::filesystem::path(main_name).lexically_normal().generic_string(), false);
         while (!stack.empty()) {
             Frame& top = stack.back();
+            top.module->import_failed |= top.module->syntax->unread_import;
             if (top.next_decl == top.module->syntax->decls.size()) {
                 order.push_back(top.module);
                 stack.pop_back();

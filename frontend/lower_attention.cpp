@@ -136,6 +136,13 @@ std::optional<ir::Attention> lower(const Program& program, const std::string& at
 
     const std::string fault = ir::verify(result);
     FLEX_CHECK(fault.empty(), fault.c_str());
+    const auto warn_of_division = [&](const Node* clause, std::string_view what, ir::NodeId root) {
+        if (clause && divides_by_zero(result, root))
+            sink.report(Kind::division_by_zero, clause->span, what, decl.name)
+                .help("a quotient of `f32` is then infinite or NaN, `//` and `%` of `i32` give 0");
+    };
+    warn_of_division(body.score, "score", result.score);
+    warn_of_division(body.mask, "mask", result.mask);
     if (body.mask) {
         if (const auto constant = constant_mask(result)) {
             if (*constant)

@@ -113,5 +113,7 @@ private:
 
 /// What simple reasoning about ranges says of a mask: always true, always false, or neither.
 [[nodiscard]] std::optional<bool> constant_mask(const ir::Attention& attention);
+/// Whether the constant 0 divides in what counts for the value of `root`: `softcap(0.0)`.
+[[nodiscard]] bool divides_by_zero(const ir::Attention& attention, ir::NodeId root);
 
 }  // namespace flexc::sema

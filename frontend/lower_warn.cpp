@@ -2,6 +2,7 @@
 // Sound, not complete: every index and extent is taken as any non-negative i32, every captured value as any value of its type.
 #include <algorithm>
 #include <limits>
+#include <map>
 
 #include "frontend/lower_eval.h"
 
@@ -27,6 +28,36 @@ class Analysis {
 public:
     explicit Analysis(const ir::Attention& attention)
         : attention_(attention), graph_(attention.graph), ranges_(graph_.size()), truth_(graph_.size()) {}
+
+    /// Whether a constant 0 divides in what counts for the value of `root`.
+    bool zero_divides(NodeId root) {
+        run(root);
+        std::vector<bool> seen(graph_.size());
+        std::vector<NodeId> open = {root};
+        while (!open.empty()) {
+            const NodeId id = open.back();
+            open.pop_back();
+            if (seen[id.value]) continue;
+            seen[id.value] = true;
+            const ir::Node& n = graph_[id];
+            if (graph_.type(id) == ir::Type::Bool && truth_[id.value]) continue;
+            const auto operands = graph_.operands(id);
+            if (n.op == Op::Select) {
+                const std::optional<bool> chosen = truth_[operands[0].value];
+                open.push_back(operands[0]);
+                if (chosen != std::optional(false)) open.push_back(operands[1]);
+                if (chosen != std::optional(true)) open.push_back(operands[2]);
+                continue;
+            }
+            if (n.op == Op::Div || n.op == Op::FloorDiv || n.op == Op::Mod) {
+                const ir::Node& divisor = graph_[operands[1]];
+                const auto bits = static_cast<uint32_t>(divisor.payload);
+                if ((divisor.op == Op::ConstI32 && bits == 0) || (divisor.op == Op::ConstF32 && (bits & 0x7FFFFFFFu) == 0)) return true;
+            }
+            for (const NodeId o : operands) open.push_back(o);
+        }
+        return false;
+    }
 
     std::optional<bool> run(NodeId root) {
         for (uint32_t i = 0; i <= root.value; ++i) {
@@ -159,6 +190,43 @@ private:
         return false;
     }
 
+    /// A sum of values with factors, and a constant. Nothing in it wraps around.
+    struct Linear {
+        std::map<uint32_t, int64_t> factors;
+        int64_t constant = 0;
+    };
+
+    void add(Linear& sum, NodeId id, int64_t factor, int depth) const {
+        const ir::Node& n = graph_[id];
+        const auto fits = [](int64_t lo, int64_t hi) { return lo >= kAny.lo && hi <= kAny.hi; };
+        if (n.op == Op::ConstI32) {
+            sum.constant += factor * static_cast<int32_t>(n.payload);
+        } else if (depth > 0 && n.op == Op::Add && fits(at(id, 0).lo + at(id, 1).lo, at(id, 0).hi + at(id, 1).hi)) {
+            add(sum, graph_.operand(id, 0), factor, depth - 1);
+            add(sum, graph_.operand(id, 1), factor, depth - 1);
+        } else if (depth > 0 && n.op == Op::Sub && fits(at(id, 0).lo - at(id, 1).hi, at(id, 0).hi - at(id, 1).lo)) {
+            add(sum, graph_.operand(id, 0), factor, depth - 1);
+            add(sum, graph_.operand(id, 1), -factor, depth - 1);
+        } else if ((sum.factors[id.value] += factor) == 0) {
+            sum.factors.erase(id.value);
+        }
+    }
+
+    /// `q - k <= -1` and `k <= q`: two bounds of one difference, of which never both hold (of an `or`: always one).
+    bool bounds_exclude(NodeId a, NodeId b, bool conjunction) const {
+        constexpr int kDepth = 6;
+        Linear sum;  // of what is at most 0 in the two
+        for (const NodeId id : {a, b}) {
+            const Op o = graph_[id].op;
+            if (o != Op::Lt && o != Op::Le) return false;
+            if (graph_.type(graph_.operand(id, 0)) != ir::Type::I32) return false;
+            add(sum, graph_.operand(id, 0), conjunction ? 1 : -1, kDepth);
+            add(sum, graph_.operand(id, 1), conjunction ? -1 : 1, kDepth);
+            sum.constant += conjunction ? (o == Op::Lt ? 1 : 0) : (o == Op::Lt ? 0 : 1);
+        }
+        return sum.factors.empty() && sum.constant > 0;
+    }
+
     bool opposite(NodeId a, NodeId b, bool conjunction) const {
         const ir::Node& x = graph_[a];
         const ir::Node& y = graph_[b];
@@ -167,9 +235,10 @@ private:
         const bool same = graph_.operand(a, 0) == graph_.operand(b, 0) && graph_.operand(a, 1) == graph_.operand(b, 1);
         const bool turned = graph_.operand(a, 0) == graph_.operand(b, 1) && graph_.operand(a, 1) == graph_.operand(b, 0);
         if (x.op == Op::Eq && y.op == Op::Ne) return same || turned;
-        if (x.op == Op::Lt && y.op == Op::Le) return turned;                         // a < b, b <= a
-        if (conjunction && x.op == Op::Lt && y.op == Op::Lt) return turned;          // a < b, b < a
-        if (!conjunction && x.op == Op::Le && y.op == Op::Le) return turned;         // a <= b, b <= a
+        if (x.op == Op::Lt && y.op == Op::Le) return turned;                  // a < b, b <= a
+        if (conjunction && x.op == Op::Lt && y.op == Op::Lt) return turned;   // a < b, b < a
+        if (!conjunction && x.op == Op::Le && y.op == Op::Le) return turned;  // a <= b, b <= a
+        if (bounds_exclude(a, b, conjunction)) return true;
         if (conjunction && x.op == Op::Lt && y.op == Op::Eq) return same || turned;  // a < b, a == b
         return false;
     }
@@ -181,6 +250,10 @@ private:
 };
 
 }  // namespace
+
+bool divides_by_zero(const ir::Attention& attention, NodeId root) {
+    return Analysis(attention).zero_divides(root);
+}
 
 std::optional<bool> constant_mask(const ir::Attention& attention) {
     return Analysis(attention).run(attention.mask);

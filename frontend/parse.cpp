@@ -77,6 +77,26 @@ bool nesting_is_bounded(const TokenList& tokens, diag::Sink& sink) {
     return true;
 }
 
+/// Whether what stands there is the rest of a declaration that broke off: a clause that is indented, or a `}`.
+bool continues_declaration(const TokenList& tokens, size_t i) {
+    const size_t type = tokens.type(i);
+    if (type == P::RBRACE) return true;
+    if (tokens.unindented(i)) return false;
+    const bool word = (type >= P::SCALE && type <= P::EMIT) || type == P::SCORE || type == P::MASK;
+    return type == P::LET || (word && (tokens.type(i + 1) == P::ASSIGN || type == P::NORMALIZE || type == P::EMIT));
+}
+
+/// What a declaration would have declared if it could be read: its names before the first bracket or value.
+void note_unread(const TokenList& tokens, size_t begin, size_t end, ast::File& file) {
+    const std::string_view first = tokens.text(begin);
+    file.unread_import |= first == "import" || first == "from" || first == "include" || first == "use";
+    for (size_t i = begin; i < end && i < begin + 64; ++i) {
+        const size_t type = tokens.type(i);
+        if (type == P::ASSIGN || type == P::LBRACE || type == P::LPAREN) break;
+        if (type == P::NAME) file.unread.emplace(tokens.text(i));
+    }
+}
+
 class DeclarationParser : public FlexParser {
 public:
     explicit DeclarationParser(antlr4::TokenStream* stream) : FlexParser(stream) {}
@@ -115,17 +135,25 @@ std::unique_ptr<ast::File> parse(const diag::SourceManager& sources, diag::FileI
     parser.getInterpreter<antlr4::atn::ParserATNSimulator>()->setPredictionMode(antlr4::atn::PredictionMode::SLL);
     const auto strategy = std::make_shared<StatementRecovery>(lexed.list, sink);
     parser.setErrorHandler(strategy);
+    bool broken = false;  // the declaration before has an error
     while (!sink.full()) {
         const size_t start = lexed.stream->index();
         if (lexed.list.type(start) == P::EOF) break;
         const size_t end = declaration_end(lexed.list, start, start);
+        if (broken && continues_declaration(lexed.list, start)) {
+            while (lexed.stream->index() < end) lexed.stream->consume();
+            continue;
+        }
         if (end - start > kMaxDeclarationTokens) {
             sink.report(Kind::declaration_too_large, lexed.list.span(start), kMaxDeclarationTokens).help("split it into functions");
             break;
         }
         const size_t reports = sink.all().size();
         FlexParser::DeclarationContext* tree = parser.declaration();
+        broken = sink.all().size() != reports;
+        const size_t declarations = file->decls.size();
         build_declaration(tree, lexed.list, sink.all().size() != reports, *file, sink);
+        if (file->decls.size() == declarations) note_unread(lexed.list, start, lexed.stream->index(), *file);
         parser.drop_trees();
     }
     return file;

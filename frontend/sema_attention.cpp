@@ -64,6 +64,8 @@ bool BodyChecker::check_reads(const Node* root, Reads allowed, const std::string
     if (at->kind == NodeKind::Slot && name == "score" && where.find("mask") != std::string::npos)
         d.help(
             "a mask depends on positions alone; by its value a score is hidden in the score clause: `score = if c then score else -inf`");
+    if (at->kind == NodeKind::Slot && where == "the clause `scale`")
+        d.help(fmt::format("a scale is the same for all keys; what depends on `{}` belongs into the clause `score`", name));
     if (at->kind == NodeKind::LetRef) d.note(fmt::format("`{}` reads `{}`", at->let->name, name), at->let->span);
     if (at->kind == NodeKind::Call)
         d.help(fmt::format("`{}` reads `{}`: give it by name, `{}(..., {} = ...)`", at->callee->name, name, at->callee->name, name));
@@ -77,6 +79,10 @@ Node* BodyChecker::clause_value(const ast::Clause& clause) {
     clause_.reset();
     if (value->type == Type::Error || !check_reads(value, rule->reads, fmt::format("the clause `{}`", ast::text(clause.kind))))
         return nullptr;
+    const auto is_extent = [](const Node* n) { return n->kind == NodeKind::Extent; };
+    if (clause.kind == ast::ClauseKind::Mask && value->kind == NodeKind::Chain &&
+        std::all_of(value->links.begin(), value->links.end(), [&](const Link& l) { return is_extent(l.left) && is_extent(l.right); }))
+        sink_.report(Kind::extents_compared, value->span).help("the position of the query is `q`, that of the key `k`");
     return value;
 }
 
@@ -179,7 +185,12 @@ void BodyChecker::attention() {
         lets_before(clause.span.begin);
         const ast::Clause*& first = seen[static_cast<size_t>(clause.kind)];
         if (first && clause.kind != ast::ClauseKind::Emit) {
-            sink_.report(Kind::duplicate_clause, clause.keyword, ast::text(clause.kind)).note("it is given here first", first->keyword);
+            auto& d =
+                sink_.report(Kind::duplicate_clause, clause.keyword, ast::text(clause.kind)).note("it is given here first", first->keyword);
+            if (clause.kind == ast::ClauseKind::Mask)
+                d.help("join the conditions: `mask = a and b;`");
+            else if (clause.kind == ast::ClauseKind::Score)
+                d.help("the steps stand in one clause: name the first by `let s = ...;`, and write `score = ...;` of `s`");
             if (clause.value && clause.kind != ast::ClauseKind::Blocks) clause_value(clause);
             continue;
         }

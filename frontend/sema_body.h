@@ -73,6 +73,7 @@ private:
     Node* binary(const ast::Expr& e);
     Node* chain(const ast::Expr& e);
     void warn_of_float_equality(std::string_view sign, const Node& a, const Node& b);
+    bool compares_with_truth(ast::CompareOp sign, const Node* a, const Node* b);
     Node* conditional(const ast::Expr& e);
     Node* block(const ast::Expr& e);
     Let* let(const ast::Let& l);
@@ -86,6 +87,8 @@ private:
     /// Gives two operands one type; false after reporting.
     bool unify(Node*& left, Node*& right, std::string_view what, const std::string& help = {});
     diag::Diagnostic& mismatch(Type wanted, const Node* found);
+    /// The source text for a message; `...` if it is long.
+    [[nodiscard]] std::string short_text(Span span) const;
     Node* select(Node* condition, Node* yes, Node* no, Span span, std::string_view what);
     Node* op(ir::Op op, Type type, Span span, std::vector<Node*> args);
     Node* literal_op(ir::Op op, Span span, const std::vector<Node*>& args);
@@ -96,6 +99,7 @@ private:
     Node* call(const ast::Expr& e);
     Node* pipe(const ast::Expr& e);
     Node* builtin(const ast::Expr& e, const Builtin& b);
+    std::string reduction_of(const ast::Expr& e);
     Node* call_mask(const ast::Expr& e, uint32_t param);
     Node* call_decl(const ast::Expr& e, const Decl& callee, Node* piped);
     Node* argument(const ast::Expr& e, const Decl& callee, const Param& param);
@@ -106,6 +110,7 @@ private:
 
     // sema_tensor.cpp
     Node* index(const ast::Expr& e);
+    void warn_of_indices(const ast::Expr& e, const Param& p, const std::vector<Node*>& indices);
     Node* dot(const ast::Expr& e);
     bool slice(const ast::Expr& e, Slice& out, Type& type, ir::Dim& last);
     Node* reduce(const ast::Expr& e);
@@ -149,6 +154,8 @@ void report_unused(const Decl& decl, diag::Sink& sink);
 [[nodiscard]] std::string count_text(size_t n, std::string_view one, std::string_view many);
 /// How a message calls a parameter: "a tensor", "a scalar", "a mask".
 [[nodiscard]] std::string_view describe(const Param& param);
+/// How a tensor is read as a rule: `bias[b, h, q, k]` if its extents are those of the launch, else `bias[...]`.
+[[nodiscard]] std::string usual_access(const Param& param);
 /// The slots a replacement list hides from the callee: `h` takes `hkv` along.
 [[nodiscard]] Reads hidden_by(const std::vector<Replacement>& replacements);
 

@@ -60,8 +60,34 @@ bool BodyChecker::arity(const ast::Expr& e, std::string_view name, size_t wanted
     return false;
 }
 
+/// The reduction that a call of `sum`, `max`... with a tensor or without a range means.
+std::string BodyChecker::reduction_of(const ast::Expr& e) {
+    if (e.args.size() == 1 && e.args[0]->kind == ast::ExprKind::Name)
+        if (const Local* local = find_local(e.args[0]->text); local && local->kind == Local::Kind::Param) {
+            Param& p = decl_.params[local->index];
+            p.used = true;
+            if (p.kind == Param::Kind::Tensor && p.dims.size() == 1)
+                return fmt::format("{} (j in 0..{}: {}[j])", e.text, dim_text(p.dims[0], decl_.free_extents), p.name);
+        }
+    return fmt::format("{} (j in 0..n: ...)", e.text);
+}
+
 Node* BodyChecker::builtin(const ast::Expr& e, const Builtin& b) {
     if (b.shape == Shape::Dot) return dot(e);
+    if ((b.op == Op::Min || b.op == Op::Max) && e.args.size() == 1 && e.named.empty()) {
+        sink_.report(Kind::wrong_arity, e.span, b.name, "2 arguments", "1")
+            .help(fmt::format("of two numbers it is `{}`, over a range `{}`", b.usage, reduction_of(e)));
+        return context_.error(e.span);
+    }
+    if ((b.op == Op::Min || b.op == Op::Max) && e.args.size() > 2 && e.args.size() <= 6 && e.named.empty()) {
+        std::string nested = short_text(e.args[0]->span);
+        for (size_t i = 1; i < e.args.size(); ++i) nested = fmt::format("{}({}, {})", b.name, nested, short_text(e.args[i]->span));
+        for (const ast::Expr* a : e.args) expr(*a);
+        sink_.report(Kind::wrong_arity, e.span, b.name, "2 arguments", std::to_string(e.args.size()))
+            .help(nested.size() > 80 || nested.find("...") != std::string::npos ? fmt::format("write `{}`", b.usage)
+                                                                                : fmt::format("write `{}`", nested));
+        return context_.error(e.span);
+    }
     std::vector<Node*> args;
     for (const ast::Expr* a : e.args) args.push_back(expr(*a));
     for (const ast::NamedArg& n : e.named) expr(*n.value);
@@ -261,7 +287,13 @@ Node* BodyChecker::call_decl(const ast::Expr& e, const Decl& callee, Node* piped
             if (callee.kind != ast::DeclKind::Fn) names.insert(names.end(), kSlotNames.begin(), kSlotNames.end());
             std::string near(foreign_name(arg.name.text));
             if (near.empty() || !slot_named(near)) near = diag::nearest(arg.name.text, names);
-            if (!near.empty()) d.fix(arg.name.span, near, fmt::format("did you mean `{}`?", near));
+            if (!near.empty()) {
+                d.fix(arg.name.span, near, fmt::format("did you mean `{}`?", near));
+            } else if (callee.params.size() <= 6) {
+                std::string list;
+                for (const Param& p : callee.params) list += fmt::format("{}`{}`", list.empty() ? "" : ", ", p.name);
+                d.help(list.empty() ? fmt::format("`{}` has no parameters", callee.name) : fmt::format("its parameters are {}", list));
+            }
             d.note(fmt::format("`{}` is declared here", callee.name), callee.syntax->name.span);
         }
         expr(*arg.value);
@@ -310,8 +342,9 @@ Node* BodyChecker::call(const ast::Expr& e) {
         return call_decl(e, *global->second, nullptr);
 
     // Nothing that can be called. Its arguments are checked for mistakes of their own.
+    const bool reduction = !local && (e.text == "sum" || e.text == "any" || e.text == "all");
     for (const ast::Expr* a : e.args)
-        if (a->kind != ast::ExprKind::Slice && a->kind != ast::ExprKind::Name) expr(*a);
+        if (a->kind != ast::ExprKind::Slice && a->kind != ast::ExprKind::Name && !reduction) expr(*a);
     if (local) {
         const bool is_param = local->kind == Local::Kind::Param;
         if (is_param) decl_.params[local->index].used = true;
@@ -319,14 +352,24 @@ Node* BodyChecker::call(const ast::Expr& e) {
         const bool is_tensor = is_param && decl_.params[local->index].kind == Param::Kind::Tensor;
         if (local->kind == Local::Kind::Let) ++local->let->used;
         auto& d = sink_.report(Kind::not_a_function, e.operator_span, e.text, is_tensor ? "a tensor" : "a value");
-        if (is_tensor) d.help(fmt::format("a tensor is indexed in brackets: `{}[...]`", e.text));
+        if (is_tensor) {
+            std::string indices;
+            for (const ast::Expr* a : e.args) indices += (indices.empty() ? "" : ", ") + short_text(a->span);
+            const std::string access = fmt::format("{}[{}]", e.text, indices.empty() ? "..." : indices);
+            if (!indices.empty() && e.named.empty() && access.find("...") == std::string::npos)
+                d.fix(e.span, access, fmt::format("a tensor is indexed in brackets: `{}`", access));
+            else
+                d.help(fmt::format("a tensor is indexed in brackets: `{}`", access));
+        }
         d.note(fmt::format("`{}` is declared here", e.text), local->span);
     } else if (global != decl_.module->visible.end()) {
         sink_.report(Kind::not_a_function, e.operator_span, e.text, "a constant")
             .note(fmt::format("`{}` is declared here", e.text), global->second->syntax->name.span);
     } else if (e.text == "sum" || e.text == "any" || e.text == "all") {
         sink_.report(Kind::wrong_arity, e.span, e.text, "a range", count_text(e.args.size(), "argument", "arguments"))
-            .help(fmt::format("write `{} (j in 0..n: ...)`", e.text));
+            .help(e.args.size() > 1 && e.text != "sum" ? fmt::format("conditions are joined by `{}`; over a range, write `{}`",
+                                                                     e.text == "any" ? "or" : "and", reduction_of(e))
+                                                       : fmt::format("write `{}`", reduction_of(e)));
     } else if (const std::string_view owner = owner_of(e.text); !owner.empty()) {
         sink_.report(Kind::not_a_function, e.operator_span, e.text, owner);
     } else {
@@ -336,7 +379,13 @@ Node* BodyChecker::call(const ast::Expr& e) {
 }
 
 Node* BodyChecker::pipe(const ast::Expr& e) {
-    Node* left = expr(*e.args[0], Type::F32);
+    Node* left = expr(*e.args[0]);
+    if (left->type == Type::Bool) {
+        sink_.report(Kind::type_mismatch, left->span, name(Type::F32), name(Type::Bool))
+            .help("`|>` passes a score; masks are joined by `and` and `or`");
+        return context_.error(e.span);
+    }
+    left = want(left, Type::F32);
     const ast::Expr& target = *e.args[1];
     if (target.kind != ast::ExprKind::Call && target.kind != ast::ExprKind::Name)
         return context_.error(e.span);  // the parser has reported it

@@ -21,7 +21,7 @@ void check_declaration(const Context& context, Decl& decl) {
     BodyChecker checker(context, decl, surroundings);
     if (decl.kind == ast::DeclKind::Attention) {
         checker.attention();
-    } else if (decl.syntax->body) {
+    } else if (decl.syntax->body && !(decl.kind == ast::DeclKind::Fn && decl.syntax->type.is_tensor)) {
         decl.body = checker.body(*decl.syntax->body, decl.result);
         if (decl.kind == ast::DeclKind::Const && decl.result != Type::Error && decl.body->type == decl.result)
             decl.constant = evaluate_constant(decl.body, context.sink);

@@ -1,7 +1,9 @@
 #include "frontend/sema_decl.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -204,18 +206,35 @@ Type scalar_type(const Context& context, const ast::TypeRef& type, std::string_v
     if (!near.empty())
         d.fix(type.name.span, near, fmt::format("a scalar is `f32`, `i32` or `bool`: write `{}`", near));
     else
-        d.help(tensor ? "a captured tensor is written with its extents: `f32[H, N]`" : "a scalar is `f32`, `i32` or `bool`");
+        d.help(type.name.text == "score"
+                   ? "only masks are passed by name; score functions are chained by `|>`: `score |> alibi() |> softcap(30.0)`"
+               : tensor ? "a captured tensor is written with its extents: `f32[H, N]`"
+                        : "a scalar is `f32`, `i32` or `bool`");
     return Type::Error;
 }
 
 struct SignatureBuilder {
     const Context& context;
     Decl& decl;
+    bool index_reported = false;  // one message for `b, h, q, k`
 
     void bad_name(const ast::Identifier& id) {
         if (const std::string_view owner = owner_of(id.text);
-            !owner.empty() && id.text != "score" && id.text != "mask")  // the parser reports those
-            context.sink.report(Kind::name_taken, id.span, id.text, owner).help("choose another name for this parameter");
+            !owner.empty() && id.text != "score" && id.text != "mask") {  // the parser reports those
+            const bool index = slot_named(id.text).has_value();
+            const std::string_view kind = describe(decl.kind);
+            if (index && std::exchange(index_reported, true)) return;
+            auto& d = context.sink.report(Kind::name_taken, id.span, id.text, owner);
+            if (index && decl.kind == ast::DeclKind::Fn)
+                d.help(fmt::format("call the parameter otherwise, `{0}_pos`, and pass `{0}`; a `mask` sees the indices without parameters",
+                                   id.text));
+            else if (index && decl.kind == ast::DeclKind::Attention)
+                d.help("q, k and v belong to every launch and are not declared; their product is `score`, and `b h q k` are positions");
+            else if (index)
+                d.help(fmt::format("{} sees `b h q k hkv` without parameters: leave them out", kind));
+            else
+                d.help("choose another name for this parameter");
+        }
         // What an attention captures is given by name, beside the arrays that every attention takes.
         if (const std::string_view array = launch_array_named(id.text); !array.empty() && decl.kind == ast::DeclKind::Attention)
             context.sink.report(Kind::name_taken, id.span, id.text, array).help("choose another name for this parameter");
@@ -356,7 +375,9 @@ struct SignatureBuilder {
             if (!near.empty())
                 d.fix(type.name.span, near, fmt::format("write `{}`", near));
             else
-                d.help("tensors hold `f32 f16 bf16 i32 i16 i8 u8 bool`");
+                d.help(type.name.text == "Optional" || type.name.text == "Union"
+                           ? "a scalar is optional by its default value: `window: i32 = 128`"
+                           : "tensors hold `f32 f16 bf16 i32 i16 i8 u8 bool`");
         }
         const auto dims = read_dims(
             decl, type,
@@ -389,6 +410,8 @@ std::optional<std::vector<ir::Dim>> read_dims(const Decl& decl, const ast::TypeR
                 result.constant = value ? *value : 1;  // without a value yet: any, to check the form
             } else {
                 result.error = fmt::format("`{}` is a parameter, known only at launch", e.text);
+                result.help = fmt::format(
+                    "leave out the parameter: the tensor that is given binds `{}`, which is then an `i32` in expressions", e.text);
                 result.error_span = param.span;
             }
             return result;
@@ -410,6 +433,10 @@ std::optional<std::vector<ir::Dim>> read_dims(const Decl& decl, const ast::TypeR
         }
         if (const std::string_view owner = owner_of(e.text); !owner.empty()) {
             result.error = fmt::format("`{}` is {}", e.text, owner);
+            if (const auto slot = slot_named(e.text); slot && *slot != Slot::Score) {
+                static constexpr std::array<std::string_view, 5> kExtents = {"B", "H", "Q", "K", "HKV"};
+                result.help = fmt::format("the number of its values is `{}`", kExtents[static_cast<size_t>(*slot)]);
+            }
             return result;
         }
         const auto found = std::find(free_extents.begin(), free_extents.end(), e.text);

@@ -58,6 +58,7 @@ struct Reader {
                 if (found.extent) return Linear{1, *found.extent, 0};
                 if (found.error.empty()) return std::nullopt;  // reported elsewhere
                 auto& d = sink.report(Kind::bad_extent, e.span, found.error);
+                if (!found.help.empty()) d.help(found.help);
                 if (found.error_span) d.note("`" + e.text + "` is declared here", *found.error_span);
                 return std::nullopt;
             }

@@ -13,6 +13,7 @@ struct ExtentName {
     std::optional<int64_t> constant;
     std::optional<int32_t> extent;
     std::string error;
+    std::string help;
     std::optional<Span> error_span;  // of the declaration that explains it
 };
 using ExtentNames = std::function<ExtentName(const ast::Expr& name)>;

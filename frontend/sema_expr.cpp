@@ -138,10 +138,15 @@ Node* BodyChecker::literal_op(Op o, Span span, const std::vector<Node*>& args) {
 
 // ---- types ----
 
+std::string BodyChecker::short_text(Span span) const {
+    std::string text = context_.text(span);
+    return text.size() < 60 && text.find('\n') == std::string::npos ? text : "...";
+}
+
 diag::Diagnostic& BodyChecker::mismatch(Type wanted, const Node* found) {
     auto& d = sink_.report(Kind::type_mismatch, found->span, name(wanted), name(found->type));
-    std::string text = context_.text(found->span);
-    const std::string inner = text.size() < 60 && text.find('\n') == std::string::npos ? text : "...";
+    const std::string text = context_.text(found->span);
+    const std::string inner = short_text(found->span);
     const bool bracketed = inner.size() > 2 && inner.front() == '(' && inner.back() == ')';
     const auto cast = [&](std::string_view function, std::string_view tail) {
         const std::string shown = fmt::format("{}{}", function, bracketed ? inner : "(" + inner + ")");
@@ -151,9 +156,21 @@ diag::Diagnostic& BodyChecker::mismatch(Type wanted, const Node* found) {
             d.help(fmt::format("write `{}`{}", shown, tail));
     };
     if (wanted == Type::F32) {
+        if (found->type == Type::Bool && clause_ == ast::ClauseKind::Score)
+            d.help(fmt::format("keys are hidden in the clause `mask`: `mask = {};`", inner));
         cast("f32", found->type == Type::Bool ? ", which is 0 or 1" : "");
+    } else if (const bool digits = text.find_first_not_of("0123456789_.") == std::string::npos;
+               wanted == Type::I32 && found->kind == NodeKind::Literal && digits && !text.starts_with('.') &&
+               text.find_first_not_of('0', text.find('.') + 1) == std::string::npos) {
+        const std::string whole = text.substr(0, text.find('.'));
+        d.fix(found->span, whole, fmt::format("write `{}`", whole));
     } else if (wanted == Type::I32) {
         cast("i32", found->type == Type::Bool ? ", which is 0 or 1" : ", which truncates");
+    } else if (found->kind == NodeKind::Literal && (text.find_first_not_of("0123456789._") == std::string::npos)) {
+        const bool truth = text.find_first_of("123456789") != std::string::npos;
+        d.fix(found->span, truth ? "true" : "false", truth ? "write `true`" : "write `false`");
+    } else if (found->kind == NodeKind::Op && found->op == Op::Select) {
+        d.help(fmt::format("a condition is wanted, as it is: `{}`", short_text(found->args[0]->span)));
     } else {
         d.help(fmt::format("compare it: `{} != {}`", inner, found->type == Type::F32 ? "0.0" : "0"));
     }
@@ -202,7 +219,10 @@ Node* BodyChecker::op(Op o, Type type, Span span, std::vector<Node*> args) {
 Node* BodyChecker::truth(Node* n, std::string_view what) {
     if (n->type == Type::Error || n->type == Type::Bool) return n;
     auto& d = sink_.report(Kind::bad_operand, n->span, what, "`bool`", name(n->type));
-    d.help(fmt::format("compare it: `... != {}`", n->type == Type::F32 ? "0.0" : "0"));
+    if (n->kind == NodeKind::Call && n->callee->kind == ast::DeclKind::Score)
+        d.help(fmt::format("score functions are chained by `|>`: `score |> {}`", short_text(n->span)));
+    else
+        d.help(fmt::format("compare it: `{} != {}`", short_text(n->span), n->type == Type::F32 ? "0.0" : "0"));
     if (n->type == Type::I32 && (what == "and" || what == "or"))
         d.help(fmt::format("on the bits of integers it is `{}`", what == "and" ? "&" : "|"));
     return context_.error(n->span);
@@ -280,9 +300,12 @@ Node* BodyChecker::binary(const ast::Expr& e) {
                 if (side->type == Type::Bool) {
                     const Type other = side == a ? b->type : a->type;
                     const std::string_view cast = other == Type::F32 ? "f32" : "i32";
-                    sink_.report(Kind::bad_operand, side->span, sign, "numbers", name(Type::Bool))
-                        .help(other == Type::Bool ? "conditions are combined by `and`, `or` and `!=`"
-                                                  : fmt::format("`{}(...)` of a condition is 0 or 1", cast));
+                    auto& d = sink_.report(Kind::bad_operand, side->span, sign, "numbers", name(Type::Bool));
+                    if (clause_ == ast::ClauseKind::Score && other == Type::F32 && sign == "*")
+                        d.help(fmt::format("keys are hidden in the clause `mask`: `mask = {};`; a score of 0 is not hidden",
+                                           short_text(side->span)));
+                    d.help(other == Type::Bool ? "conditions are combined by `and`, `or` and `!=`"
+                                               : fmt::format("`{}(...)` of a condition is 0 or 1", cast));
                     return context_.error(e.span);
                 }
             const Op o = e.binary == ast::BinaryOp::Add ? Op::Add : e.binary == ast::BinaryOp::Sub ? Op::Sub : Op::Mul;
@@ -327,6 +350,7 @@ Node* BodyChecker::binary(const ast::Expr& e) {
                     auto& d = sink_.report(Kind::bad_operand, side->span, sign, "`i32`", name(side->type));
                     if (side->type == Type::F32 && e.binary == ast::BinaryOp::FloorDiv) d.help("for `f32`, write `floor(a / b)`");
                     if (side->type == Type::F32 && e.binary == ast::BinaryOp::Mod) d.help("for `f32`, write `a - b * floor(a / b)`");
+                    if (side->type == Type::F32 && sign == "|") d.help("score functions are chained by `|>`");
                     if (side->type == Type::F32 && sign == "^") d.help("a power is `pow(x, y)`, a square `x * x`");
                     return context_.error(e.span);
                 }
@@ -350,6 +374,24 @@ void BodyChecker::warn_of_float_equality(std::string_view sign, const Node& a, c
         .help(sign == "==" ? "write `abs(a - b) < 1e-6`, or compare integers" : "write `abs(a - b) >= 1e-6`, or compare integers");
 }
 
+/// `flag == 1`: a condition beside the number that stands for it in Python.
+bool BodyChecker::compares_with_truth(ast::CompareOp sign, const Node* a, const Node* b) {
+    if (sign != ast::CompareOp::Eq && sign != ast::CompareOp::Ne) return false;
+    const Node* flag = a->type == Type::Bool ? a : b;
+    const Node* number = flag == a ? b : a;
+    if (flag->type != Type::Bool || number->kind != NodeKind::Literal || !number->adapts || number->exact < 0 || number->exact > 1)
+        return false;
+    const bool holds = (number->exact == 1) == (sign == ast::CompareOp::Eq);
+    auto& d = sink_.report(Kind::type_mismatch, number->span, name(Type::Bool), name(Type::I32));
+    const std::string text = short_text(flag->span);
+    const std::string whole = holds ? text : fmt::format("not {}", text);
+    if (text == "...")
+        d.help("a `bool` is a condition by itself");
+    else
+        d.fix(a->span.to(b->span), whole, fmt::format("a `bool` is a condition by itself: write `{}`", whole));
+    return true;
+}
+
 Node* BodyChecker::chain(const ast::Expr& e) {
     std::vector<Node*> operands;
     bool error = false;
@@ -357,12 +399,22 @@ Node* BodyChecker::chain(const ast::Expr& e) {
     for (const Node* n : operands) error |= n->type == Type::Error;
     if (error) return context_.error(e.span);
 
+    for (size_t i = 1; i + 1 < e.args.size(); ++i) {
+        // `a >= b & c < d` compares with `b & c`.
+        const ast::Expr& middle = *e.args[i];
+        if (middle.kind != ast::ExprKind::Binary || middle.parenthesised) continue;
+        if (middle.binary == ast::BinaryOp::BitAnd || middle.binary == ast::BinaryOp::BitOr)
+            sink_.report(Kind::bits_in_chain, middle.operator_span, ast::text(middle.binary))
+                .help(fmt::format("two conditions are joined by `{}`; if bits are meant, write `({})`",
+                                  middle.binary == ast::BinaryOp::BitAnd ? "and" : "or", short_text(middle.span)));
+    }
     Node* result = context_.node(NodeKind::Chain, Type::Bool, e.span);
     for (size_t i = 0; i < e.chain.size(); ++i) {
         const ast::CompareOp sign = e.chain[i];
         Node* a = operands[i];
         Node* b = operands[i + 1];
         const bool chained = e.chain.size() > 1 && (a->type == Type::Bool) != (b->type == Type::Bool);
+        if (compares_with_truth(sign, a, b)) return context_.error(e.span);
         if (!unify(a, b, fmt::format("`{}` compares", ast::text(sign)),
                    chained ? "comparisons form a chain: `x < y == z` is `x < y and y == z`; parentheses make it `(x < y) == z`" : ""))
             return context_.error(e.span);

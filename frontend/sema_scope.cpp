@@ -1,4 +1,5 @@
 // Scopes: what a name means where it stands.
+#include <algorithm>
 #include <array>
 #include <bit>
 
@@ -19,6 +20,19 @@ std::string_view describe(const Param& param) {
         case Param::Kind::Mask: return "a mask";
         default: return "a scalar";
     }
+}
+
+std::string usual_access(const Param& param) {
+    static constexpr std::array<std::string_view, 5> kIndices = {"b", "h", "hkv", "q", "k"};
+    std::string text = param.name + "[";
+    for (size_t i = 0; i < param.dims.size(); ++i) {
+        const ir::Dim& dim = param.dims[i];
+        const bool known =
+            dim.multiplier == 1 && dim.offset == 0 && dim.extent_id >= 0 && static_cast<size_t>(dim.extent_id) < kIndices.size();
+        if (!known) return param.name + "[...]";
+        text += (i > 0 ? ", " : "") + std::string(kIndices[static_cast<size_t>(dim.extent_id)]);
+    }
+    return text + "]";
 }
 
 BodyChecker::BodyChecker(const Context& context, Decl& decl, Surroundings surroundings)
@@ -115,14 +129,26 @@ void BodyChecker::forget(size_t count) {
 
 Node* BodyChecker::unknown(const std::string& name, Span span, bool called) {
     if (const auto later = later_lets_.find(name); later != later_lets_.end() && !called) {
-        sink_.report(Kind::use_before_let, span, name).note("it is defined here", later->second);
+        sink_.report(Kind::use_before_let, span, name)
+            .note("it is defined here", later->second)
+            .help("move the `let` up: it stands before what uses it");
         return context_.error(span);
     }
-    if (decl_.module->import_failed) return context_.error(span);
+    if (decl_.module->import_failed || decl_.module->syntax->unread.contains(name)) return context_.error(span);
     auto& d = sink_.report(Kind::unknown_name, span, name);
     if (sink_.full()) return context_.error(span);
     if (const std::string_view ours = foreign_name(name); !ours.empty()) {
         d.fix(span, std::string(ours), fmt::format("it is called `{}` here", ours));
+        return context_.error(span);
+    }
+    if (name == "None") {
+        d.help(surroundings_ == Surroundings::Constant ? "a parameter is optional by its default value: `window: i32 = 128`"
+               : clause_                               ? "leave the clause out: every clause has a default"
+                                                       : "every value is a number or a `bool`");
+        return context_.error(span);
+    }
+    if (context_.program.sources->file(span.file).text().find("#define " + name + " ") != std::string_view::npos) {
+        d.help(fmt::format("`#define` is a comment here; a constant is written `const {}: i32 = ...;`", name));
         return context_.error(span);
     }
     if (const std::string_view help = frontend::help_for_idiom(name); !help.empty()) {
@@ -150,12 +176,22 @@ Node* BodyChecker::unknown(const std::string& name, Span span, bool called) {
             d.note("a file that this one does not import declares it", other.syntax->name.span);
             return context_.error(span);
         }
-    if (near.empty() && !decl_.module->visible.contains("causal") && called) {
+    const bool include = context_.program.sources->file(span.file).text().find("#include") != std::string_view::npos;
+    if (near.empty() && !decl_.module->visible.contains("causal") && called && !include) {
         static constexpr std::array<std::string_view, 8> kCommon = {"causal",   "sliding_window", "softcap",   "alibi",
                                                                     "document", "prefix_lm",      "natten_2d", "padding"};
         for (const std::string_view common : kCommon)
-            if (common == name) d.help("the standard library has it: `import std;` at the top of the file");
+            if (common == name) {
+                d.help("the standard library has it: `import std;` at the top of the file");
+                return context_.error(span);
+            }
     }
+    if (near.empty() && called && include)
+        d.help("`#include` is a comment here; write `import std;`, or `import \"masks.flex\";`");
+    else if (near.empty() && called)
+        d.help(
+            "declare it in this file, by `fn`, `mask` or `score`, or import the file that does; `import std;` brings the usual masks and "
+            "scores");
     if (near.empty() && !called && surroundings_ != Surroundings::Constant && name.size() <= 40)
         d.help(fmt::format("a value given at launch is a parameter: declare `{0}: i32`, `{0}: f32[H]` or the like between the parentheses",
                            name));
@@ -197,7 +233,7 @@ Node* BodyChecker::local_value(const Local& local, const ast::Expr& e) {
         }
         case Param::Kind::Tensor:
             sink_.report(Kind::tensor_without_index, e.span, p.name)
-                .help(fmt::format("give {}: `{}[...]`", count_text(p.dims.size(), "index", "indices"), p.name))
+                .help(fmt::format("give {}: `{}`", count_text(p.dims.size(), "index", "indices"), usual_access(p)))
                 .note(fmt::format("`{}` is declared here", p.name), p.span);
             break;
         case Param::Kind::Mask:
@@ -236,7 +272,12 @@ Node* BodyChecker::name_value(const ast::Expr& e) {
     if (const auto extent = extent_named(text)) {
         if (surroundings_ != Surroundings::Indices) {
             auto& d = sink_.report(Kind::not_available, e.span, text, surroundings_ == Surroundings::Function ? "a `fn`" : "a constant");
-            if (surroundings_ == Surroundings::Function) d.help("a `fn` sees its parameters and constants only: pass it as an argument");
+            d.help(
+                surroundings_ == Surroundings::Function
+                    ? "a `fn` sees its parameters and constants only: pass it as an argument"
+                    : fmt::format(
+                          "it is known at launch only, a constant when compiling: write `{}` where it is used, or name it by a `let` there",
+                          text));
             return context_.error(e.span);
         }
         Node* n = context_.node(NodeKind::Extent, Type::I32, e.span);

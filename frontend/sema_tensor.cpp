@@ -1,4 +1,6 @@
 // Captured tensors: loads, dot products, and the bounded reductions.
+#include <array>
+
 #include <fmt/format.h>
 
 #include "frontend/sema_body.h"
@@ -42,8 +44,10 @@ bool BodyChecker::tensor(const ast::Expr& base, TensorRef& out, bool quiet) {
             if (quiet) return false;
             p.used = true;
             if (p.kind == Param::Kind::Error) return false;
-            sink_.report(Kind::index_of_scalar, base.span, fmt::format("`{}` is {}", base.text, describe(p)))
-                .note(fmt::format("`{}` is declared here", base.text), p.span);
+            auto& d = sink_.report(Kind::index_of_scalar, base.span, fmt::format("`{}` is {}", base.text, describe(p)))
+                          .note(fmt::format("`{}` is declared here", base.text), p.span);
+            if (p.kind == Param::Kind::Scalar)
+                d.help(fmt::format("a tensor is declared with its extents: `{}: {}[N]`", p.name, name(p.type)));
             return false;
         }
     }
@@ -62,7 +66,12 @@ bool BodyChecker::tensor(const ast::Expr& base, TensorRef& out, bool quiet) {
     }
     if (base.kind == ast::ExprKind::Name) {
         if (const Local* local = find_local(base.text); local && local->kind == Local::Kind::Let) ++local->let->used;
-        sink_.report(Kind::index_of_scalar, base.span, fmt::format("`{}` is not one", base.text));
+        auto& d = sink_.report(Kind::index_of_scalar, base.span, fmt::format("`{}` is not one", base.text));
+        if (base.text == "q" || base.text == "k")
+            d.help(fmt::format("`{}` is a number, the position of the {}; the product of their rows is `score`", base.text,
+                               base.text == "q" ? "query" : "key"));
+        else if (base.text == "score")
+            d.help("`score` is a number, the product of one query and one key");
         return false;
     }
     if (expr(base)->type != Type::Error) sink_.report(Kind::index_of_scalar, base.span, "this is a value");
@@ -122,6 +131,48 @@ void BodyChecker::check_rank(const ast::Expr& e, size_t rank, size_t found, cons
     d.fix(e.span, fmt::format("{}[{}]", param->name, whole), fmt::format("write `{}[{}]`", param->name, whole));
 }
 
+/// Reads that are well-formed and rarely meant: `t[-1]`, and the head where the tensor has another dimension for it.
+void BodyChecker::warn_of_indices(const ast::Expr& e, const Param& p, const std::vector<Node*>& indices) {
+    for (size_t i = 0; i < indices.size(); ++i) {
+        if (indices[i]->kind != NodeKind::Literal || p.has_const_dims) continue;
+        const auto value = static_cast<int32_t>(indices[i]->bits);
+        const bool beyond = p.dims[i].extent_id < 0 && value >= p.dims[i].offset;
+        if (value >= 0 && !beyond) continue;
+        auto& d = sink_.report(Kind::index_outside, indices[i]->span, std::to_string(value), p.name, p.type == Type::Bool ? "false" : "0");
+        if (value < 0)
+            d.help(fmt::format("nothing wraps around: the last of `{0}` is `{0} - 1`", dim_text(p.dims[i], decl_.free_extents)));
+        else
+            d.help(fmt::format("`{}` is `{}`, whose last index is {}", p.name, context_.text(p.syntax->type.span), p.dims[i].offset - 1));
+    }
+    for (size_t i = 0; i < indices.size(); ++i) {
+        // As NumPy would broadcast: `m[b, h, q, k]` of a `[B, 1, Q, K]`.
+        if (indices[i]->kind != NodeKind::Slot || p.has_const_dims || p.dims[i].extent_id >= 0 || p.dims[i].offset != 1) continue;
+        const std::string text = context_.text(indices[i]->span);
+        sink_.report(Kind::index_outside, indices[i]->span, text + " > 0", p.name, p.type == Type::Bool ? "false" : "0")
+            .fix(indices[i]->span, "0", fmt::format("this dimension of `{}` is 1, and nothing is broadcast: write `0`", p.name));
+    }
+    static constexpr std::array<std::pair<Slot, ir::ExtentVar>, 3> kOwn = {
+        {{Slot::B, ir::ExtentVar::B}, {Slot::H, ir::ExtentVar::H}, {Slot::Hkv, ir::ExtentVar::HKV}}};
+    for (size_t i = 0; i < indices.size(); ++i)
+        for (const auto& [slot, extent] : kOwn) {
+            if (indices[i]->kind != NodeKind::Slot || indices[i]->index != static_cast<uint32_t>(slot)) continue;
+            const ir::Dim own{1, static_cast<int32_t>(extent), 0};
+            if (p.dims[i] == own || p.dims[i].extent_id < 0) continue;
+            for (size_t j = 0; j < indices.size(); ++j) {
+                if (j == i || !(p.dims[j] == own) || (indices[j]->reads & bit(slot)) != 0 || indices[j]->reads == 0) continue;
+                std::string whole;
+                for (size_t m = 0; m < indices.size(); ++m)
+                    whole += (m > 0 ? ", " : "") + context_.text(e.args[1 + (m == i ? j : m == j ? i : m)]->span);
+                sink_
+                    .report(Kind::indices_exchanged, e.span, short_text(e.args[i + 1]->span), dim_text(p.dims[i], decl_.free_extents),
+                            p.name, short_text(e.args[j + 1]->span), dim_text(p.dims[j], decl_.free_extents))
+                    .fix(e.span, fmt::format("{}[{}]", p.name, whole),
+                         fmt::format("`{}` is `{}`: is `{}[{}]` meant?", p.name, context_.text(p.syntax->type.span), p.name, whole));
+                return;
+            }
+        }
+}
+
 Node* BodyChecker::index(const ast::Expr& e) {
     if (e.args[0]->kind == ast::ExprKind::Index && chained_indices(e)) return context_.error(e.span);
     TensorRef ref;
@@ -129,6 +180,7 @@ Node* BodyChecker::index(const ast::Expr& e) {
     std::vector<Node*> indices;
     bool error = !found;
     for (size_t i = 1; i < e.args.size(); ++i) {
+        if (!found && e.args[i]->kind == ast::ExprKind::Slice) continue;
         indices.push_back(index_value(*e.args[i]));
         error |= indices.back()->type == Type::Error;
     }
@@ -136,6 +188,7 @@ Node* BodyChecker::index(const ast::Expr& e) {
     const size_t rank = ref.is_row ? 1 : ref.param->dims.size();
     check_rank(e, rank, indices.size(), ref.param);
     if (error || indices.size() != rank) return context_.error(e.span);
+    if (!ref.is_row) warn_of_indices(e, *ref.param, indices);
     Node* n = context_.node(ref.is_row ? NodeKind::RowLoad : NodeKind::Load, ref.is_row ? Type::F32 : ref.param->type, e.span);
     n->row = ref.row;
     n->index = ref.index;
@@ -146,7 +199,16 @@ Node* BodyChecker::index(const ast::Expr& e) {
 
 bool BodyChecker::slice(const ast::Expr& e, Slice& out, Type& type, ir::Dim& last) {
     if (e.kind != ast::ExprKind::Index || e.args.back()->kind != ast::ExprKind::Slice) {
-        if (e.kind == ast::ExprKind::Name || e.kind == ast::ExprKind::Index || expr(e)->type != Type::Error)
+        const bool name = e.kind == ast::ExprKind::Name;
+        const Local* local = name ? find_local(e.text) : nullptr;
+        if (local && local->kind == Local::Kind::Param) decl_.params[local->index].used = true;
+        if (name && (e.text == "q" || e.text == "k"))
+            sink_.report(Kind::bad_dot, e.span)
+                .help(fmt::format("`{}` is the position of the {}; the product of their rows is `score`", e.text,
+                                  e.text == "q" ? "query" : "key"));
+        else if (local && local->kind == Local::Kind::Param && decl_.params[local->index].kind == Param::Kind::Tensor)
+            sink_.report(Kind::bad_dot, e.span).help(fmt::format("give all indices but the last, and `:` for it: `{}[..., :]`", e.text));
+        else if (name || e.kind == ast::ExprKind::Index || expr(e)->type != Type::Error)
             sink_.report(Kind::bad_dot, e.span).help("write `dot(x[b, h, q, :], y[b, hkv, k, :])`");
         return false;
     }

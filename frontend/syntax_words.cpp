@@ -22,6 +22,8 @@ constexpr std::string_view kLet = "a value is named by `let x = expression;`, an
 constexpr std::string_view kLoop = "the only loops are reductions: `sum (j in 0..n: expression)`, and `any all min max`";
 constexpr std::string_view kReturn = "a body is its last expression, without a word before it";
 
+constexpr std::string_view kBefore = "compute it before the launch, and pass the result as a tensor";
+
 constexpr Word kWords[] = {
     {"def", kFunction, true},
     {"func", kFunction, true},
@@ -30,6 +32,9 @@ constexpr Word kWords[] = {
     {"void", kFunction, true},
     {"inline", kFunction, true},
     {"static", kFunction, true},
+    {"extern", kFunction, true},
+    {"__global__", kFunction, true},
+    {"__device__", kFunction, true},
     {"template", kFunction, true},
     {"lambda", "functions have names: declare `fn` or `mask` outside, and pass a mask as an expression such as `causal() and k < 4`",
      false},
@@ -59,7 +64,17 @@ constexpr Word kWords[] = {
     {"pass", "leave the clause out: every clause has a default", true},
     {"switch", "write `if c then a else if d then b else c`", true},
     {"match", "write `if c then a else if d then b else c`", true},
-    {"is", "compare with `==`", false},
+    {"is", "compare with `==`; nothing is `None` here", false},
+    {"as", "a conversion is written `f32(x)` or `i32(x)`", false},
+    {"print", "nothing is printed: `flexc show` draws a mask or a score", true},
+    {"assert", "nothing is asserted: an attention is a set of clauses", true},
+    {"raise", "nothing fails: every expression has a value", true},
+    {"try", "nothing fails: every expression has a value", true},
+    {"with", kLet, true},
+    {"global", kLet, true},
+    {"nonlocal", kLet, true},
+    {"del", kLet, true},
+    {"async", kFunction, true},
     {"xor", "for `bool` write `!=`, for `i32` write `^`", false},
     {"mod", "write `%`", false},
     {"div", "write `//`", false},
@@ -77,6 +92,66 @@ constexpr Word kIdioms[] = {
     {"create_mask", "write the condition: `mask = q >= k`; `flexc show` draws it"},
     {"flex_attention", "the attention is what the clauses say; `flexc run` or the program that links it calls it"},
     {"None", "leave the clause out: every clause has a default"},
+    {"searchsorted", kBefore},
+    {"bucketize", kBefore},
+    {"cumsum", kBefore},
+    {"argsort", kBefore},
+    {"sort", kBefore},
+    {"topk", kBefore},
+    {"bincount", kBefore},
+    {"unique", kBefore},
+    {"mean", "a mean is `sum (j in 0..N: t[j]) / f32(N)`"},
+    {"e", "Euler's number is `exp(1.0)`"},
+    {"masked_fill", "write `if c then a else b`; keys are hidden in the clause `mask`"},
+    {"program_id", "positions are `b h q k`; blocks are chosen by the compiler"},
+    {"threadIdx", "positions are `b h q k`; blocks and threads are chosen by the compiler"},
+    {"blockIdx", "positions are `b h q k`; blocks and threads are chosen by the compiler"},
+    {"blockDim", "positions are `b h q k`; blocks and threads are chosen by the compiler"},
+    {"load", "an element is read by its indices: `x[i, j]`"},
+    {"rand", "nothing is random: pass random numbers as a tensor"},
+    {"randn", "nothing is random: pass random numbers as a tensor"},
+    {"randint", "nothing is random: pass random numbers as a tensor"},
+    {"dropout", "there is no dropout: nothing in an attention is random"},
+    {"print", "nothing is printed: `flexc show` draws a mask or a score"},
+    {"static_cast", "a conversion is written `f32(x)` or `i32(x)`"},
+    {"causal_mask", "write `q >= k`, or `import std;` and `causal()`"},
+    {"item", "an element of a tensor is a number already: leave it out"},
+    {"T", "exchange the indices instead: `x[j, i]`"},
+    {"mT", "exchange the indices instead: `x[j, i]`"},
+    {"transpose", "exchange the indices instead: `x[j, i]`"},
+    {"permute", "exchange the indices instead: `x[j, i]`"},
+    {"view", "an element is read by its indices: `x[i, j]`"},
+    {"reshape", "an element is read by its indices: `x[i, j]`"},
+    {"unsqueeze", "an element is read by its indices: `x[i, j]`"},
+    {"squeeze", "an element is read by its indices: `x[i, j]`"},
+    {"expand", "an element is read by its indices: `x[i, j]`"},
+    {"flatten", "an element is read by its indices: `x[i, j]`"},
+    {"index_select", "an element is read by its indices: `x[i, j]`"},
+    {"gather", "an element is read by its indices: `x[i, j]`"},
+    {"take", "an element is read by its indices: `x[i, j]`"},
+    {"contiguous", "leave it out: layouts are a matter of the launch"},
+    {"cuda", "leave it out: devices are a matter of the launch"},
+    {"device", "leave it out: devices are a matter of the launch"},
+    {"detach", "leave it out: only parameters marked `grad` have gradients"},
+    {"tensor", "tensors are not made here but given at launch: declare a parameter `x: f32[N]`"},
+    {"zeros", "tensors are not made here but given at launch: declare a parameter `x: f32[N]`"},
+    {"ones", "tensors are not made here but given at launch: declare a parameter `x: f32[N]`"},
+    {"full", "tensors are not made here but given at launch: declare a parameter `x: f32[N]`"},
+    {"einsum", "the product of q and k is `score`; that of captured rows is `dot(x[i, :], y[j, :])`"},
+    {"matmul", "the product of q and k is `score`; that of captured rows is `dot(x[i, :], y[j, :])`"},
+    {"bmm", "the product of q and k is `score`; that of captured rows is `dot(x[i, :], y[j, :])`"},
+    {"finfo", "what is hidden has the score `-inf`"},
+    {"iinfo", "the least `i32` is `-2147483648`, the greatest `2147483647`"},
+    {"NEG_INF", "write `-inf`"},
+    {"NEG_INFINITY", "write `-inf`"},
+    {"MASK_VALUE", "write `-inf`"},
+    {"DEFAULT_MASK_VALUE", "write `-inf`"},
+    {"nan", "there is no NaN to write; a hidden key has the score `-inf`, or better a false `mask`"},
+    {"NaN", "there is no NaN to write; a hidden key has the score `-inf`, or better a false `mask`"},
+    {"NAN", "there is no NaN to write; a hidden key has the score `-inf`, or better a false `mask`"},
+    {"isinf", "write `abs(x) == inf`"},
+    {"isfinite", "write `abs(x) < inf`"},
+    {"v", "the values are no part of the score; what happens to the result is the clause `output`"},
     {"len", "the extents are `B H HKV Q K D DV`, and the names in the types of tensors"},
     {"arange", "a position is an index: `q` of queries, `k` of keys"},
     {"range", "the only loops are reductions: `sum (j in 0..n: expression)`, and `any all min max`"},
@@ -120,10 +195,67 @@ struct Lookalike {
     std::string_view ascii;
 };
 constexpr Lookalike kLookalikes[] = {
-    {"×", "*"},  {"·", "*"},  {"÷", "/"},  {"−", "-"},   {"–", "-"},  {"—", "-"},    {"≤", "<="},
-    {"≥", ">="}, {"≠", "!="}, {"≡", "=="}, {"∧", "and"}, {"∨", "or"}, {"¬", "not "}, {"“", "\""},
-    {"”", "\""}, {"‘", "'"},  {"’", "'"},  {"；", ";"},  {"：", ":"}, {"，", ","},   {"（", "("},
-    {"）", ")"}, {"＝", "="}, {"→", "->"}, {"…", ".."},  {"π", "pi"}, {"∞", "inf"},  {"\xC2\xA0", " "},
+    {"×", "*"},
+    {"·", "*"},
+    {"÷", "/"},
+    {"−", "-"},
+    {"–", "-"},
+    {"—", "-"},
+    {"≤", "<="},
+    {"≥", ">="},
+    {"⩽", "<="},
+    {"⩾", ">="},
+    {"≦", "<="},
+    {"≧", ">="},
+    {"∗", "*"},
+    {"⋅", "*"},
+    {"∕", "/"},
+    {"‐", "-"},
+    {"‑", "-"},
+    {"‒", "-"},
+    {"―", "-"},
+    {"﹣", "-"},
+    {"－", "-"},
+    {"＋", "+"},
+    {"＊", "*"},
+    {"／", "/"},
+    {"＜", "<"},
+    {"＞", ">"},
+    {"［", "["},
+    {"］", "]"},
+    {"｛", "{"},
+    {"｝", "}"},
+    {"、", ","},
+    {"。", "."},
+    {"«", "\""},
+    {"»", "\""},
+    {"„", "\""},
+    {"′", "'"},
+    {"″", "\""},
+    {"\xE2\x80\xAF", " "},
+    {"\xE3\x80\x80", " "},
+    {"\xE2\x80\x89", " "},
+    {"\xE2\x80\x8B", " "},
+    {"≠", "!="},
+    {"≡", "=="},
+    {"∧", "and"},
+    {"∨", "or"},
+    {"¬", "not "},
+    {"“", "\""},
+    {"”", "\""},
+    {"‘", "'"},
+    {"’", "'"},
+    {"；", ";"},
+    {"：", ":"},
+    {"，", ","},
+    {"（", "("},
+    {"）", ")"},
+    {"＝", "="},
+    {"→", "->"},
+    {"…", ".."},
+    {"π", "pi"},
+    {"∞", "inf"},
+    {"\xC2\xA0", " "},
 };
 
 }  // namespace
@@ -131,6 +263,17 @@ constexpr Lookalike kLookalikes[] = {
 std::string_view help_for_idiom(std::string_view name) {
     for (const Word& idiom : kIdioms)
         if (idiom.word == name) return idiom.help;
+    return {};
+}
+
+std::string_view type_for(std::string_view name) {
+    static constexpr std::pair<std::string_view, std::string_view> kTypes[] = {
+        {"float32", "f32"},   {"float", "f32"}, {"float64", "f32"}, {"double", "f32"}, {"float16", "f16"}, {"half", "f16"},
+        {"bfloat16", "bf16"}, {"int32", "i32"}, {"int64", "i32"},   {"int", "i32"},    {"long", "i32"},    {"int16", "i16"},
+        {"short", "i16"},     {"int8", "i8"},   {"uint8", "u8"},    {"bool", "bool"},  {"bool_", "bool"},
+    };
+    for (const auto& [theirs, ours] : kTypes)
+        if (theirs == name) return ours;
     return {};
 }
 
@@ -148,6 +291,31 @@ std::string_view clause_for(std::string_view name) {
 std::string_view help_for_word(std::string_view word) {
     const Word* found = std::find_if(std::begin(kWords), std::end(kWords), [&](const Word& w) { return w.word == word; });
     return found == std::end(kWords) ? std::string_view{} : found->help;
+}
+
+std::string_view help_for_option(std::string_view name) {
+    static constexpr std::pair<std::string_view, std::string_view> kOptions[] = {
+        {"is_causal", "write `mask = q >= k;`"},
+        {"causal", "write `mask = q >= k;`"},
+        {"enable_gqa", "leave it out: the shapes of q and k tell the number of their heads"},
+        {"return_lse", "leave it out: `lse` is among the outputs"},
+        {"dropout", "there is no dropout: nothing in an attention is random"},
+        {"dropout_p", "there is no dropout: nothing in an attention is random"},
+        {"kernel_options", "leave it out: blocks and stages are chosen by the compiler"},
+        {"BLOCK_SIZE", "leave it out: blocks are chosen by the compiler"},
+        {"BLOCK_M", "leave it out: blocks are chosen by the compiler"},
+        {"BLOCK_N", "leave it out: blocks are chosen by the compiler"},
+        {"window_size", "write `mask = q >= k and q - k < WINDOW;`, with a parameter or a number for WINDOW"},
+        {"sliding_window", "write `mask = q >= k and q - k < WINDOW;`, with a parameter or a number for WINDOW"},
+        {"alibi_slopes", "declare a parameter `slope: f32[H]`, and write `score = score + slope[h] * f32(k - q);`"},
+        {"bias", "add it to the score: `score = score + bias[b, h, q, k];`, for a parameter `bias: f32[B, H, Q, K]`"},
+        {"softcap", "write `score = 30.0 * tanh(score / 30.0);`"},
+        {"logits_soft_cap", "write `score = 30.0 * tanh(score / 30.0);`"},
+        {"value", "there is no clause for v; what happens to the result is `output`"},
+    };
+    for (const auto& [option, help] : kOptions)
+        if (option == name) return help;
+    return {};
 }
 
 bool begins_foreign_statement(std::string_view word) {
@@ -185,6 +353,12 @@ std::string help_for_dotted(std::string_view dotted) {
                                                  "cos",   "tan",  "abs", "min",  "max",  "clamp", "pow",  "floor",   "ceil",
                                                  "round", "sign", "erf", "sum",  "any",  "all",   "dot"};
     if (last == "where") return "write `if c then a else b`, or `select(c, a, b)`";
+    if (dotted.starts_with("std.") && dotted.find('.', 4) == std::string_view::npos)
+        return fmt::format("what is imported has its plain name: write `{}(...)`", last);
+    if (const std::string_view first = dotted.substr(0, dotted.find('.'));
+        first == "threadIdx" || first == "blockIdx" || first == "blockDim")
+        return std::string(help_for_idiom(first));
+    if (last == "select" || last == "cond") return "write `if c then a else b`, or `select(c, a, b)`";
     if (last == "inf" || last == "pi") return fmt::format("write `{}`", last);
     if (last == "minimum" || last == "fmin") return "write `min(a, b)`";
     if (last == "maximum" || last == "fmax") return "write `max(a, b)`";

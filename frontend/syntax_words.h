@@ -12,8 +12,14 @@ namespace flexc::frontend {
 /// What to write in place of a function or value of PyTorch or Python that has no counterpart with a name; empty if it is not known.
 [[nodiscard]] std::string_view help_for_idiom(std::string_view name);
 
+/// The type that another name for it means (`float32`, `long`...); empty if it is none.
+[[nodiscard]] std::string_view type_for(std::string_view name);
+
 /// The clause that another name for it means (`score_mod`, `attn_mask`...); empty if it is none.
 [[nodiscard]] std::string_view clause_for(std::string_view name);
+
+/// What to do about an argument of FlexAttention that is no clause (`is_causal`, `enable_gqa`...); empty if it is none.
+[[nodiscard]] std::string_view help_for_option(std::string_view name);
 
 /// Whether the word begins a statement or declaration in its language, so that what follows it is of no interest.
 [[nodiscard]] bool begins_foreign_statement(std::string_view word);

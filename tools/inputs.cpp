@@ -236,6 +236,8 @@ std::optional<frontend::ConstValues> Inputs::consts(const frontend::Program::Att
         if (const auto text = set_texts_.find(name); text != set_texts_.end()) out[name] = text->second;
     }
     for (const Assignment& define : options_.defines) out[define.name] = define.value;
+    for (const std::string& name : attention.const_params)
+        if (!out.contains(name) && report_unreadable(name)) ok = false;
     return ok ? std::optional(out) : std::nullopt;
 }
 
@@ -279,6 +281,11 @@ bool Inputs::check_names(const flex::KernelDesc& desc) {
             array.shape.empty() && std::find(std::begin(kBuiltinNames), std::end(kBuiltinNames), name) != std::end(kBuiltinNames);
         if (known(name) || is_launch_array(name) || kResults.contains(name) || gradient || extent) continue;
         unused.push_back(name);
+        static const std::map<std::string, std::string> kOtherNames = {{"query", "q"}, {"queries", "q"}, {"Q", "q"},
+                                                                       {"key", "k"},   {"keys", "k"},    {"K", "k"},
+                                                                       {"value", "v"}, {"values", "v"},  {"V", "v"}};
+        if (const auto other = kOtherNames.find(name); hint.empty() && other != kOtherNames.end() && !given(other->second))
+            hint = "is `" + name + "` meant to be `" + other->second + "`?";
         std::vector<std::string> open;
         for (const std::string& each : names)
             if (!given(each) && !set_texts_.contains(each)) open.push_back(each);
@@ -308,7 +315,11 @@ bool Inputs::find_extents(const flex::KernelDesc& desc, Need need, Extents* exte
             const std::string words = std::string(name) == "q"   ? "[B, H, Q, D]"
                                       : std::string(name) == "k" ? "[B, HKV, K, D]"
                                                                  : "[B, HKV, K, DV]";
-            session_.sink.report(Kind::bad_array, {}, "`" + std::string(name) + "` must be " + words + ", got " + array_type(*array));
+            auto& report =
+                session_.sink.report(Kind::bad_array, {}, "`" + std::string(name) + "` must be " + words + ", got " + array_type(*array));
+            if (array->shape.size() < 4)
+                report.help(std::string("in NumPy, `") + name +
+                            (array->shape.size() == 3 ? "[None]` adds a batch of 1" : "[None, None]` adds a batch and a head"));
             return false;
         }
         // The batch of k and v may be 1 for any B, so it says nothing.
@@ -356,6 +367,10 @@ bool Inputs::find_extents(const flex::KernelDesc& desc, Need need, Extents* exte
         for (size_t id = 0; id < ir::kBuiltinExtents; ++id)
             if (name == kBuiltinNames[id] && !(id == kQ && e[kK]) && !(id == kH && e[kHkv])) fix(id, value);
     if (!e[kQ] && e[kK] && need == Need::Pictures) e[kQ] = e[kK];
+    if (!e[kQ] && need != Need::Pictures && has_attention_arrays()) {
+        session_.sink.report(Kind::missing_array, {}, std::string("an attention"), std::string("q"), std::string("[B, H, Q, D]"));
+        return false;
+    }
     if (!e[kQ]) {
         report_open_extent("Q");
         return false;
@@ -540,7 +555,11 @@ bool Inputs::bind_param(const flex::KernelDesc& desc, uint32_t index, bool neede
             if (wanted == FileType::Bool)
                 report.help("store it as bool: `x.astype(bool)` in NumPy");
             else if (io::is_float(wanted) != io::is_float(array->type))
-                report.help("integers and floats are not converted into each other");
+                report.help("integers and floats are not converted into each other; in NumPy, `x.astype(numpy." +
+                            std::string(wanted == FileType::F16 ? "float16"
+                                        : io::is_float(wanted)  ? "float32"
+                                                                : "int32") +
+                            ")` does it");
             return false;
         }
         if (fault.kind == io::ConvertFault::Kind::Inexact) {
@@ -552,10 +571,11 @@ bool Inputs::bind_param(const flex::KernelDesc& desc, uint32_t index, bool neede
                             (wanted == FileType::F16 ? "float16" : "float32") + ")`");
             return false;
         }
+    } else if (needed && report_unreadable(param.name)) {
+        return false;
     } else if (param.has_default) {
         return true;  // the runtime knows it
     } else if (needed && !(may_be_random && param.is_tensor && io::is_float(wanted))) {
-        if (report_unreadable(param.name)) return false;
         if (may_be_random && param.is_tensor) {
             session_.sink.report(Kind::no_values, {}, param.name, desc.name, declared_type(desc, param))
                 .note("random numbers are made for float tensors only: an index or a flag made up would mean nothing")

@@ -20,6 +20,25 @@ int usage_error(const std::string& text) {
     return kUsage;
 }
 
+/// What is wrong with the first `--option` that the command does not have; empty if all are known.
+std::string wrong_option(const CLI::App& app, int argc, char** argv) {
+    if (app.get_subcommands().empty()) return {};
+    const CLI::App& command = *app.get_subcommands().front();
+    std::vector<std::string> names;
+    for (const CLI::Option* option : command.get_options())
+        for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+    for (int i = 2; i < argc; ++i) {
+        const std::string given = std::string(argv[i]).substr(0, std::string(argv[i]).find('='));
+        if (given == "--") break;
+        if (!given.starts_with("--") || std::find(names.begin(), names.end(), given) != names.end()) continue;
+        std::string near = diag::nearest(given, names);
+        for (const std::string& name : names)
+            if (near.empty() && name.size() > 4 && (given.starts_with(name) || name.starts_with(given))) near = name;
+        return "there is no option `" + given + "`" + (near.empty() ? "" : "; did you mean `" + near + "`?");
+    }
+    return {};
+}
+
 int run_main(int argc, char** argv) {
     CLI::App app("A compiler for attention variants: a few lines of .flex in, a fused attention kernel out.", "flexc");
     app.set_version_flag("--version", std::string("flexc ") + FLEXC_VERSION);
@@ -51,6 +70,8 @@ int run_main(int argc, char** argv) {
         if (error.get_exit_code() != 0) {
             std::string command = "flexc";
             for (const CLI::App* sub : app.get_subcommands()) command += " " + sub->get_name();
+            if (const std::string wrong = wrong_option(app, argc, argv); !wrong.empty())
+                return usage_error(wrong + "\n`" + command + " --help` shows the options");
             return usage_error(std::string(error.what()) + "\n`" + command + " --help` shows the options");
         }
         return app.exit(error);

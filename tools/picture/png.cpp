@@ -10,7 +10,8 @@ namespace {
 
 /// libpng reports faults by longjmp, so nothing with a destructor lives in this function.
 bool encode(std::FILE* file, const PixelCanvas& canvas) {
-    png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, nullptr, nullptr, nullptr);
+    const auto fail = [](png_structp writer, png_const_charp) { png_longjmp(writer, 1); };  // the caller says it, libpng nothing
+    png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, nullptr, fail, [](png_structp, png_const_charp) {});
     if (!png) return false;
     png_infop info = png_create_info_struct(png);
     if (!info || setjmp(png_jmpbuf(png))) {

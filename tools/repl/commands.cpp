@@ -153,10 +153,27 @@ int ReplSession::tool(const std::vector<std::string>& command, const std::vector
     return finish(run_apart([&](int) { return run_tool(state_, *entry, command, words); }));
 }
 
-int ReplSession::do_shape(const std::vector<std::string>& words, const std::string&) {
+namespace {
+
+/// `Q = 8, H = 2` as the words `Q=8` and `H=2`.
+std::vector<std::string> shape_words(std::string_view text) {
+    std::string out;
+    for (size_t i = 0; i < text.size(); ++i) {
+        const bool blank = text[i] == ' ' || text[i] == '\t';
+        const size_t next = blank ? text.find_first_not_of(" \t", i) : i;
+        const bool beside = blank && ((next != std::string_view::npos && text[next] == '=') || (!out.empty() && out.back() == '='));
+        const bool comma = text[i] == ',' && (i + 1 == text.size() || text[i + 1] == ' ');
+        if (!beside) out += comma ? ' ' : text[i];
+    }
+    return split_words(out);
+}
+
+}  // namespace
+
+int ReplSession::do_shape(const std::vector<std::string>& words, const std::string& rest) {
     if (!words.empty()) {
         const State before = state_;
-        if (!set_shape(words)) return tools::kInputWrong;
+        if (!set_shape(shape_words(rest))) return tools::kInputWrong;
         undo_.push_back(before);
     }
     std::map<std::string, int64_t> all = state_.settings.in.empty() ? default_shape() : std::map<std::string, int64_t>();

@@ -30,8 +30,22 @@ Context ReplSession::context() const {
     return out;
 }
 
-int ReplSession::input(const std::string& text, const std::string& origin, uint32_t line) {
+namespace {
+
+/// `help`, `?`, `quit` and `exit()` as they are typed elsewhere: the command that is meant, or the text itself.
+std::string meant(const std::string& text) {
+    std::string_view word = trim(text);
+    if (word.ends_with("()")) word.remove_suffix(2);
+    if (word == "?" || word == "help") return ":help";
+    if (word == "quit" || word == "exit") return ":quit";
+    return text;
+}
+
+}  // namespace
+
+int ReplSession::input(const std::string& typed, const std::string& origin, uint32_t line) {
     background.cancel();  // a new input wants the machine
+    const std::string text = meant(typed);
     if (is_blank(text)) return tools::kOk;
     if (!is_command(text)) {
         if (is_declaration(text)) return declare(text, origin, line);
@@ -43,7 +57,8 @@ int ReplSession::input(const std::string& text, const std::string& origin, uint3
     }
     const std::string_view body = trim(text).substr(1);
     const size_t end = std::min(body.find_first_of(" \t\r\n"), body.size());
-    const std::string name(body.substr(0, end)), rest(trim(body.substr(end)));
+    const std::string name(body.substr(0, end));
+    const std::string rest(trim(body.substr(end)));
     std::string why;
     const CommandInfo* command = find_command(name, &why);
     if (!command) {
