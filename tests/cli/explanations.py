@@ -14,7 +14,7 @@ import tempfile
 
 DEFINITIONS = pathlib.Path(__file__).resolve().parents[2] / "diag" / "diagnostics.def"
 # What a few lines of source cannot show: limits, imports of several files, and what follows from the command line, arrays or devices.
-WITHOUT_EXAMPLE = re.compile(r"[EW]0|E100[1-5]|E200[789]|E2041|E3|W3|E4")
+WITHOUT_EXAMPLE = re.compile(r"[EW]0|E100[1-5]|E200[789]|E2041|E3|W3|E4|W4")
 
 
 def main():

@@ -2,5 +2,5 @@ import std;
 
 attention near(slope: f32[H], window: i32 = 90) {
     score = score + slope[h] * f32(k - q);
-    mask = sliding_window(window);
+    mask  = sliding_window(window);
 }
