@@ -31,7 +31,8 @@ std::string wrong_option(const CLI::App& app, int argc, char** argv) {
         const std::string given = std::string(argv[i]).substr(0, std::string(argv[i]).find('='));
         if (given == "--") break;
         if (!given.starts_with("--") || std::find(names.begin(), names.end(), given) != names.end()) continue;
-        std::string near = diag::nearest(given, names);
+        const bool out = given == "--output" && std::find(names.begin(), names.end(), "--out") != names.end();
+        std::string near = out ? "--out" : diag::nearest(given, names);
         for (const std::string& name : names)
             if (near.empty() && name.size() > 4 && (given.starts_with(name) || name.starts_with(given))) near = name;
         return "there is no option `" + given + "`" + (near.empty() ? "" : "; did you mean `" + near + "`?");

@@ -169,6 +169,22 @@ class Inputs(FlexcTest):
         error = self.fails("run", self.source("attention a() {}\n"), "--in", self.path("in.npz"))
         self.assertEqual(error["code"], "E0001")
         self.assertIn("array `q`", error["message"])
+        # Nor is a default taken in its place.
+        for kind in ("", "const "):
+            source = self.source("attention a(" + kind + "window: i32 = 1) { mask = q - k <= window; }\n")
+            error = self.fails(*self.command(source, {**self.arrays, "window": np.array("2")}))
+            self.assertEqual(error["code"], "E0001")
+            self.assertIn("array `window`", error["message"])
+            self.flexc(*self.command(source, {**self.arrays, "window": np.array("2")}, "--set", "window=2"))
+
+    def test_names_and_ranks_of_other_frameworks(self):
+        source = self.source("attention a() {}\n")
+        arrays = {"query": self.arrays["q"], "k": self.arrays["k"], "v": self.arrays["v"]}
+        report = self.flexc_json(*self.command(source, arrays), code=1)
+        self.assertIn("is `query` meant to be `q`?", str(report))
+        self.assertIn("an attention needs the array `q`", str(report))
+        report = self.flexc_json(*self.command(source, {**self.arrays, "q": self.arrays["q"][0]}), code=1)
+        self.assertIn("`q[None]`", str(report))
 
     def test_outputs_that_cannot_be_written(self):
         source = self.source("attention a() {}\n")

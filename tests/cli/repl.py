@@ -329,6 +329,10 @@ class Script(FlexcTest):
         out = self.script("attention a() { mask = q >= k; }\nattention a() { mask = q > k; }\n:undo\n:list a\n:drop a\n:list\n").stdout
         self.assertIn("attention a() { mask = q >= k; }", out[out.index("as before"):])
         self.assertTrue(out.endswith("  import std\n"))
+        for word in ("help", "?", "help()"):
+            self.assertIn(":shape", self.script(word + "\n").stdout)
+        self.assertEqual(self.script("quit\nattention a() { mask = nothing; }\n").stdout, self.script("exit()\n").stdout)
+        self.assertIn("B=1 D=64 H=2 Q=8", self.script(":shape Q = 8, H = 2\n").stdout)
         result = self.script("fn f(x: i32) -> i32 = x;\nattention a() { mask = f(q) >= k; }\n:drop f\n", code=1)
         self.assertIn("what uses it must go with it", result.stderr)
         out = self.script("mask causal() = q > k;\nattention a() { mask = causal(); }\n:list\n").stdout
