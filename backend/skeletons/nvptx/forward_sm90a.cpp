@@ -24,8 +24,8 @@
 // with it, so that consumers have no registers and no instructions for it, and the next piece's first tile is under way while this one's results are stored. It goes
 // from the first key to the last, as on sm_80: which end is masked makes no difference here, and bases of the softmax move least where positions grow.
 //
-// Registers: 168 x 384 threads are there at the start. The producer gives up all but 56, which the tile states of variants need and copies alone would not; 224 a
-// consumer's thread is what is left. D = 128: 64 O + 64 S + 32 P; D = 256: 128 O + 40 S + 20 P; D = 64: 32 O + 96 S + 48 P. The weights stay f32, in the place
+// Registers: 168 x 384 threads are there at the start. The producer gives up all but 72 (D <= 128; else 56), which the tile states of variants need and copies
+// alone would not; 216 or 224 a consumer's thread is what is left. D = 128: 64 O + 64 S + 32 P; D = 256: 128 O + 40 S + 20 P; D = 64: 32 O + 96 S + 48 P. The weights stay f32, in the place
 // of the scores, until the product that reads the former P is over, and are packed then: two P at once would cost as many moves as it takes to pack one.
 // Three consumers of 160 registers, for D = 64, leave a variant with a score or a mask too few.
 //

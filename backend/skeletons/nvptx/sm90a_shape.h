@@ -52,7 +52,7 @@ static_assert(kCodesAt + 4 * kStages <= kCallAt);
 
 // Registers of a thread, which warpgroups exchange once they know what they are: the block starts with 65536 / kBlockThreads of them, rounded down to
 // a multiple of 8. Walking over tiles takes more than issuing copies of all.
-constexpr int32_t kConsumerRegisters = kConsumers == 1 ? 240 : kConsumers == 2 ? 224 : 160;
-constexpr int32_t kProducerRegisters = kConsumers == 1 ? 240 : kConsumers == 2 ? 56 : 32;
+constexpr int32_t kConsumerRegisters = kConsumers == 1 ? 240 : kConsumers == 2 ? (kD <= 128 ? 216 : 224) : 160;
+constexpr int32_t kProducerRegisters = kConsumers == 1 ? 240 : kConsumers == 2 ? (kD <= 128 ? 72 : 56) : 32;
 
 }  // namespace flexgpu
