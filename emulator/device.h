@@ -6,6 +6,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -60,6 +61,7 @@ struct LaunchOptions {
     bool check_races = true;  // happens-before on shared and global memory, by byte
     bool check_uninitialised = true;
     uint64_t max_instructions = uint64_t{1} << 40;  // of all warps; beyond: Timeout
+    std::atomic<uint64_t>* blocks_done = nullptr;   // counts up as blocks end, for another thread to read
     uint64_t grid_workspace = 0;  // %envreg1 (high half) and %envreg2: zeroed memory for barriers of the grid, in cooperative launches
 };
 

@@ -112,6 +112,8 @@ public:
     /// Whether libflexemu_cuda.so serves as the driver; and the warp instructions that it has executed in this process.
     [[nodiscard]] bool is_emulated() const;
     [[nodiscard]] uint64_t emulated_instructions() const;
+    /// Blocks that it has finished; another thread may ask while a launch runs.
+    [[nodiscard]] uint64_t emulated_blocks() const;
 
     Status allocate(size_t bytes, void** out);  // at least 256-byte aligned; `bytes` may be 0
     Status free(void* memory);

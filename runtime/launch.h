@@ -7,6 +7,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -60,8 +61,14 @@ Status pack(const KernelDesc& desc, const BoundExtents& extents, const std::vect
 /// Fills the summaries: evaluates what the kernel's tile_state, kv_range and q_range look up, once along Q or K. Needed before these are called.
 Status prepare(const flex_cpu_kernel& kernel, int threads, PackedArgs* args);
 
+/// How far launches are, for another thread to read meanwhile: work done of work known so far, in a unit of its own. Launches add to both; start at 0.
+struct CpuProgress {
+    std::atomic<int64_t> done{0}, total{0};
+};
+
 struct CpuOptions {
-    int threads = 0;  // 0: all that the process may use
+    int threads = 0;                  // 0: all that the process may use
+    CpuProgress* progress = nullptr;  // null: nothing is counted
 };
 
 struct CpuStats {

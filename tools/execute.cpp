@@ -203,17 +203,25 @@ std::optional<double> timed(Session& session, const Launching& launching) {
 }  // namespace
 
 std::optional<double> launch_once(Session& session, const CpuKernel& kernel, const Launch& launch, const Outputs& outputs, int threads,
-                                  flex::CpuStats* stats) {
-    return timed(session,
-                 [&] { return flex::launch_cpu(kernel.desc, kernel.code->table(), outputs.arrays, launch.args, {threads}, stats); });
+                                  flex::CpuStats* stats, flex::CpuProgress* progress) {
+    return timed(session, [&] {
+        return flex::launch_cpu(kernel.desc, kernel.code->table(), outputs.arrays, launch.args, {threads, progress}, stats);
+    });
 }
 
 std::optional<double> launch_backward_once(Session& session, const CpuKernel& kernel, const Launch& launch, const Outputs& outputs,
-                                           int threads, flex::CpuStats* stats) {
+                                           int threads, flex::CpuStats* stats, flex::CpuProgress* progress) {
     return timed(session, [&] {
-        return flex::launch_cpu_backward(kernel.desc, kernel.code->table(), outputs.arrays, outputs.gradients, launch.args, {threads},
-                                         stats);
+        return flex::launch_cpu_backward(kernel.desc, kernel.code->table(), outputs.arrays, outputs.gradients, launch.args,
+                                         {threads, progress}, stats);
     });
+}
+
+std::function<double()> share_of(const flex::CpuProgress& progress) {
+    return [&progress] {
+        const auto total = progress.total.load(std::memory_order_relaxed);
+        return total > 0 ? static_cast<double>(progress.done.load(std::memory_order_relaxed)) / static_cast<double>(total) : 0.0;
+    };
 }
 
 Json extents_json(const flex::KernelDesc& desc, const Launch& launch) {

@@ -1,6 +1,7 @@
 // From options to a bound, compiled attention, and its launch on the CPU: the steps that run and bench share. tools/gpu.h launches on GPUs.
 #pragma once
 
+#include <functional>
 #include <memory>
 
 #include "driver/gpu_images.h"
@@ -61,10 +62,13 @@ bool allocate_gradients(Session& session, const Prepared& prepared, const std::v
 
 /// One launch; milliseconds. Nothing after a report.
 std::optional<double> launch_once(Session& session, const CpuKernel& kernel, const Launch& launch, const Outputs& outputs, int threads,
-                                  flex::CpuStats* stats);
+                                  flex::CpuStats* stats, flex::CpuProgress* progress = nullptr);
 /// One launch of the backward pass, which reads what the forward pass left in `outputs`.
 std::optional<double> launch_backward_once(Session& session, const CpuKernel& kernel, const Launch& launch, const Outputs& outputs,
-                                           int threads, flex::CpuStats* stats);
+                                           int threads, flex::CpuStats* stats, flex::CpuProgress* progress = nullptr);
+
+/// How much of it is done, for a step of Progress. `progress` must outlive it.
+[[nodiscard]] std::function<double()> share_of(const flex::CpuProgress& progress);
 
 /// {"B": 1, ...}, free extents included.
 [[nodiscard]] Json extents_json(const flex::KernelDesc& desc, const Launch& launch);

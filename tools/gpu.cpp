@@ -177,6 +177,14 @@ std::optional<double> GpuRun::launch_backward_many(Session& session, int n) {
                 [&] { return kernel_->launch_backward(arrays_, gradients_, args_, backward_options_); });
 }
 
+std::function<double()> GpuRun::share(bool backward) const {
+    const int64_t blocks = backward ? backward_plan_.query_blocks + backward_plan_.key_blocks : plan_.blocks;
+    if (!device_.is_emulated() || blocks <= 0) return {};
+    return [this, blocks, before = device_.emulated_blocks()] {
+        return static_cast<double>(device_.emulated_blocks() - before) / static_cast<double>(blocks);
+    };
+}
+
 bool GpuRun::fetch(Session& session, const Outputs& outputs) {
     flex::Status status;
     for (const auto& [host, device] :

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -45,6 +46,9 @@ public:
     std::optional<double> launch_backward(Session& session);
     std::optional<double> launch_backward_many(Session& session, int n);
     bool fetch_gradients(Session& session, const flex::GradientArrays& gradients);
+
+    /// How much of a launch that begins now is done, for a step of Progress; empty on a real device, which does not say.
+    [[nodiscard]] std::function<double()> share(bool backward) const;
 
     [[nodiscard]] const flex::CudaPlan& plan() const { return plan_; }
     /// The name of the plan's kernel among those of the compiler.

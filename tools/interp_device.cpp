@@ -50,16 +50,28 @@ ir::AttentionInput input_of(const Launch& launch) {
     return input;
 }
 
+/// The interpreter asks once a row whether to stop: it never does, and the row is counted.
+std::function<bool()> counting(const Launch& launch, flex::CpuProgress* progress) {
+    if (!progress) return {};
+    using enum ir::ExtentVar;
+    progress->total += launch.extent(B) * launch.extent(H) * launch.extent(Q);
+    return [progress] {
+        ++progress->done;
+        return false;
+    };
+}
+
 std::vector<int64_t> shape_of(const flex::Tensor& tensor) {
     return {tensor.shape.begin(), tensor.shape.begin() + tensor.rank};
 }
 
 }  // namespace
 
-io::Arrays run_interpreter(const ir::Attention& attention, const Launch& launch) {
+io::Arrays run_interpreter(const ir::Attention& attention, const Launch& launch, flex::CpuProgress* progress) {
     const auto e = [&](ir::ExtentVar which) { return launch.extent(which); };
     using enum ir::ExtentVar;
-    const ir::AttentionOutput result = ir::interpret(attention, interp_bindings(attention, launch.extents, launch.args), input_of(launch));
+    const ir::AttentionOutput result =
+        ir::interpret(attention, interp_bindings(attention, launch.extents, launch.args), input_of(launch), counting(launch, progress));
     const std::vector<int64_t> rows = {e(B), e(H), e(Q)};
     io::Arrays out;
     out["o"] = rounded(result.o, {e(B), e(H), e(Q), e(DV)}, io::file_type(launch.dtype));
@@ -73,13 +85,13 @@ io::Arrays run_interpreter(const ir::Attention& attention, const Launch& launch)
     return out;
 }
 
-io::Arrays run_interpreter_backward(const ir::Attention& attention, const Launch& launch) {
+io::Arrays run_interpreter_backward(const ir::Attention& attention, const Launch& launch, flex::CpuProgress* progress) {
     ir::GradientInput loss;
     loss.d_o = widened(launch.d_o);
     if (launch.d_lse.data) loss.d_lse = widened(launch.d_lse);
     if (launch.d_max_score.data) loss.d_max_score = widened(launch.d_max_score);
     const ir::Bindings bindings = interp_bindings(attention, launch.extents, launch.args);
-    const ir::GradientOutput result = ir::interpret_gradient(attention, bindings, input_of(launch), loss);
+    const ir::GradientOutput result = ir::interpret_gradient(attention, bindings, input_of(launch), loss, counting(launch, progress));
     const int64_t batch = kv_batch(launch);
     const io::FileType type = io::file_type(launch.dtype);
     io::Arrays out;

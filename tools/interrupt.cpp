@@ -7,18 +7,21 @@
 
 #include "tools/cli.h"
 #include "tools/io/atomic_file.h"
+#include "tools/progress.h"
 
 namespace flexc::tools {
 namespace {
 
 // Only async-signal-safe calls below.
 extern "C" void on_interrupt(int signal) {
+    remove_progress_line();
     io::remove_temporaries();
     _exit(128 + signal);  // 130 for Ctrl-C, as shells say it
 }
 
 #if !defined(__SANITIZE_ADDRESS__) && !__has_feature(address_sanitizer) && !__has_feature(thread_sanitizer)
 extern "C" void on_crash(int) {
+    remove_progress_line();
     constexpr char kText[] =
         "internal compiler error: the process crashed\nthis is a bug in flexc, not in your program; please report it with the input\n";
     [[maybe_unused]] const auto written = write(STDERR_FILENO, kText, sizeof kText - 1);

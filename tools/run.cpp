@@ -12,6 +12,7 @@
 #include "tools/gpu.h"
 #include "tools/interp_device.h"
 #include "tools/io/convert.h"
+#include "tools/progress.h"
 
 namespace flexc::tools {
 namespace {
@@ -121,7 +122,9 @@ double milliseconds_of(const std::function<void()>& work) {
     return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
 }
 
-bool execute_on_gpu(Prepared& prepared, const Options& options, const Outputs& outputs, Times* times, Result* result) {
+constexpr double kBackwardWeight = 2.5;  // of a forward pass
+
+bool execute_on_gpu(Prepared& prepared, const Options& options, const Outputs& outputs, Progress& progress, Times* times, Result* result) {
     Session& session = prepared.session;
     GpuRun gpu(*prepared.gpu, prepared.desc, std::move(prepared.images), std::move(prepared.backward_images));
     flex::CudaOptions launch_options;
@@ -129,11 +132,13 @@ bool execute_on_gpu(Prepared& prepared, const Options& options, const Outputs& o
     if (!gpu.prepare(session, prepared.launch, outputs, launch_options)) return false;
     if (prepared.backward && !gpu.prepare_backward(session, outputs.gradients)) return false;
     for (int i = 0; i < options.repeat; ++i) {
+        const auto step = progress.step("", 1, gpu.share(false));
         const auto ms = gpu.launch(session);
         if (!ms) return false;
         times->forward.push_back(*ms);
     }
     for (int i = 0; prepared.backward && i < options.repeat; ++i) {
+        const auto step = progress.step("gradients", kBackwardWeight, gpu.share(true));
         const auto ms = gpu.launch_backward(session);
         if (!ms) return false;
         times->backward.push_back(*ms);
@@ -148,16 +153,21 @@ bool execute_on_gpu(Prepared& prepared, const Options& options, const Outputs& o
     return gpu.fetch(session, outputs);
 }
 
-bool execute_on_cpu(Prepared& prepared, const Options& options, const Outputs& outputs, Times* times, Result* result) {
+bool execute_on_cpu(Prepared& prepared, const Options& options, const Outputs& outputs, Progress& progress, Times* times, Result* result) {
     const int threads = options.execute.threads;
     for (int i = 0; i < options.repeat; ++i) {
-        const auto ms = launch_once(prepared.session, *prepared.kernel, prepared.launch, outputs, threads, &result->stats);
+        flex::CpuProgress done;
+        const auto step = progress.step("", 1, share_of(done));
+        const auto ms =
+            launch_once(prepared.session, *prepared.kernel, prepared.launch, outputs, threads, &result->stats, progress.counted(done));
         if (!ms) return false;
         times->forward.push_back(*ms);
     }
     for (int i = 0; prepared.backward && i < options.repeat; ++i) {
-        const auto ms =
-            launch_backward_once(prepared.session, *prepared.kernel, prepared.launch, outputs, threads, &result->backward_stats);
+        flex::CpuProgress done;
+        const auto step = progress.step("gradients", kBackwardWeight, share_of(done));
+        const auto ms = launch_backward_once(prepared.session, *prepared.kernel, prepared.launch, outputs, threads, &result->backward_stats,
+                                             progress.counted(done));
         if (!ms) return false;
         times->backward.push_back(*ms);
     }
@@ -165,16 +175,24 @@ bool execute_on_cpu(Prepared& prepared, const Options& options, const Outputs& o
 }
 
 /// False after a report of what the interpreter cannot differentiate.
-bool interpret(Prepared& prepared, const Options& options, Times* times, Result* result) {
+bool interpret(Prepared& prepared, const Options& options, Progress& progress, Times* times, Result* result) {
     const ir::Attention& attention = *prepared.attention;
     if (const auto lacking = prepared.backward ? ir::no_gradient(attention) : std::vector<std::string>(); !lacking.empty()) {
         prepared.session.sink.report(diag::Kind::no_gradients, {}, listed(lacking), attention.name).help("`--device cpu` has it");
         return false;
     }
     for (int i = 0; i < options.repeat; ++i) {
-        times->forward.push_back(milliseconds_of([&] { result->arrays = run_interpreter(attention, prepared.launch); }));
+        {
+            flex::CpuProgress done;
+            const auto step = progress.step("", 1, share_of(done));
+            times->forward.push_back(
+                milliseconds_of([&] { result->arrays = run_interpreter(attention, prepared.launch, progress.counted(done)); }));
+        }
         if (!prepared.backward) continue;
-        times->backward.push_back(milliseconds_of([&] { result->arrays.merge(run_interpreter_backward(attention, prepared.launch)); }));
+        flex::CpuProgress done;
+        const auto step = progress.step("gradients", kBackwardWeight, share_of(done));
+        times->backward.push_back(
+            milliseconds_of([&] { result->arrays.merge(run_interpreter_backward(attention, prepared.launch, progress.counted(done))); }));
     }
     return true;
 }
@@ -184,16 +202,17 @@ void collect(const std::string& name, io::Array* array, io::Arrays* out) {
     (*out)[name] = std::move(*array);
 }
 
-bool execute(Prepared& prepared, const Options& options, const std::vector<std::string>& names, Result* result) {
+bool execute(Prepared& prepared, const Options& options, const std::vector<std::string>& names, Progress& progress, Result* result) {
     Times times;
+    progress.expect(options.repeat * (prepared.backward ? 1 + kBackwardWeight : 1));
     if (!prepared.kernel && !prepared.gpu) {
-        if (!interpret(prepared, options, &times, result)) return false;
+        if (!interpret(prepared, options, progress, &times, result)) return false;
     } else {
         Outputs outputs;
         if (!allocate_outputs(prepared.session, prepared.launch, &outputs)) return false;
         if (prepared.backward && !allocate_gradients(prepared.session, prepared, names, &outputs)) return false;
-        const bool done = prepared.gpu ? execute_on_gpu(prepared, options, outputs, &times, result)
-                                       : execute_on_cpu(prepared, options, outputs, &times, result);
+        const bool done = prepared.gpu ? execute_on_gpu(prepared, options, outputs, progress, &times, result)
+                                       : execute_on_cpu(prepared, options, outputs, progress, &times, result);
         if (!done) return false;
         for (auto& [name, array] : {std::pair{"o", &outputs.o}, {"lse", &outputs.lse}, {"max_score", &outputs.max_score}})
             collect(name, array, &result->arrays);
@@ -255,6 +274,34 @@ std::string tensor_text(const flex::Tensor& tensor) {
     return io::shape_text(std::vector<int64_t>(tensor.shape.begin(), tensor.shape.begin() + tensor.rank));
 }
 
+/// All that may take long, from reading arrays to writing them. False after a report.
+bool work(Prepared& prepared, const Options& options, Result* result, io::Arrays* wanted, std::optional<int64_t>* kept) {
+    Session& session = prepared.session;
+    Progress progress("flexc run", options.input.json);
+    std::optional<std::vector<std::string>> names;
+    {
+        const auto step = progress.step("reading arrays");
+        if (!open_attention(options.input, options.execute, &prepared)) return false;
+        names = chosen_outputs(prepared, options.outputs);
+    }
+    {
+        const auto step = progress.step("compiling");
+        if (!names || !prepare(options.execute, any_gradient(*prepared.attention, *names), &prepared)) return false;
+    }
+    if (!execute(prepared, options, *names, progress, result)) return false;
+    if (prepared.backward) check_finite(prepared, result->arrays);
+    for (const std::string& name : *names) (*wanted)[name] = std::move(result->arrays[name]);
+    if (!options.out.empty()) {
+        const auto step = progress.step("writing");
+        if (const flex::Status status = io::write(options.out, *wanted); !status.ok()) {
+            session.sink.report(diag::Kind::cannot_write, {}, options.out.string(), status.text());
+            return false;
+        }
+    }
+    if (prepared.kernel) *kept = cheap_count(prepared, options.execute.threads);
+    return true;
+}
+
 int run(const Options& options) {
     Prepared prepared;
     Session& session = prepared.session;
@@ -265,25 +312,14 @@ int run(const Options& options) {
             return fail(session, json);
         }
     }
-    if (!open_attention(options.input, options.execute, &prepared)) return fail(session, json);
-    const auto names = chosen_outputs(prepared, options.outputs);
-    if (!names || !prepare(options.execute, any_gradient(*prepared.attention, *names), &prepared)) return fail(session, json);
     Result result;
-    if (!execute(prepared, options, *names, &result)) return fail(session, json);
-    if (prepared.backward) check_finite(prepared, result.arrays);
     io::Arrays wanted;
-    for (const std::string& name : *names) wanted[name] = std::move(result.arrays[name]);
-    if (!options.out.empty()) {
-        if (const flex::Status status = io::write(options.out, wanted); !status.ok()) {
-            session.sink.report(diag::Kind::cannot_write, {}, options.out.string(), status.text());
-            return fail(session, json);
-        }
-    }
+    std::optional<int64_t> kept;
+    if (!work(prepared, options, &result, &wanted, &kept)) return fail(session, json);
 
     const bool cpu = prepared.kernel != nullptr;
     const int threads = thread_count(options.execute.threads);
     const Launch& launch = prepared.launch;
-    const auto kept = cpu ? cheap_count(prepared, options.execute.threads) : std::nullopt;
     const double flop =
         kept ? static_cast<double>(*kept) * 2 * static_cast<double>(launch.extent(ir::ExtentVar::D) + launch.extent(ir::ExtentVar::DV)) : 0;
     const double gflops = result.median_ms > 0 ? flop / result.median_ms / 1e6 : 0;

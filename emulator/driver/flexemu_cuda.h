@@ -18,6 +18,8 @@ extern "C" {
 const char* flexemu_last_fault(void);
 /* Warp instructions that all launches of this process have executed. */
 unsigned long long flexemu_warp_instructions(void);
+/* Blocks that all launches of this process have finished. May be asked from another thread while a launch runs. */
+unsigned long long flexemu_blocks_done(void);
 /* From the next launch on, as if FLEXEMU_SEED were this. */
 void flexemu_set_seed(unsigned long long seed);
 

@@ -1,5 +1,6 @@
 // Running what was enqueued: launches, copies, fills, calls of host functions, graphs. Streams run their work at once, so each is in order by itself;
 // the nodes of a graph run in an order drawn from the seed among those that its edges allow.
+#include <atomic>
 #include <cstdio>
 #include <cstring>
 
@@ -12,6 +13,7 @@ namespace {
 
 const char* g_last_fault = "";
 uint64_t g_warp_instructions = 0;
+std::atomic<uint64_t> g_blocks_done{0};  // not under the mutex, which a launch holds
 
 uint64_t mixed(uint64_t x) {
     x += 0x9E3779B97F4A7C15;
@@ -43,6 +45,7 @@ CUresult run(Call& call, const Launch& launch) {
     if (driver.find_function(handle_of<CUfunction>(launch.function), nullptr) != launch.function) return CUDA_ERROR_INVALID_HANDLE;
     LaunchOptions options;
     options.seed = next_seed(driver);
+    options.blocks_done = &g_blocks_done;
     options.check_races = driver.settings.check_races;
     options.check_uninitialised = driver.settings.check_uninitialised;
     constexpr size_t kWorkspaceBytes = 256;  // cooperative groups use the first eight: a size and the count of those that have arrived
@@ -182,6 +185,10 @@ const char* flexemu_last_fault(void) {
 unsigned long long flexemu_warp_instructions(void) {
     std::lock_guard lock(flexemu::driver::Driver::get().mutex);
     return flexemu::driver::g_warp_instructions;
+}
+
+unsigned long long flexemu_blocks_done(void) {
+    return flexemu::driver::g_blocks_done.load(std::memory_order_relaxed);
 }
 
 void flexemu_set_seed(unsigned long long seed) {

@@ -241,6 +241,7 @@ Fault Launch::run(LaunchStats* stats) {
             land_copies(*this, cluster, true);
             bulk_land(*this, cluster, Landing::All);
             blocks_done_ += blocks_per_cluster;
+            if (options.blocks_done != nullptr) options.blocks_done->fetch_add(blocks_per_cluster, std::memory_order_relaxed);
             resident_.erase(resident_.begin() + static_cast<std::ptrdiff_t>(turn));
             idle_turns_ = 0;
             continue;

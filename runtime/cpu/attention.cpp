@@ -150,7 +150,7 @@ public:
         splits_ = std::max(divide_up(keys_, split_keys_), 1);
     }
 
-    Status run(int threads, CpuStats* stats);
+    Status run(int threads, CpuProgress* progress, CpuStats* stats);
 
 private:
     [[nodiscard]] SubTile sub_tile(int b, int hkv, int index) const;
@@ -288,7 +288,7 @@ int Attention::useful_threads(int threads) const {
     return seconds < kAlone ? 1 : threads;
 }
 
-Status Attention::run(int threads, CpuStats* stats) {
+Status Attention::run(int threads, CpuProgress* progress, CpuStats* stats) {
     threads = useful_threads(threads);
     const std::vector<Item> items = deal(threads);
     carve(nullptr, &scratch_bytes_);
@@ -298,7 +298,16 @@ Status Attention::run(int threads, CpuStats* stats) {
         partials_.reset(static_cast<float*>(::operator new[](partial_bytes, std::align_val_t{64}, std::nothrow)));
         if (!partials_) return Status(Code::OutOfMemory, "no memory for the partial results of " + std::to_string(splits_) + " splits");
     }
-    auto item = [&](int64_t index) { run_item(items[static_cast<size_t>(index)]); };
+    if (progress) {
+        int64_t cost = 0;
+        for (const Item& each : items) cost += each.cost;
+        progress->total.fetch_add(cost, std::memory_order_relaxed);
+    }
+    auto item = [&](int64_t index) {
+        const Item& which = items[static_cast<size_t>(index)];
+        run_item(which);
+        if (progress) progress->done.fetch_add(which.cost, std::memory_order_relaxed);
+    };
     parallel_for(threads, static_cast<int64_t>(items.size()), item);
     if (no_memory_.load()) return Status(Code::OutOfMemory, "no memory for a workspace of " + std::to_string(scratch_bytes_) + " bytes");
     if (splits_ > 1) {
@@ -552,7 +561,7 @@ Status run_attention(const flex_cpu_kernel& kernel, const flex_args& args, const
         return Status(Code::Unsupported, "Q = " + std::to_string(args.extents[3]) + " and K = " + std::to_string(args.extents[4]) +
                                              ": at most 2^30 is supported");
     Attention attention(kernel, args, arrays);
-    return attention.run(options.threads > 0 ? options.threads : available_threads(), stats);
+    return attention.run(options.threads > 0 ? options.threads : available_threads(), options.progress, stats);
 }
 
 }  // namespace flex::cpu

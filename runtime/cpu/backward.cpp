@@ -129,7 +129,8 @@ CpuBackwardPlan Backward::plan(int threads) {
     return out;
 }
 
-Status Backward::run(int threads, CpuStats* stats) {
+Status Backward::run(int threads, CpuProgress* progress, CpuStats* stats) {
+    progress_ = progress;
     choose_slots();
     take_slots(threads);
     int64_t total = 0;
@@ -187,6 +188,7 @@ void Backward::order_slots(int threads) {
                     cost[static_cast<size_t>(item % slots_)] += range[1] - range[0];
                 }
     }
+    if (progress_) progress_->total.fetch_add(std::accumulate(cost.begin(), cost.end(), int64_t{0}), std::memory_order_relaxed);
     order_.resize(static_cast<size_t>(slots_));
     std::iota(order_.begin(), order_.end(), 0);
     std::sort(order_.begin(), order_.end(), [&](int x, int y) { return cost[static_cast<size_t>(x)] > cost[static_cast<size_t>(y)]; });
@@ -225,6 +227,7 @@ void Backward::run_item(int item, const Scratch& w, float* const* d_tensors) {
         for (int b = b0; b < b1; ++b) {
             for (int h = hkv * group_; h < (hkv + 1) * group_; ++h) {
                 const int32_t* range = range_of(b, h, k0);
+                if (progress_) progress_->done.fetch_add(range[1] - range[0], std::memory_order_relaxed);
                 for (int q0 = range[0] / kRows * kRows; q0 < range[1]; q0 += kRows) {
                     const int q1 = std::min(q0 + kRows, queries_);
                     const int state = kernel_.tile_state(&args_, b, h, q0, q1, k0, k1);
@@ -372,7 +375,7 @@ Status run_backward(const KernelDesc& desc, const flex_cpu_kernel& kernel, const
         return {};
     }
     Backward backward(desc, kernel, args, arrays, gradients);
-    return backward.run(options.threads > 0 ? options.threads : available_threads(), stats);
+    return backward.run(options.threads > 0 ? options.threads : available_threads(), options.progress, stats);
 }
 
 CpuBackwardPlan plan_backward(const KernelDesc& desc, const flex_cpu_kernel& kernel, const flex_args& args, const AttentionArrays& arrays,

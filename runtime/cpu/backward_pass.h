@@ -90,7 +90,7 @@ public:
         items_ = runs * chunks_;
     }
 
-    Status run(int threads, CpuStats* stats);
+    Status run(int threads, CpuProgress* progress, CpuStats* stats);
     [[nodiscard]] CpuBackwardPlan plan(int threads);
 
 private:
@@ -160,6 +160,7 @@ private:
     std::vector<float*> destinations_;  // [slot][parameter]
     std::vector<int32_t> ranges_;       // [b][h][tile][2]: queries that may see a tile
     std::vector<int> order_;            // of slots, costly ones first
+    CpuProgress* progress_ = nullptr;
     std::atomic<bool> no_memory_{false};
     std::atomic<int64_t> visited_{0}, full_{0};
 };

@@ -87,6 +87,10 @@ uint64_t CudaDevice::emulated_instructions() const {
     return state_->driver->emulator_instructions ? state_->driver->emulator_instructions() : 0;
 }
 
+uint64_t CudaDevice::emulated_blocks() const {
+    return state_->driver->emulator_blocks ? state_->driver->emulator_blocks() : 0;
+}
+
 Status CudaDevice::allocate(size_t bytes, void** out) {
     cuda::Address address = 0;
     // The driver refuses 0 bytes; an empty array has an address all the same.

@@ -74,6 +74,7 @@ Status load_driver(const std::string& path, Driver* out) {
 #undef FLEX_CUDA_OPTIONAL_ENTRY
     loaded.emulator_last_fault = reinterpret_cast<const char* (*)()>(dlsym(library, "flexemu_last_fault"));
     loaded.emulator_instructions = reinterpret_cast<unsigned long long (*)()>(dlsym(library, "flexemu_warp_instructions"));
+    loaded.emulator_blocks = reinterpret_cast<unsigned long long (*)()>(dlsym(library, "flexemu_blocks_done"));
     if (!missing.empty()) {
         dlclose(library);
         return Status(Code::DeviceError,

@@ -37,6 +37,7 @@ struct Driver {
     // Of libflexemu_cuda.so; null on other drivers.
     const char* (*emulator_last_fault)() = nullptr;
     unsigned long long (*emulator_instructions)() = nullptr;
+    unsigned long long (*emulator_blocks)() = nullptr;
 
     /// Ok, or the failure of `call` in words: "cuLaunchKernel: an illegal memory access was encountered (CUDA_ERROR_ILLEGAL_ADDRESS)".
     [[nodiscard]] Status check(int result, const char* call) const;
