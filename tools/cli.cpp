@@ -83,6 +83,15 @@ void add_file_options(CLI::App& app, InputOptions& options) {
     add_assignments(app, "-D", options.defines, "value of a `const` parameter, folded at compile time", "NAME=VALUE");
 }
 
+void add_files_options(CLI::App& app, std::vector<std::filesystem::path>& files, std::vector<std::string>& names, InputOptions& options) {
+    app.add_option("FILE", files, "the .flex file, or several")->required();
+    app.add_option("--name", names, "which attention of a file, if it declares several; or several: A,B")
+        ->type_name("NAME")
+        ->delimiter(',')
+        ->allow_extra_args(false);
+    add_assignments(app, "-D", options.defines, "value of a `const` parameter, folded at compile time", "NAME=VALUE");
+}
+
 void add_value_options(CLI::App& app, InputOptions& options) {
     app.add_option("--in", options.in, "arrays: q, k, v and one for each parameter, by name (.npz, .npy or .safetensors)")
         ->type_name("FILE");

@@ -45,10 +45,10 @@ struct Assignment {
 struct InputOptions {
     std::filesystem::path file;
     std::string name;
-    std::filesystem::path in;              // arrays, or empty
-    std::vector<Assignment> sets;          // --set
-    std::vector<Assignment> defines;       // -D
-    std::map<std::string, int64_t> shape;  // --shape
+    std::filesystem::path in;                      // arrays, or empty
+    std::vector<Assignment> sets;                  // --set
+    std::vector<Assignment> defines;               // -D
+    std::map<std::string, int64_t> shape;          // --shape
     std::map<std::string, int64_t> default_shape;  // of extents that nothing else gives
     uint64_t seed = 0;
     bool json = false;
@@ -57,6 +57,8 @@ struct InputOptions {
 
 /// FILE, --name and -D; then, for commands that need values, --in, --set, --shape and --seed.
 void add_file_options(CLI::App& app, InputOptions& options);
+/// The same for several files and names; `options.file` and `.name` stay empty.
+void add_files_options(CLI::App& app, std::vector<std::filesystem::path>& files, std::vector<std::string>& names, InputOptions& options);
 void add_value_options(CLI::App& app, InputOptions& options);
 /// --level, as the CPU target's vector level; empty: the highest that this machine executes.
 void add_level_option(CLI::App& app, std::optional<flex::CpuLevel>& level);

@@ -1,9 +1,10 @@
+#include "tools/picture/png.h"
+
 #include <png.h>
 
 #include <csetjmp>
 
 #include "tools/io/atomic_file.h"
-#include "tools/picture/canvas.h"
 
 namespace flexc::picture {
 namespace {
@@ -36,6 +37,10 @@ flex::Status write_png(const std::filesystem::path& path, const std::vector<Pict
     const Size size = layout_size(panels);
     PixelCanvas canvas(size.width, size.height, kBackground);
     draw(panels, canvas);
+    return write_png(path, canvas);
+}
+
+flex::Status write_png(const std::filesystem::path& path, const PixelCanvas& canvas) {
     io::AtomicFile file(path);
     if (flex::Status status = file.open(); !status.ok()) return status;
     if (!encode(file.stream(), canvas)) return {flex::Code::InvalidArgument, "the picture could not be written"};
