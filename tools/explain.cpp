@@ -6,9 +6,9 @@
 #include <algorithm>
 #include <memory>
 
-#include "driver/gpu_images.h"
 #include "tools/explain_advice.h"
 #include "tools/explain_code.h"
+#include "tools/explain_gpu.h"
 #include "tools/explain_gradients.h"
 #include "tools/explain_risks.h"
 #include "tools/mask_rows.h"
@@ -17,21 +17,13 @@
 namespace flexc::tools {
 namespace {
 
-constexpr int64_t kManyQueries = 4096;  // where no shape is given
 constexpr double kExactWork = 1 << 26;  // elements; up to there the exact count is given beside
 
 struct Options {
     InputOptions input;
     TileSize tile{128, 128};
     std::optional<flex::DType> dtype;
-};
-
-/// What runs on a GPU: the instances of the kernels that the shape and type choose.
-struct GpuFacts {
-    nvptx::Options target;
-    const nvptx::Instance* forward = nullptr;
-    const nvptx::Instance* on_sm90a = nullptr;          // the same on a device of 9.0
-    const nvptx::BackwardInstance* backward = nullptr;  // null as well if the attention has no gradient
+    std::filesystem::path ptxas;
 };
 
 /// The counts at one shape, or why there are none.
@@ -62,7 +54,9 @@ bool count(Session& session, const ir::Attention& attention, Inputs& inputs, con
     for (const uint32_t param : reached.params)
         if (!has_value(options.input, attention.params[param]))
             missing += (missing.empty() ? "`" : ", `") + attention.params[param].name + "`";
-    if (!missing.empty() || (options.input.shape.empty() && default_shape(options.input).empty() && options.input.in.empty())) {
+    const InputOptions& input = options.input;
+    const bool has_queries = input.shape.contains("Q") || input.shape.contains("K") || !input.sets.empty();
+    if (!missing.empty() || (!has_queries && default_shape(input).empty() && input.in.empty())) {
         out->absent = missing.empty() ? "give a shape: `--shape Q=4096`" : "give " + missing + ": `--in FILE.npz`";
         return true;
     }
@@ -98,64 +92,6 @@ std::optional<std::vector<int32_t>> known_extents(const ir::Attention& attention
     Launch launch;
     if (!inputs.load() || !inputs.bind(desc, Need::Pictures, {}, std::nullopt, &launch)) return std::nullopt;
     return launch.extents;
-}
-
-/// `extents`: of a launch, if they are known; else D from --shape, or 128, as `flexc build` has it.
-GpuFacts choose_instances(const Options& options, const std::optional<std::vector<int32_t>>& extents, bool has_gradient) {
-    const auto& shape = options.input.shape;
-    const auto extent = [&](const char* name, ir::ExtentVar which, int absent) {
-        if (const auto given = shape.find(name); given != shape.end()) return static_cast<int>(given->second);
-        return extents ? (*extents)[static_cast<size_t>(which)] : absent;
-    };
-    GpuFacts out;
-    out.target.dtype = options.dtype.value_or(flex::DType::BF16);
-    out.target.head_dim = extent("D", ir::ExtentVar::D, 128);
-    out.target.v_head_dim = extent("DV", ir::ExtentVar::DV, out.target.head_dim);
-    const auto size = static_cast<int64_t>(flex::size_of(out.target.dtype));
-    LaunchShape launch;
-    launch.queries = kManyQueries;
-    if (extents) {
-        const auto e = [&](ir::ExtentVar which) { return int64_t{(*extents)[static_cast<size_t>(which)]}; };
-        launch.queries = e(ir::ExtentVar::Q);
-        launch.group = e(ir::ExtentVar::H) / std::max<int64_t>(e(ir::ExtentVar::HKV), 1);
-    }
-    launch.mappable = out.target.head_dim * size % 16 == 0 && out.target.v_head_dim * size % 16 == 0;
-    out.forward = choose_for(out.target, launch);
-    launch.compute_capability = 90;
-    launch.shared_per_block = 232448;
-    out.on_sm90a = choose_for(out.target, launch);
-    if (has_gradient) out.backward = nvptx::choose_backward(out.target);
-    return out;
-}
-
-std::string gpu_text(const GpuFacts& gpu) {
-    std::string text = fmt::format("On {} with {}, D = {} and DV = {}: ", nvptx::name(gpu.target.arch), flex::name(gpu.target.dtype),
-                                   gpu.target.head_dim, gpu.target.v_head_dim);
-    if (!gpu.forward) return text + "no kernel is that large.\n";
-    text += fmt::format("{}, tiles of {}x{}", gpu.forward->name, gpu.forward->tile_q, gpu.forward->tile_k);
-    if (gpu.backward) text += fmt::format("; {}, tiles of {}x{}", gpu.backward->name, gpu.backward->tile_q, gpu.backward->tile_k);
-    text += ".\n";
-    if (gpu.on_sm90a)
-        text += fmt::format("On {}: {}, tiles of {}x{}.\n", nvptx::name(nvptx::Arch::Sm90a), gpu.on_sm90a->name, gpu.on_sm90a->tile_q,
-                            gpu.on_sm90a->tile_k);
-    return text;
-}
-
-Json gpu_json(const GpuFacts& gpu) {
-    Json out = {{"target", nvptx::name(gpu.target.arch)},
-                {"dtype", flex::name(gpu.target.dtype)},
-                {"head_dim", gpu.target.head_dim},
-                {"v_head_dim", gpu.target.v_head_dim}};
-    const auto facts = [](const nvptx::Instance& instance) {
-        return Json{{"instance", instance.name}, {"tile", {instance.tile_q, instance.tile_k}}, {"shared_bytes", instance.shared_bytes}};
-    };
-    if (gpu.forward) out["forward"] = facts(*gpu.forward);
-    if (gpu.on_sm90a) out["sm_90a"] = {{"forward", facts(*gpu.on_sm90a)}};
-    if (gpu.backward)
-        out["backward"] = {{"instance", gpu.backward->name},
-                           {"tile", {gpu.backward->tile_q, gpu.backward->tile_k}},
-                           {"shared_bytes", std::max(gpu.backward->query_shared_bytes, gpu.backward->key_shared_bytes)}};
-    return out;
 }
 
 std::string joined(const std::vector<std::string>& parts, std::string_view separator) {
@@ -198,7 +134,7 @@ Json visits_json(const Visits& visits) {
 }
 
 std::string page(const ir::Attention& attention, const Explanation& facts, const Counts& counts, const TileSize& tile,
-                 const GradientExplanation& gradients, const GpuFacts& gpu, const std::vector<std::string>& unsupported) {
+                 const GradientExplanation& gradients, const GpuExplanation& gpu, const std::vector<std::string>& unsupported) {
     std::string text = attention.name + "\n";
     text += fmt::format("\nMask: {}\n", facts.mask.empty() ? "true" : facts.mask);
     if (facts.everything) {
@@ -239,7 +175,7 @@ std::string page(const ir::Attention& attention, const Explanation& facts, const
     text += gradients_text(gradients);
     text += unsupported.empty() ? "\nThe target cpu has all of its clauses.\n"
                                 : fmt::format("\nNot on the target cpu: {}; `--device interp` has them.\n", joined(unsupported, ", "));
-    if (unsupported.empty()) text += gpu_text(gpu);
+    if (unsupported.empty()) text += gpu_page(gpu);
     return text;
 }
 
@@ -257,7 +193,7 @@ Json cost_json(const ir::Attention& attention, const Explanation& facts) {
 }
 
 Json json_of(const ir::Attention& attention, const Explanation& facts, const Counts& counts, const TileSize& tile,
-             const GradientExplanation& gradients, const GpuFacts& gpu, const std::vector<std::string>& unsupported) {
+             const GradientExplanation& gradients, const GpuExplanation& gpu, const std::vector<std::string>& unsupported) {
     Json mask = {{"text", facts.mask}, {"everything", facts.everything}, {"nothing", facts.nothing}};
     if (!facts.everything && !facts.nothing) {
         mask["visits"] = visits_json(facts.keys);
@@ -291,7 +227,7 @@ Json json_of(const ir::Attention& attention, const Explanation& facts, const Cou
             {"risks", risks_json(attention)},
             {"gradients", gradients_json(gradients)},
             {"unsupported", unsupported},
-            {"gpu", unsupported.empty() ? gpu_json(gpu) : Json()}};
+            {"gpu", gpu_page_json(gpu)}};
 }
 
 int explain_command(const Options& options) {
@@ -324,7 +260,9 @@ int explain_command(const Options& options) {
     const auto unsupported = cpu::unsupported_clauses(*attention);
     const auto extents = known_extents(*attention, input);
     const GradientExplanation gradients = explain_gradients(*attention, extents, options.dtype.value_or(flex::DType::BF16));
-    const GpuFacts gpu = choose_instances(options, extents, gradients.lacking.empty());
+    const GpuExplanation gpu = unsupported.empty()
+                                   ? explain_gpu(*attention, input, options.dtype, extents, gradients.lacking.empty(), options.ptxas)
+                                   : GpuExplanation();
     if (json) return succeed(session, true, json_of(*attention, facts, counts, options.tile, gradients, gpu, unsupported));
     (void)succeed(session, false);
     return print_out(page(*attention, facts, counts, options.tile, gradients, gpu, unsupported)) ? kOk : kInputWrong;
@@ -348,6 +286,11 @@ Command add_explain(CLI::App& root) {
         ->type_name("QxK");
     add_dtype_option(*app, options->dtype);
     app->get_option("--dtype")->description("the element type for which the kernels of GPUs are named; bf16 if absent");
+    app->add_option("--ptxas", options->ptxas,
+                    "the assembler that knows the registers of GPU kernels; looked for in $FLEXC_PTXAS, $PATH and the CUDA toolkit if "
+                    "absent; none: do "
+                    "not ask")
+        ->type_name("FILE");
     app->add_flag("--json", options->input.json, "one JSON object on stdout");
     app->footer(
         "Examples:\n"

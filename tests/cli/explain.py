@@ -1,6 +1,8 @@
 """flexc explain: the counts, bounds and tables it names against NumPy and against the other commands."""
 
 import json
+import os
+import pathlib
 import unittest
 
 import numpy as np
@@ -61,6 +63,49 @@ class Explain(FlexcTest):
     def test_clauses_that_the_target_lacks(self):
         source = self.source("attention a() { normalize = sigmoid; mask = q >= k; }\n")
         self.assertEqual(self.flexc_json("explain", source)["unsupported"], ["normalize sigmoid"])
+
+    def test_registers_come_from_ptxas(self):
+        """From a stand-in for it, so that the numbers are known; and nothing but shared memory and threads without it."""
+        source = self.source("attention a(t: grad f32[N]) { score = score + t[k]; mask = q >= k; }\n")
+        without = self.flexc_json("explain", source, "--shape", "D=64")["gpu"]
+        self.assertIn("ptxas", without["registers_unknown"])
+        self.assertEqual([kernel["what"] for kernel in without["kernels"]], ["forward", "backward, dq", "backward, dk and dv"])
+        for kernel in without["kernels"]:
+            self.assertEqual(kernel["threads"] % 32, 0)
+            self.assertGreater(kernel["shared_bytes"], 0)
+            self.assertNotIn("registers", kernel)
+        ptxas = self.folder / "ptxas"
+        ptxas.write_text("#!/bin/sh\necho called >> $(dirname $0)/calls\n[ $1 = -arch=sm_80 ] || exit 1\nfor e in $(sed -n 's/^.visible .entry \\(.*\\)($/\\1/p' $4); do\n"
+                         "  echo \"ptxas info    : Compiling entry function '$e' for 'sm_80'\"\n  echo \"ptxas info    : Function properties for $e\"\n"
+                         "  echo '    16 bytes stack frame, 24 bytes spill stores, 32 bytes spill loads'\n"
+                         "  echo 'ptxas info    : Used 168 registers, used 1 barriers, 16 bytes smem, 600 bytes cmem[0]'\ndone\nprintf cubin > $3\n")
+        ptxas.chmod(0o755)
+        for _ in range(2):   # the second time from the cache
+            gpu = self.flexc_json("explain", source, "--shape", "D=64", "--ptxas", ptxas)["gpu"]
+            self.assertNotIn("registers_unknown", gpu)
+            for kernel, known in zip(gpu["kernels"], without["kernels"], strict=True):
+                self.assertEqual((kernel["registers"], kernel["spill_bytes"], kernel["stack_bytes"], kernel["shared_bytes"]), (168, 24, 16, known["shared_bytes"] + 16))
+                of_warp = -(-168 * 32 // 256) * 256
+                blocks = min(65536 // of_warp // (kernel["threads"] // 32), 2048 // kernel["threads"], 164 * 1024 // (kernel["shared_bytes"] + 1024))
+                self.assertEqual(kernel["blocks_per_multiprocessor"], blocks)
+            self.assertEqual((self.folder / "calls").read_text(), "called\n" * 2)
+        self.assertRegex(self.flexc("explain", source, "--shape", "D=64", "--ptxas", ptxas).stdout,
+                         r"\n  forward: \d+ threads and \d+ bytes of shared memory a block; 168 registers a thread, 24 bytes of it spilled to memory; \d blocks? a multiprocessor\n")
+        ptxas.write_text("#!/bin/sh\necho no good >&2; exit 1\n")
+        self.environment["FLEXC_PTXAS"] = str(ptxas)
+        gpu = self.flexc_json("explain", source, "--shape", "D=128")["gpu"]
+        self.assertEqual(gpu["registers_unknown"], f"`{ptxas}`: no good")
+        self.assertIn("Registers and spills are not known: ", self.flexc("explain", source, "--shape", "D=128").stdout)
+
+    def test_registers_by_the_real_one(self):
+        ptxas = next((path for folder in [*os.environ.get("PATH", "").split(":"), "/usr/local/cuda/bin"] if (path := pathlib.Path(folder) / "ptxas").exists()), None)
+        if ptxas is None:
+            self.skipTest("there is no ptxas")
+        source = self.source("attention a() { mask = q >= k; }\n")
+        gpu = self.flexc_json("explain", source, "--shape", "D=64", "--dtype", "f16", "--ptxas", ptxas)["gpu"]
+        for kernel in gpu["kernels"]:
+            self.assertTrue(32 < kernel["registers"] <= 255, kernel)
+            self.assertGreaterEqual(kernel["blocks_per_multiprocessor"], 1)
 
 
 if __name__ == "__main__":

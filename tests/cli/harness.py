@@ -26,7 +26,7 @@ class FlexcTest(unittest.TestCase):
     def setUp(self):
         self._folder = tempfile.TemporaryDirectory(prefix="flexc_cli_")
         self.folder = pathlib.Path(self._folder.name)
-        self.environment = {**os.environ, "FLEXC_CACHE_DIR": str(self.folder / "cache"), "NO_COLOR": "1"}
+        self.environment = {**os.environ, "FLEXC_CACHE_DIR": str(self.folder / "cache"), "NO_COLOR": "1", "FLEXC_PTXAS": "none"}
 
     def tearDown(self):
         self._folder.cleanup()

@@ -67,7 +67,7 @@ def execute(command, flexc, folder):
     if words[0] != "flexc":
         raise Bad(f"`{command}` starts neither with flexc nor with cat")
     env = {k: v for k, v in os.environ.items() if not k.startswith(("FLEXC_", "NO_COLOR", "CLICOLOR"))}
-    env.update(LC_ALL="C.UTF-8", HOME=str(folder), XDG_CACHE_HOME=str(folder / ".cache"), TERM="dumb")
+    env.update(LC_ALL="C.UTF-8", HOME=str(folder), XDG_CACHE_HOME=str(folder / ".cache"), TERM="dumb", FLEXC_PTXAS="none")
     done = subprocess.run([str(flexc), *words[1:]], cwd=folder, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT_S)
 
     def clean(data):
