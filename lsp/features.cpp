@@ -162,7 +162,7 @@ Json fixes_of(const Workspace& workspace, const Analysis& a, const diag::Diagnos
     return fixes;
 }
 
-Json one_diagnostic(const Workspace& workspace, const Analysis& a, const diag::Diagnostic& d) {
+Json one_diagnostic(Workspace& workspace, const Analysis& a, const diag::Diagnostic& d) {
     const diag::KindInfo& info = diag::info(d.kind);
     const bool elsewhere = d.span && d.span->file != a.main;
     const diag::Span span = !d.span ? diag::Span{a.main, 0, 0} : elsewhere ? import_of(a, d.span->file) : *d.span;
@@ -188,6 +188,8 @@ Json one_diagnostic(const Workspace& workspace, const Analysis& a, const diag::D
                 {"source", "flexc"},
                 {"message", valid_utf8(message)},
                 {"data", {{"name", info.name}, {"fixes", fixes_of(workspace, a, d)}}}};
+    if (workspace.links_codes)
+        if (const std::string page = workspace.explanation_uri(info); !page.empty()) out["codeDescription"] = {{"href", page}};
     if (!related.empty()) out["relatedInformation"] = std::move(related);
     if (info.name.starts_with("unused")) out["tags"] = {1};  // shown faded
     return out;

@@ -3,6 +3,7 @@
 #include <unordered_map>
 
 #include "lsp/connection.h"
+#include "lsp/tokens.h"
 
 namespace flexc::lsp {
 
@@ -60,6 +61,9 @@ private:
                      {"textDocument/completion", &Server::on_completion},
                      {"textDocument/signatureHelp", &Server::on_signature},
                      {"textDocument/documentSymbol", &Server::on_symbols},
+                     {"textDocument/foldingRange", &Server::on_folding},
+                     {"textDocument/semanticTokens/full", &Server::on_tokens},
+                     {"textDocument/semanticTokens/range", &Server::on_tokens},
                      {"textDocument/formatting", &Server::on_formatting},
                      {"textDocument/codeAction", &Server::on_code_action},
                      {"textDocument/prepareRename", &Server::on_prepare_rename},
@@ -142,6 +146,7 @@ private:
                 for (const Json& each : offered)
                     if (each == wanted) encoding = wanted;
         workspace_.encoding = encoding == "utf-8" ? Encoding::Utf8 : encoding == "utf-32" ? Encoding::Utf32 : Encoding::Utf16;
+        workspace_.links_codes = at("/textDocument/publishDiagnostics/codeDescriptionSupport") == true;
         snippets_ = at("/textDocument/completion/completionItem/snippetSupport") == true;
         Json provided = {{"positionEncoding", encoding},
                          {"textDocumentSync", {{"openClose", true}, {"change", 2}, {"save", true}}},
@@ -149,6 +154,8 @@ private:
                          {"definitionProvider", true},
                          {"referencesProvider", true},
                          {"documentHighlightProvider", true},
+                         {"foldingRangeProvider", true},
+                         {"semanticTokensProvider", {{"legend", token_legend()}, {"full", true}, {"range", true}}},
                          {"completionProvider", {{"triggerCharacters", {"[", ">", ":", "="}}}},
                          {"signatureHelpProvider", {{"triggerCharacters", {"(", ","}}}},
                          {"documentSymbolProvider", true},
@@ -253,6 +260,13 @@ private:
     Json on_signature(const Json& p) {
         Document& d = document(p);
         return signature_help(workspace_, d, offset(d, p.at("position")));
+    }
+    Json on_folding(const Json& p) { return folding_ranges(workspace_, document(p)); }
+    Json on_tokens(const Json& p) {
+        Document& d = document(p);
+        const auto range = p.find("range");
+        if (range == p.end()) return semantic_tokens(workspace_, d, 0, static_cast<uint32_t>(d.text.size()));
+        return semantic_tokens(workspace_, d, offset(d, range->at("start")), offset(d, range->at("end")));
     }
     Json on_symbols(const Json& p) { return symbols(workspace_, document(p)); }
     Json on_formatting(const Json& p) { return formatting(workspace_, document(p)); }

@@ -4,6 +4,8 @@
 
 #include <fstream>
 
+#include "diag/explanations.h"
+
 namespace flexc::lsp {
 
 const LineIndex& Analysis::lines(diag::FileId file) const {
@@ -73,6 +75,45 @@ std::shared_ptr<const Analysis> Workspace::analyse(const std::string& name, cons
     return result;
 }
 
+namespace {
+
+/// Makes `path` hold `text`, under its name at once. The file's URI; empty if it cannot be written.
+std::string written(const std::filesystem::path& path, std::string_view text) {
+    std::error_code error;
+    std::string there;
+    if (std::ifstream in(path, std::ios::binary); in) there.assign(std::istreambuf_iterator<char>(in), {});
+    if (there != text) {
+        std::filesystem::create_directories(path.parent_path(), error);
+        const std::filesystem::path temporary = path.string() + "." + std::to_string(getpid());
+        std::ofstream out(temporary, std::ios::binary);
+        out << text;
+        out.close();
+        if (out) std::filesystem::rename(temporary, path, error);
+        if (!out || error) {
+            std::filesystem::remove(temporary, error);
+            return {};
+        }
+    }
+    return uri_of(std::filesystem::absolute(path, error).string());
+}
+
+}  // namespace
+
+std::string Workspace::explanation_uri(const diag::KindInfo& kind) {
+    if (library_folder_.empty()) return {};
+    const std::string code(kind.code);
+    if (const auto known = explanations_.find(code); known != explanations_.end()) return known->second;
+    const diag::Explanation explanation = diag::explanation(kind);
+    std::string text = "# " + code + " " + std::string(kind.name) + "\n\n" + std::string(kind.message) + "\n";
+    for (const std::string& paragraph : explanation.paragraphs) text += "\n" + paragraph + "\n";
+    const auto show = [&](const char* title, const std::string& program) {
+        if (!program.empty()) text += std::string("\n") + title + "\n\n```flex\n" + program + "```\n";
+    };
+    show("This gives it:", explanation.wrong);
+    show("This does not:", explanation.right);
+    return explanations_[code] = written(library_folder_ / "diagnostics" / (code + ".md"), text);
+}
+
 std::string Workspace::uri(const Analysis& analysis, diag::FileId file) const {
     const std::string& name = analysis.sources.file(file).name();
     for (const auto& [uri, document] : documents_)
@@ -83,23 +124,7 @@ std::string Workspace::uri(const Analysis& analysis, diag::FileId file) const {
     }
     // `<std>`: a copy that an editor can show.
     if (library_folder_.empty()) return {};
-    const std::filesystem::path path = library_folder_ / (name.substr(1, name.size() - 2) + ".flex");
-    std::error_code error;
-    std::string there;
-    if (std::ifstream in(path, std::ios::binary); in) there.assign(std::istreambuf_iterator<char>(in), {});
-    if (there != analysis.text(file)) {
-        std::filesystem::create_directories(library_folder_, error);
-        const std::filesystem::path temporary = path.string() + "." + std::to_string(getpid());
-        std::ofstream out(temporary, std::ios::binary);
-        out << analysis.text(file);
-        out.close();
-        if (out) std::filesystem::rename(temporary, path, error);
-        if (!out || error) {
-            std::filesystem::remove(temporary, error);
-            return {};
-        }
-    }
-    return uri_of(std::filesystem::absolute(path, error).string());
+    return written(library_folder_ / (name.substr(1, name.size() - 2) + ".flex"), analysis.text(file));
 }
 
 Json Workspace::range(const Analysis& analysis, diag::Span span) const {

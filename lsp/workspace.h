@@ -45,6 +45,7 @@ public:
     explicit Workspace(std::filesystem::path library_folder) : library_folder_(std::move(library_folder)) {}
 
     Encoding encoding = Encoding::Utf16;
+    bool links_codes = false;  // the client follows a link from the code of a diagnostic
 
     Document& open(const std::string& uri, std::string text, Json version);
     void close(const std::string& uri);
@@ -61,13 +62,16 @@ public:
 
     /// The URI of a file of an analysis. Files of the standard library are written out; empty if that fails.
     [[nodiscard]] std::string uri(const Analysis& analysis, diag::FileId file) const;
+    /// The URI of a page on a kind of diagnostic, written out at the first call; empty if that fails.
+    [[nodiscard]] std::string explanation_uri(const diag::KindInfo& kind);
     [[nodiscard]] Json range(const Analysis& analysis, diag::Span span) const;
     /// Null if the file has no URI.
     [[nodiscard]] Json location(const Analysis& analysis, diag::Span span) const;
 
 private:
     std::filesystem::path library_folder_;
-    std::map<std::string, Document> documents_;  // by URI
+    std::map<std::string, Document> documents_;        // by URI
+    std::map<std::string, std::string> explanations_;  // URI by code
 };
 
 }  // namespace flexc::lsp

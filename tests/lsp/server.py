@@ -56,7 +56,7 @@ class LspTest(unittest.TestCase):
 class Life(LspTest):
     def test_initialize(self):
         provided = self.client.capabilities
-        for name in ("hover", "definition", "references", "documentFormatting", "documentSymbol", "documentHighlight"):
+        for name in ("hover", "definition", "references", "documentFormatting", "documentSymbol", "documentHighlight", "foldingRange"):
             self.assertIs(provided[name + "Provider"], True)
         self.assertEqual(provided["textDocumentSync"]["change"], 2)
         self.assertEqual(provided["positionEncoding"], "utf-16")
@@ -115,6 +115,20 @@ class Life(LspTest):
 
 
 class Diagnostics(LspTest):
+    def test_codes_lead_to_their_explanation(self):
+        self.client.open(URI, "attention a() { mask = q >= kk; }")
+        self.assertNotIn("codeDescription", self.client.of(URI)[0])   # only for editors that follow it
+        client = self.start(capabilities={"textDocument": {"publishDiagnostics": {"codeDescriptionSupport": True}}})
+        client.open(URI, "attention a() { mask = q >= kk; }\nattention b() { score = score + q; }")
+        self.assertEqual(sorted(client.codes(URI)), ["E2001", "E2003"])
+        for each in client.of(URI):
+            path = pathlib.Path(each["codeDescription"]["href"].removeprefix("file://"))
+            text = path.read_text()
+            self.assertTrue(text.startswith(f"# {each['code']} {each['data']['name']}\n"), text)
+            explained = subprocess.run([FLEXC, "explain", each["code"], "--json"], capture_output=True, text=True, timeout=20, check=True)
+            for paragraph in json.loads(explained.stdout)["text"]:
+                self.assertIn(paragraph, text)
+
     def test_as_you_type(self):
         client = self.client
         self.assertEqual(client.open(URI, ALIBI), [])
@@ -308,6 +322,70 @@ class Questions(LspTest):
             for end, sign in (("start", 1), ("end", -1)):
                 outer, inner = s["range"][end], s["selectionRange"][end]
                 self.assertGreaterEqual(sign * (inner["line"] * 1000 + inner["character"]), sign * (outer["line"] * 1000 + outer["character"]))
+
+    def tokens(self, client=None, **more):
+        """[(text, type, modifiers)] of the document."""
+        client = client or self.client
+        legend = client.capabilities["semanticTokensProvider"]["legend"]
+        method = "textDocument/semanticTokens/" + ("range" if more else "full")
+        data = client.request(method, {"textDocument": {"uri": URI}, **more})["data"]
+        lines, line, column, found = client.texts[URI].split("\n"), 0, 0, []
+        for down, right, length, kind, modifiers in zip(*[iter(data)] * 5, strict=True):
+            line, column = line + down, right if down else column + right
+            begin = {"line": line, "character": column}
+            text = client.text_of(URI, {"start": begin, "end": {"line": line, "character": column + length}})
+            self.assertNotIn("\n", text)
+            found.append((text, legend["tokenTypes"][kind], {name for i, name in enumerate(legend["tokenModifiers"]) if modifiers >> i & 1}))
+        self.assertLess(line, len(lines))
+        return found
+
+    def test_semantic_tokens(self):
+        found = self.tokens()
+        kinds = lambda text: [(kind, mods) for word, kind, mods in found if word == text]
+        self.assertEqual(kinds("import"), [("keyword", set())])
+        self.assertEqual(kinds("std"), [("namespace", set())])
+        self.assertEqual(kinds("## ALiBi bias under a causal sliding window."), [("comment", {"documentation"})])
+        self.assertEqual(kinds("# grüße 𝛼"), [("comment", set())])
+        self.assertEqual(kinds("alibi_window"), [("class", {"declaration"})])
+        self.assertEqual(kinds("slope"), [("parameter", {"declaration"}), ("parameter", set())])
+        self.assertEqual(kinds("window"), [("parameter", {"declaration"}), ("parameter", set())])
+        self.assertEqual(kinds("distance"), [("variable", {"declaration"}), ("variable", set())])
+        self.assertEqual(kinds("sliding_window"), [("function", set())])
+        self.assertEqual(kinds("i32"), [("type", {"defaultLibrary"})])
+        self.assertEqual(kinds("f32"), [("type", {"defaultLibrary"})] * 2)
+        self.assertEqual(kinds("1024"), [("number", set())])
+        self.assertEqual(kinds("q"), [("variable", {"readonly", "defaultLibrary"})])
+        self.assertEqual(kinds("H"), [("variable", {"readonly", "defaultLibrary"})])
+        self.assertEqual(kinds("score"), [("keyword", set()), ("variable", {"defaultLibrary"})])   # the clause, the value
+        self.assertEqual(kinds("mask"), [("keyword", set())])
+        part = self.tokens(range={"start": {"line": 5, "character": 0}, "end": {"line": 5, "character": 99}})
+        self.assertEqual([text for text, _, _ in part], ["score", "score", "slope", "h", "f32", "distance"])
+        # What a colouring of words by themselves would have, every file of the gallery has; and damage does not stop it.
+        for path in GALLERY:
+            text = path.read_text()
+            self.client.change(URI, text)
+            words = [word for word, _, _ in self.tokens()]
+            self.assertEqual(words.count("attention"), sum(line.startswith("attention ") for line in text.splitlines()))
+            for line in text.splitlines():
+                if line.startswith("#"):
+                    self.assertIn(line, words)
+        for damaged in (ALIBI[:90], ALIBI.replace("(slope", "(("), ALIBI.replace("{", ""), 'import "x', "let 1..5 0x1F 1.5e-3 12abc", ""):
+            self.client.change(URI, damaged)
+            self.tokens()
+        self.client.change(URI, "fn f() -> f32 = sum(j in 1..5: 1.5e-3 * 0x1F);\n")
+        self.assertEqual([text for text, kind, _ in self.tokens() if kind == "number"], ["1", "5", "1.5e-3", "0x1F"])
+
+    def test_folding(self):
+        def folds(text):
+            self.client.change(URI, text)
+            return [(f["startLine"], f["endLine"], f.get("kind")) for f in self.client.request("textDocument/foldingRange", {"textDocument": {"uri": URI}})]
+        self.assertEqual(folds(ALIBI), [(3, 6, None)])
+        text = ("# one\n# two { ( \n\nimport std;\nimport \"a.flex\";\n\n## doc\n## more\nattention a(\n    w: i32,\n    t: f32[N],\n) {\n"
+                "    score = score + t[\n        k\n    ];  # not a\n    # comment {\n    mask = q >= k;\n}\n")
+        self.assertEqual(folds(text), [(0, 1, "comment"), (3, 4, "imports"), (6, 7, "comment"), (8, 10, None), (11, 16, None), (12, 13, None)])
+        for damaged in ("attention a( {\n(\n", "}\n}\n", "( ]\n}\n{\n\n\n)", ""):
+            for first, last, _ in folds(damaged):
+                self.assertTrue(0 <= first < last <= damaged.count("\n"))
 
     def test_formatting(self):
         ugly = ALIBI.replace(" = ", "=").replace("mask  =", "mask   \t=").replace("    let", " let")
