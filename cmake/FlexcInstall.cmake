@@ -30,6 +30,7 @@ if(TARGET flexc)
   install(TARGETS flexc_compiler EXPORT flexc_targets
     LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} INCLUDES DESTINATION ${header_dir})
   install(FILES flexc/flexc.h DESTINATION ${header_dir}/flexc)
+  install(DIRECTORY editors/ DESTINATION ${CMAKE_INSTALL_DATADIR}/flexc/editors)
   # What `flexc completion` prints, where each reader looks for it.
   set(reference ${PROJECT_BINARY_DIR}/reference)
   foreach(page bash:bash-completion/completions/flexc zsh:zsh/site-functions/_flexc fish:fish/vendor_completions.d/flexc.fish man:man/man1/flexc.1)

@@ -80,6 +80,10 @@ class Install(InstalledTest):
         include = self.prefix / "include" / "flexc"
         self.assertEqual(sorted(os.listdir(include / "runtime")), HEADERS)
         self.assertEqual(os.listdir(include / "flexc"), ["flexc.h"])
+        editors = self.prefix / "share" / "flexc" / "editors"
+        shown = lambda folder: {each.relative_to(folder).as_posix(): each.read_bytes() for each in folder.rglob("*") if each.is_file()}
+        self.assertEqual(shown(editors), shown(ROOT / "editors"))
+        self.assertIn("vscode/syntaxes/flex.tmLanguage.json", shown(editors))
         flexc = self.prefix / "bin" / "flexc"
         self.assertEqual(self.step(flexc, "--version").split()[0], "flexc")
         self.assertIn("on emulated", self.step(flexc, "run", self.source("attention plain() {}\n"), "--shape", "Q=8,D=16", "--dtype", "f16", "--device", "emulated",

@@ -3,7 +3,8 @@
 
     readme.py ROOT BUILD   BUILD, the build's folder, stands in for build/release
 
-A block of shell commands after a line `<!-- run -->` is run from the root of the repository and must succeed. A block after
+A block of shell commands (```sh) after a line `<!-- run -->` is run from the root of the repository and must succeed. One that is not run says why: `<!-- not run: REASON -->`. Commands
+stand in such blocks, not in indented lines. A block after
 `<!-- output -->` is what the commands before it print; `...` on a line of its own stands for any lines, within a line for any text. A block after
 `<!-- file PATH -->` is that file. A ```flex block is a whole file, except in docs/language.md, which shows parts (tests/language has the whole).
 """
@@ -15,6 +16,9 @@ import sys
 import tempfile
 
 BLOCK = re.compile(r"<!-- (run|output|file \S+) -->\n+```\w*\n(.*?)```", re.DOTALL)
+SHELL = re.compile(r"^(.*)\n+```sh\n", re.MULTILINE)
+FENCED = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
+INDENTED = re.compile(r"^ {4,}((?:[A-Z_]+=\S+ )*(?:\./|build/|flexc |cmake |ctest |git |python3 |emulator_)\S*.*)$", re.MULTILINE)
 PROGRAM = re.compile(r"^```flex\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
@@ -36,6 +40,19 @@ def check_programs(root, flexc):
     return seen > 0 and faults == 0
 
 
+def check_marks(page, text):
+    """Commands that are neither run nor said to be none."""
+    faults = 0
+    for before in SHELL.findall(text):
+        if before != "<!-- run -->" and not re.fullmatch(r"<!-- not run: \S.* -->", before):
+            faults += 1
+            print(f"{page.name}: the commands after the line `{before}` are neither run nor is said why not")
+    for command in INDENTED.findall(FENCED.sub("", text)):
+        faults += 1
+        print(f"{page.name}: `{command}` stands in an indented line: write a block of ```sh")
+    return faults
+
+
 def matches(expected, actual):
     pattern = "".join(r"(?:.*\n)*?" if line.strip() == "..." else re.escape(line.rstrip()).replace(r"\.\.\.", ".*") + r"[ \t]*\n" for line in expected.splitlines())
     return re.fullmatch(pattern, actual if actual.endswith("\n") or not actual else actual + "\n") is not None
@@ -48,6 +65,7 @@ def main():
     faults = commands = 0
     for page in [root / "README.md", *sorted((root / "docs").glob("*.md"))]:
         printed = ""
+        faults += check_marks(page, page.read_text(encoding="utf-8"))
         for kind, body in BLOCK.findall(page.read_text(encoding="utf-8")):
             if kind.startswith("file"):
                 if (root / kind.split()[1]).read_text(encoding="utf-8") != body:
