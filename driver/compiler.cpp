@@ -70,6 +70,21 @@ std::string joined(const std::vector<std::string>& names) {
     return text;
 }
 
+/// The .flex file of the same folder whose name is like that of one that is not there; empty if there is none.
+std::string file_like(const std::filesystem::path& path) {
+    const std::filesystem::path folder = path.has_parent_path() ? path.parent_path() : ".";
+    constexpr int kMost = 1000;
+    std::vector<std::string> names;
+    std::error_code error;
+    for (std::filesystem::directory_iterator each(folder, error), end; !error && each != end && names.size() < kMost; each.increment(error))
+        if (each->path().extension() == ".flex") names.push_back(each->path().filename().string());
+    std::string name = path.filename().string();
+    const auto there = [&] { return std::find(names.begin(), names.end(), name) != names.end(); };
+    if (path.extension() != ".flex") name += ".flex";
+    if (!there()) name = diag::nearest(name, names);
+    return name.empty() ? name : (path.parent_path() / name).string();
+}
+
 }  // namespace
 
 Session::Session() = default;
@@ -83,7 +98,9 @@ bool Session::open(const std::filesystem::path& path) {
     }
     std::string text;
     if (const auto failure = read_text(path, &text)) {
-        sink.report(diag::Kind::cannot_read, {}, path.string(), *failure);
+        auto& report = sink.report(diag::Kind::cannot_read, {}, path.string(), *failure);
+        if (const std::string near = std::filesystem::exists(path, error) ? "" : file_like(path); !near.empty())
+            report.help("did you mean `" + near + "`?");
         return false;
     }
     return open_text(path.string(), std::move(text));

@@ -9,6 +9,7 @@
 #include "tools/cli.h"
 #include "tools/interrupt.h"
 #include "tools/report.h"
+#include "tools/usage.h"
 
 namespace {
 
@@ -18,26 +19,6 @@ using namespace flexc::tools;
 int usage_error(const std::string& text) {
     std::fprintf(stderr, "flexc: %s\n", text.c_str());
     return kUsage;
-}
-
-/// What is wrong with the first `--option` that the command does not have; empty if all are known.
-std::string wrong_option(const CLI::App& app, int argc, char** argv) {
-    if (app.get_subcommands().empty()) return {};
-    const CLI::App& command = *app.get_subcommands().front();
-    std::vector<std::string> names;
-    for (const CLI::Option* option : command.get_options())
-        for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
-    for (int i = 2; i < argc; ++i) {
-        const std::string given = std::string(argv[i]).substr(0, std::string(argv[i]).find('='));
-        if (given == "--") break;
-        if (!given.starts_with("--") || std::find(names.begin(), names.end(), given) != names.end()) continue;
-        const bool out = given == "--output" && std::find(names.begin(), names.end(), "--out") != names.end();
-        std::string near = out ? "--out" : diag::nearest(given, names);
-        for (const std::string& name : names)
-            if (near.empty() && name.size() > 4 && (given.starts_with(name) || name.starts_with(given))) near = name;
-        return "there is no option `" + given + "`" + (near.empty() ? "" : "; did you mean `" + near + "`?");
-    }
-    return {};
 }
 
 int run_main(int argc, char** argv) {
@@ -55,6 +36,14 @@ int run_main(int argc, char** argv) {
         std::vector<std::string> names;
         for (const Command& command : commands) names.push_back(command.app->get_name());
         const std::string given = argv[1];
+        if (given == "help") {
+            const auto of = argc > 2 ? std::find(names.begin(), names.end(), argv[2]) : names.end();
+            std::fputs((of == names.end() ? app : *commands[static_cast<size_t>(of - names.begin())].app).help().c_str(), stdout);
+            return kOk;
+        }
+        if (given.ends_with(".flex"))
+            return usage_error("there is no command `" + given + "`; a command comes first: `flexc run " + given + "`, `flexc show " +
+                               given + "`");
         if (std::find(names.begin(), names.end(), given) == names.end()) {
             const std::string near = diag::nearest(given, names);
             return usage_error("there is no command `" + given + "`" +
@@ -71,9 +60,7 @@ int run_main(int argc, char** argv) {
         if (error.get_exit_code() != 0) {
             std::string command = "flexc";
             for (const CLI::App* sub : app.get_subcommands()) command += " " + sub->get_name();
-            if (const std::string wrong = wrong_option(app, argc, argv); !wrong.empty())
-                return usage_error(wrong + "\n`" + command + " --help` shows the options");
-            return usage_error(std::string(error.what()) + "\n`" + command + " --help` shows the options");
+            return usage_error(usage_fault(app, error) + "\n`" + command + " --help` shows the options");
         }
         return app.exit(error);
     }

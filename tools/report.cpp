@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "tools/cli.h"
+#include "tools/report_words.h"
 
 namespace flexc::tools {
 namespace {
@@ -17,8 +18,11 @@ bool colour_on_stderr() {
     return isatty(STDERR_FILENO) == 1 && !(no_color && *no_color);
 }
 
+std::string (*g_translate)(std::string) = nullptr;
+
 void print_diagnostics(const Session& session) {
-    const std::string text = diag::render_all(session.sources, session.sink, colour_on_stderr());
+    std::string text = diag::render_all(session.sources, session.sink, colour_on_stderr());
+    if (g_translate) text = g_translate(std::move(text));
     std::fwrite(text.data(), 1, text.size(), stderr);
 }
 
@@ -32,6 +36,10 @@ bool machine_cannot(diag::Kind kind) {
 
 std::string dump(const Json& json) {
     return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+void translate_diagnostics(std::string (*translate)(std::string)) {
+    g_translate = translate;
 }
 
 Json diagnostics_json(const Session& session) {

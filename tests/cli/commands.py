@@ -153,6 +153,27 @@ class Commands(FlexcTest):
         self.assertEqual(self.fails("build", self.source(SINK, "sinks.flex"), "-o", self.path("s.o"))["code"], "E4001")
         self.assertEqual(self.fails("build", source, "-o", self.path("none/k.o"))["code"], "E0002")
 
+    def test_what_is_wrong_with_a_command_line(self):
+        source = self.source(CAUSAL, "causal.flex")
+        for arguments, text in {
+            ("run", source, "--shpe", "Q=8"): "there is no option `--shpe`; did you mean `--shape`?",
+            ("run", source, "-shape", "Q=8"): "did you mean `--shape`?",
+            ("run", source, "--thread=2"): "there is no option `--thread`; did you mean `--threads`?",
+            ("run", source, "--zzzzzzzz"): "there is no option `--zzzzzzzz`\n`flexc run --help`",
+            ("run", source, "--shape", "B=1", "H=2"): "`H=2` is one argument too many; extents are joined by commas",
+            ("show", source, "other.flex"): "`other.flex` is one argument too many",
+            (source,): f"`flexc run {source}`",
+            ("rn", source): "did you mean `run`?",
+        }.items():
+            result = self.flexc(*arguments, code=2)
+            self.assertIn(text, result.stderr)
+            self.assertEqual(result.stdout, "")
+        for wrong in ("causal", "cuasal.flex", "Causal.flex", "causal.fle"):
+            self.assertEqual(self.fails("check", self.path(wrong))["help"], [f"did you mean `{source}`?"])
+        self.assertNotIn("help", self.fails("check", self.path("unlike_any.flex")))
+        self.assertEqual(self.flexc("help").stdout, self.flexc("--help").stdout)
+        self.assertEqual(self.flexc("help", "run").stdout, self.flexc("run", "--help").stdout)
+
     def test_bench(self):
         report = self.flexc_json("bench", self.source(CAUSAL), "--shape", "H=2,Q=256,D=32", "--dtype", "f32", "--repeat", "8", "--threads", "1")
         self.assertEqual(report["unmasked"], 2 * 256 * 257 // 2)

@@ -1,5 +1,6 @@
 """flexc repl: a session in a pseudo-terminal, its recorded transcript, editing keys, and scripts."""
 
+import json
 import os
 import pathlib
 import re
@@ -338,6 +339,44 @@ class Script(FlexcTest):
         out = self.script("mask causal() = q > k;\nattention a() { mask = causal(); }\n:list\n").stdout
         self.assertIn("`import std` is left out", out)
         self.assertEqual(out[out.rindex("kept   ."):].splitlines()[1:], ["  mask causal()", "* attention a()"])
+
+    def test_gradients_of_a_file(self):
+        rng = np.random.default_rng(5)
+        arrays = {name: rng.standard_normal((1, 2, 16, 8)).astype(np.float32) for name in ("q", "k", "v", "do")}
+        np.savez(self.path("x.npz"), **arrays, slope=np.array([0.5, 0.25], np.float32))
+        program = "attention a(slope: grad f32[H]) { score = score + slope[h] * f32(k - q); mask = q >= k; }\n"
+        out = self.script(program + ":in x.npz\n:grad\n:run g.npz\n").stdout
+        self.assertRegex(out, r"d score / d slope\[h\] = .*\n\na  on cpu .*\n.*\n.*\ngradients in [\d.e+-]+ ms")
+        self.flexc("run", self.source(program), "--in", self.path("x.npz"), "--out", self.path("h.npz"))
+        ours, theirs = np.load(self.path("g.npz")), np.load(self.path("h.npz"))
+        self.assertEqual(sorted(ours), ["d_slope", "dk", "dq", "dv", "lse", "o"])
+        for name in ours:
+            np.testing.assert_array_equal(ours[name], theirs[name])
+        # Without `do` the derivatives alone.
+        np.savez(self.path("y.npz"), **{name: arrays[name] for name in "qkv"}, slope=np.array([0.5, 0.25], np.float32))
+        self.assertNotIn("gradients in", self.script(program + ":in y.npz\n:grad\n").stdout)
+
+    def test_words_of_other_sessions_and_comparisons(self):
+        self.assertIn(":shape", self.script("help\n").stdout)
+        for word in ("exit", "quit", ":exit"):
+            self.assertNotIn("kept", self.script(f"{word}\nattention a() {{ mask = q >= k; }}\n").stdout)
+        out = self.script(":shape Q=32 H=2 D=16\nattention near(w: i32) { mask = q >= k and q - k < w; }\nattention steep(slope: f32) { score = score + slope * f32(k - q); }\n"
+                          ":set w=4 slope=0.5\n:bench near steep --repeat 2 --against none\n:bench near steep --sweep Q=16,64 --repeat 2 --json\n").stdout
+        self.assertRegex(out, r"\nnear +[\d.]+ ")
+        self.assertRegex(out, r"\nsteep +[\d.]+ ")
+        rows = json.loads(out[out.rindex("\n[{"):])
+        self.assertEqual([(row["variant"], row["shape"]["Q"]) for row in rows[:2]], [("near", 16), ("steep", 16)])
+        self.assertEqual(rows[0]["unmasked"], 2 * sum(min(q + 1, 4) for q in range(16)))
+        result = self.script("attention a() { mask = q >= k; }\nmask m() = q > k;\n:bench a m\n", code=1)
+        self.assertIn("`m` is no attention", result.stderr)
+
+    def test_messages_of_commands_have_the_words_of_a_session(self):
+        program = "attention a(doc: i32[N], const w: i32 = 3) { mask = doc[q] == doc[k] and q - k < w; }\n"
+        for command, words in ((":run\n", "`:set doc=FILE.npy` or in `:in`"), (":bench --repeat 2\n", "`:set doc=FILE.npy`"), (":shape Q=5 K=4 H=3 HKV=2\n:set doc=0,0,0,0,0\n:run\n", None)):
+            result = self.script(program + command, code=1)
+            self.assertNotRegex(result.stderr, r"`(--(set|shape|in|seed)|-D)\b")
+            if words:
+                self.assertIn(words, result.stderr)
 
     def test_values_that_are_missing(self):
         out = self.script(":shape Q=16\nattention a(doc: i32[N], slope: f32[H], cap: f32) { score = softcap(cap) + slope[h]; mask = doc[q] == doc[k]; }\n:shape N=16\n").stdout

@@ -13,6 +13,8 @@
 #include "tools/repl/session.h"
 #include "tools/repl/subject.h"
 #include "tools/report.h"
+#include "tools/report_words.h"
+#include "tools/usage.h"
 
 namespace flexc::repl {
 namespace {
@@ -42,6 +44,7 @@ int run_tool(const State& state, const Entry& entry, std::vector<std::string> co
         complain(why);
         return tools::kInputWrong;
     }
+    tools::translate_diagnostics(with_commands);  // of this process alone
     State::Source source = state.source();
     tools::hold_text(kSessionFile, source.text + wrapped->extra, source.parts, default_shape());
     CLI::App app("", "flexc");
@@ -73,7 +76,7 @@ int run_tool(const State& state, const Entry& entry, std::vector<std::string> co
         app.parse(command);
     } catch (const CLI::ParseError& error) {
         if (error.get_exit_code() == 0) return app.exit(error);
-        complain(std::string(error.what()) + "\n`:" + name + " --help` shows the options");
+        complain(tools::usage_fault(app, error) + "\n`:" + name + " --help` shows the options");
         return tools::kUsage;
     }
     for (const tools::Command& each : all)
@@ -105,7 +108,8 @@ const std::vector<CommandInfo>& commands() {
         {"time", "[NAME]", "the time beside plain causal attention of the same shape", "", &S::do_time},
         {"run", "[OUT] [NAME] [OPTIONS]", "runs it, with random q, k and v unless `:in` gives them; OUT is .npz or .safetensors",
          "It is `flexc run`: `:run o.npz --outputs o`, `:run --device interp`. Ctrl-C stops it.", &S::do_run},
-        {"bench", "[NAME] [OPTIONS]", "`flexc bench`: speed, and its share of what the machine can do", "", &S::do_bench},
+        {"bench", "[NAME ...] [OPTIONS]", "`flexc bench`: speed, and its share of what the machine can do",
+         "Several names stand side by side. `:bench a b --sweep Q=512,1024,2048 --plot speed.svg`", &S::do_bench},
         {"explain", "[NAME] [OPTIONS]", "`flexc explain`: what the compiler derives, on a page", "", &S::do_explain},
         {"grad", "[NAME]", "derivatives of the score clause; with `do` in the file of `:in` the gradients are computed as well", "",
          &S::do_grad},
@@ -130,7 +134,7 @@ const CommandInfo* find_command(const std::string& name, std::string* why) {
     std::vector<std::string> names;
     std::string several;
     for (const CommandInfo& command : commands()) {
-        if (name == command.name) return &command;
+        if (name == command.name || (name == "exit" && std::string_view(command.name) == "quit")) return &command;
         names.emplace_back(command.name);
         if (name.empty() || !names.back().starts_with(name)) continue;
         several += (several.empty() ? "`:" : ", `:") + names.back() + "`";
@@ -512,7 +516,30 @@ int ReplSession::do_run(const std::vector<std::string>& given, const std::string
 }
 
 int ReplSession::do_bench(const std::vector<std::string>& words, const std::string&) {
-    return tool({"bench"}, words);
+    std::vector<const Entry*> several;
+    size_t used = 0;
+    for (; used < words.size() && !words[used].starts_with("-"); ++used) {
+        const Entry* entry = named(words[used]);
+        if (!entry) return tools::kInputWrong;
+        several.push_back(entry);
+    }
+    if (several.size() < 2) return tool({"bench"}, words);
+    // Side by side: attentions of one text, each with the values that the session has for its parameters.
+    std::string names;
+    std::vector<std::string> options(words.begin() + static_cast<long>(used), words.end());
+    std::map<std::string, std::string> sets;
+    for (const Entry* entry : several) {
+        if (entry->kind != ast::DeclKind::Attention) {
+            complain("`" + entry->name + "` is no attention: only attentions stand side by side");
+            return tools::kInputWrong;
+        }
+        names += (names.empty() ? "" : ",") + entry->name;
+        for (const tools::Assignment& set : state_.input(*entry).sets) sets.emplace(set.name, set.value);
+    }
+    for (const tools::Assignment& set : state_.input(*several.front()).sets) sets.erase(set.name);
+    for (const auto& [name, value] : sets) options.insert(options.end(), {"--set", name + "=" + value});
+    options.insert(options.end(), {"--name", names});
+    return finish(run_apart([&](int) { return run_tool(state_, *several.front(), {"bench"}, options); }));
 }
 
 int ReplSession::do_explain(const std::vector<std::string>& words, const std::string&) {

@@ -73,7 +73,7 @@ std::string with_commands(std::string text) {
         text = replaced(std::move(text), std::string("`--") + option + " ", std::string("`:") + option + " ");
         text = replaced(std::move(text), std::string("`--") + option + "`", std::string("`:") + option + "`");
     }
-    return text;
+    return replaced(std::move(text), "`-D ", "`:set ");
 }
 
 std::string diagnostics_text(const Session& session) {

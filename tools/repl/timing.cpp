@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "tools/execute.h"
+#include "tools/progress.h"
 #include "tools/repl/scan.h"
 #include "tools/repl/subject.h"
 
@@ -88,12 +89,16 @@ std::string time_text(const Named& now, const Named& before, double seconds) {
         each->best = 0;  // code, caches and pages are warm after one launch, which does not count
     }
     const auto begin = std::chrono::steady_clock::now();
+    const auto elapsed = [begin] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(); };
+    tools::Progress progress("time");
+    progress.expect(1);
+    const auto step = progress.step("", 1, [elapsed, seconds] { return elapsed() / seconds; });
     int rounds = 0;
     do {
         for (Contender* each : all)
             if (!each->launch()) return "";
         ++rounds;
-    } while (rounds < kMostRounds && std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() < seconds);
+    } while (rounds < kMostRounds && elapsed() < seconds);
 
     std::string out = fmt::format("  {:<6} {}", "time", milliseconds(main->best));
     if (causal) out += fmt::format(", {:.2f} x plain causal ({})", main->best / causal->best, milliseconds(causal->best));
