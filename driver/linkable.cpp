@@ -80,6 +80,7 @@ std::optional<Linkable> make_linkable(Session& session, const ir::Attention& att
     for (size_t at; (at = contents.name.find("::")) != std::string::npos;) contents.name.replace(at, 2, "_");
     std::vector<nvptx::Arch> archs;
     for (size_t i = 0; i < options.targets.size(); ++i) {
+        if (options.finished) options.finished->store(static_cast<int>(i));
         const std::string& target = options.targets[i];
         const auto here = options.targets.begin() + static_cast<std::ptrdiff_t>(i);
         if (std::find(options.targets.begin(), here, target) != here) continue;  // named twice

@@ -1,6 +1,7 @@
 // An attention as something that a C++ program links: one header and one object, for any number of targets.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -17,7 +18,8 @@ struct LinkOptions {
     std::vector<flex::DType> dtypes;   // of GPU images; code for the CPU serves every type
     int head_dim = 0, v_head_dim = 0;  // of GPU images; 0: not given
     bool allow_tf32 = false;
-    bool atomic = false;  // of backward images
+    bool atomic = false;                   // of backward images
+    std::atomic<int>* finished = nullptr;  // counts targets that are compiled, for another thread to read
 };
 
 struct Linkable {

@@ -12,6 +12,7 @@
 #include "tools/cli.h"
 #include "tools/execute.h"
 #include "tools/io/atomic_file.h"
+#include "tools/progress.h"
 
 namespace flexc::tools {
 namespace {
@@ -177,6 +178,8 @@ std::optional<Output> emit_gpu(Session& session, const ir::Attention& attention,
     } else {
         const std::filesystem::path ptxas = options.ptxas.empty() ? find_ptxas() : options.ptxas;
         std::string error = "it was not found";
+        Progress progress("flexc build", options.input.json);
+        const auto step = progress.step("ptxas");
         auto cubin = ptxas.empty() ? std::nullopt
                                    : assemble(ptxas, nvptx::name(asked.instance.empty() ? asked.arch : target.arch), module.ptx, &error);
         FLEX_CHECK(!error.starts_with(kBadPipeline), error.c_str());

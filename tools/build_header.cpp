@@ -1,9 +1,11 @@
 #include "tools/build_header.h"
 
+#include <atomic>
 #include <deque>
 #include <span>
 
 #include "tools/io/atomic_file.h"
+#include "tools/progress.h"
 #include "tools/report.h"
 
 namespace flexc::tools {
@@ -80,8 +82,17 @@ int build_header(Session& session, const ir::Attention& attention, const HeaderO
         return fail(session, options.json);
     }
     const OutputNames names = output_names(options.out, attention.name);
-    const auto linkable = make_linkable(session, attention, options.link, fs::path(session.program().files().front()).filename().string(),
-                                        names.object.filename().string());
+    const auto linkable = [&] {
+        std::atomic<int> finished{0};
+        LinkOptions link = options.link;
+        link.finished = &finished;
+        const auto count = static_cast<double>(link.targets.size());
+        Progress progress("flexc build", options.json);
+        progress.expect(count);
+        const auto step = progress.step(attention.name, count, [&finished, count] { return finished / count; });
+        return make_linkable(session, attention, link, fs::path(session.program().files().front()).filename().string(),
+                             names.object.filename().string());
+    }();
     if (!linkable) return fail(session, options.json);
     const std::string rule = dependencies(session, names);
     std::vector<Output> outputs = {{names.object, std::as_bytes(std::span(linkable->object))},
