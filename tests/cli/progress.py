@@ -67,7 +67,7 @@ class Progress(FlexcTest):
         for arguments, name in ((["run", GALLERY / "causal.flex", "--device", "emulated", "--shape", "H=16,Q=1024,D=64", "--dtype", "bf16"], "flexc run"),
                                 (["run", GALLERY / "causal.flex", "--shape", "H=16,Q=8192,D=128", "--repeat", "20"], "flexc run"),
                                 (["bench", GALLERY / "causal.flex", "--shape", "H=2,D=64", "--sweep", "Q=256,512,1024,2048"], "flexc bench")):
-            terminal = self.start(*arguments)
+            terminal = self.start(*arguments, FLEXEMU_DEVICE="sm_80")   # whose kernels have many blocks
             terminal.wait(lambda: re.search(name + r"[^\r]*\[#+\.*\]  \d+ %, ", terminal.raw), f"{name}: a share")
             terminal.signal(signal.SIGINT)
             self.assertEqual(terminal.close(), 130)
