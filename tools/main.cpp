@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <new>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "diag/diagnostic.h"
@@ -21,7 +22,13 @@ int usage_error(const std::string& text) {
     return kUsage;
 }
 
-int run_main(int argc, char** argv) {
+int run_main(int argc, const char* const* argv) {
+    // `flexc help run` is `flexc run --help`.
+    const char* const asked[] = {argv[0], argc > 2 ? argv[2] : "--help", "--help"};
+    if (argc > 1 && std::string_view(argv[1]) == "help") {
+        argc = argc > 2 ? 3 : 2;
+        argv = asked;
+    }
     CLI::App app("A compiler for attention variants: a few lines of .flex in, a fused attention kernel out.", "flexc");
     app.set_version_flag("--version", std::string("flexc ") + FLEXC_VERSION);
     app.require_subcommand(1);
@@ -36,11 +43,6 @@ int run_main(int argc, char** argv) {
         std::vector<std::string> names;
         for (const Command& command : commands) names.push_back(command.app->get_name());
         const std::string given = argv[1];
-        if (given == "help") {
-            const auto of = argc > 2 ? std::find(names.begin(), names.end(), argv[2]) : names.end();
-            std::fputs((of == names.end() ? app : *commands[static_cast<size_t>(of - names.begin())].app).help().c_str(), stdout);
-            return kOk;
-        }
         if (given.ends_with(".flex"))
             return usage_error("there is no command `" + given + "`; a command comes first: `flexc run " + given + "`, `flexc show " +
                                given + "`");
