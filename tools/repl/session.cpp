@@ -47,9 +47,6 @@ int ReplSession::input(const std::string& typed, const std::string& origin, uint
     background.cancel();  // a new input wants the machine
     const std::string text = meant(typed);
     if (is_blank(text)) return tools::kOk;
-    // Words that every session of another kind knows, unless they name something here.
-    for (const char* word : {"help", "exit", "quit"})
-        if (trim(text) == word && !state_.find(word)) return input(":" + std::string(word), origin, line);
     if (!is_command(text)) {
         if (is_declaration(text)) return declare(text, origin, line);
         return finish(run_apart([&](int notes) {
