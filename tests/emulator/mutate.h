@@ -25,8 +25,9 @@ struct Verdict {
     Mutation mutation;
     std::string objection;  // the first; empty: survived all seeds
     uint64_t seed = 0;      // that gave it
+    bool tried = true;
 };
-/// One verdict a mutation. The first has line 0 and an objection if the unchanged text does not run clean.
-std::vector<Verdict> mutate(const std::string& ptx, const std::string& kernel, uint64_t seeds, const Runner& runner);
+/// One verdict a mutation, of which each `every`th is tried. The first has line 0 and an objection if the unchanged text does not run clean.
+std::vector<Verdict> mutate(const std::string& ptx, const std::string& kernel, uint64_t seeds, const Runner& runner, uint64_t every = 1);
 
 }  // namespace emulator_test

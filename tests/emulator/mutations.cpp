@@ -1,13 +1,15 @@
 // Removes synchronisation from correct kernels, one piece at a time, and demands that the emulator objects.
 //
 //   emulator_mutations FOLDER [--seeds N] [--only NAME] [--verbose 1]      the kernels of cases_nvcc.cpp and cases_triton.cpp
-//   emulator_mutations --ptx FILE [--kernel NAME] [--seeds N] [--harmless FILE] --run "COMMAND"
+//   emulator_mutations --ptx FILE [--kernel NAME] [--seeds N] [--every N] [--harmless FILE] --run "COMMAND"
 //
 // The second form takes any PTX: COMMAND is run by the shell with {} replaced by a file that holds the changed text, FLEXEMU_SEED set, and objects by a
 // nonzero exit status. Survivors that are known to be harmless stand in harmless.def, or in the file, in lines `which|statement|change|reason`; others are an
-// error.
+// error. In the file, a register is written as its kind alone, `%r`: its number changes whenever anything else in the kernel does.
 #include <unistd.h>
 
+#include <algorithm>
+#include <cctype>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -50,6 +52,18 @@ std::vector<Harmless> read_harmless(const std::string& path, const std::string& 
     return list;
 }
 
+/// A statement without the numbers of its registers.
+std::string without_register_numbers(const std::string& statement) {
+    std::string text;
+    for (size_t i = 0; i < statement.size();) {
+        text += statement[i++];
+        if (text.back() != '%') continue;
+        while (i < statement.size() && std::isalpha(static_cast<unsigned char>(statement[i]))) text += statement[i++];
+        while (i < statement.size() && std::isdigit(static_cast<unsigned char>(statement[i]))) ++i;
+    }
+    return text;
+}
+
 struct Counts {
     int tried = 0, caught = 0, harmless = 0, survived = 0, broken = 0;
     std::set<const Harmless*> used;
@@ -66,8 +80,9 @@ void report(const std::string& name, const std::vector<Verdict>& verdicts, const
             ++counts->broken;
             continue;
         }
-        ++counts->tried;
         int which = ++seen[mutation.original + mutation.change];
+        if (!verdict.tried) continue;
+        ++counts->tried;
         const Harmless* excuse = nullptr;
         for (const Harmless& each : known)
             if (name == each.name && mutation.original == each.statement && mutation.change == each.change && each.which == which)
@@ -113,12 +128,15 @@ int main(int count, char** arguments) {
     if (folder.empty() == (options.count("--ptx") == 0))
         return std::fprintf(stderr, "usage: emulator_mutations FOLDER | --ptx FILE --run COMMAND\n"), 2;
     uint64_t seeds = options.count("--seeds") ? std::strtoull(options["--seeds"].c_str(), nullptr, 10) : 8;
+    uint64_t every = options.count("--every") ? std::max<uint64_t>(1, std::strtoull(options["--every"].c_str(), nullptr, 10)) : 1;
     bool verbose = options["--verbose"] == "1";
     Counts counts;
     std::vector<Harmless> known = folder.empty() ? read_harmless(options["--harmless"], options["--ptx"]) : known_harmless();
     if (folder.empty()) {
         auto run = [&](const std::string& ptx, uint64_t seed) { return run_command(options["--run"], ptx, seed); };
-        report(options["--ptx"], mutate(read_file(options["--ptx"]), options["--kernel"], seeds, run), known, verbose, &counts);
+        std::vector<Verdict> verdicts = mutate(read_file(options["--ptx"]), options["--kernel"], seeds, run, every);
+        for (Verdict& each : verdicts) each.mutation.original = without_register_numbers(each.mutation.original);
+        report(options["--ptx"], verdicts, known, verbose, &counts);
     } else {
         std::vector<Case> cases = nvcc_cases();
         for (const auto& more : {hopper_cases(), product_cases(), triton_cases()}) cases.insert(cases.end(), more.begin(), more.end());
