@@ -65,6 +65,10 @@ Value* Lowering::emit_node(NodeId id) {
             if (const auto divisor = graph_.as_i32(graph_.operand(id, 1)))
                 return emit_divide_constant(node.op == Op::Mod, operand[0], *divisor);
             return emit_divide(node.op == Op::Mod, operand[0], operand[1]);
+        case Op::Div:
+            if (target_.lanes == 1 && varying(graph_.operand(id, 0)) && !varying(graph_.operand(id, 1)))
+                return emit_divide_by_uniform(operand[0], operand[1]);
+            break;
         case Op::Pow: return call_math(math("pow"), {operand[0], operand[1]});
         // These two the skeleton may have as functions of their own.
         case Op::TanhApprox: return call_math(math("tanh_approx") ? math("tanh_approx") : math("tanh"), {operand[0]});
@@ -198,6 +202,20 @@ Value* Lowering::emit_to_i32(Value* x) {
     Value* saturated =
         builder_.CreateSelect(builder_.CreateFCmpOLT(x, zero), llvm::ConstantInt::get(type, uint64_t(INT32_MIN), true), high);
     return builder_.CreateSelect(in_range, truncated, saturated);
+}
+
+// Division of many values by the same one, where an instruction for a quotient does not exist (an f32 division of a GPU is twenty instructions and a branch): its
+// reciprocal, once, and for each value a product and one step of correction. Off by at most one in the last place (Markstein, "IA-64 and Elementary
+// Functions", chapter 8: mostly correctly rounded); a quotient of subnormal numbers may lose its last bits, and divisors below 2^-128 count as zero.
+Value* Lowering::emit_divide_by_uniform(Value* a, Value* b) {
+    llvm::IRBuilder<>& f = builder_;
+    const auto fma = [&](Value* x, Value* y, Value* z) { return f.CreateIntrinsic(x->getType(), llvm::Intrinsic::fma, {x, y, z}); };
+    Value* reciprocal = f.CreateFDiv(constant_like(b, 1.0), b);
+    Value* quotient = f.CreateFMul(a, reciprocal);
+    Value* rest = fma(f.CreateFNeg(quotient), b, a);
+    Value* corrected = fma(rest, reciprocal, quotient);
+    // There is no rest where the quotient is not finite, or the divisor.
+    return f.CreateSelect(f.CreateFCmpUNO(corrected, corrected), quotient, corrected);
 }
 
 // Floor division or modulo by what is known only at run time. The quotient of vectors is taken in f64: for 32-bit integers the

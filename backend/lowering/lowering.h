@@ -37,7 +37,7 @@ struct Facts {
     std::vector<ir::Variance> variance;
     std::vector<uint8_t> proven;  // ir::proven_dims
     std::vector<int8_t> step;     // ir::key_steps
-    std::vector<uint32_t> cost;  // of computing the value, in simple instructions; saturates
+    std::vector<uint32_t> cost;   // of computing the value, in simple instructions; saturates
 
     [[nodiscard]] bool varies_with_key(ir::NodeId id) const { return variance[id.value] & (ir::kVariesK | ir::kVariesScore); }
 };
@@ -115,6 +115,7 @@ private:
     llvm::Value* emit_node(ir::NodeId id);
     llvm::Value* emit_leaf(ir::NodeId id);
     llvm::Value* emit_arithmetic(ir::NodeId id, llvm::Value* a, llvm::Value* b);
+    llvm::Value* emit_divide_by_uniform(llvm::Value* a, llvm::Value* b);
     llvm::Value* emit_divide(bool modulo, llvm::Value* a, llvm::Value* b);
     llvm::Value* emit_divide_constant(bool modulo, llvm::Value* a, int32_t divisor);
     llvm::Value* emit_to_i32(llvm::Value* x);

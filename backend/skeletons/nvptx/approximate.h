@@ -17,6 +17,13 @@ FLEX_MATH float approximate_reciprocal(float x) {
     __asm__("rcp.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
+/// The same two where nothing is subnormal, neither operand nor result, or 0 will do in its place: half the instructions.
+FLEX_MATH float approximate_exp2_of_normal(float x) {
+    return __nvvm_ex2_approx_ftz_f(x);
+}
+FLEX_MATH float approximate_reciprocal_of_normal(float x) {
+    return __nvvm_rcp_approx_ftz_f(x);
+}
 /// 1 / sqrt(x); relative error 2^-22.9.
 FLEX_MATH float approximate_rsqrt(float x) {
     return __nvvm_rsqrt_approx_f(x);

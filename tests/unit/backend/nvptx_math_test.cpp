@@ -32,6 +32,15 @@ inline float approximate_reciprocal(float x) {
     if (wrong == 0 || std::isinf(x) || x == 0) return y;
     return std::nextafter(y, float(wrong) * std::numeric_limits<float>::infinity());
 }
+inline float flushed(float x) {
+    return std::fabs(x) < 0x1p-126f ? std::copysign(0.0f, x) : x;
+}
+inline float approximate_exp2_of_normal(float x) {
+    return flushed(approximate_exp2(flushed(x)));
+}
+inline float approximate_reciprocal_of_normal(float x) {
+    return flushed(approximate_reciprocal(flushed(x)));
+}
 inline float approximate_rsqrt(float x) {
     return off(1 / std::sqrt(double(x)), 0x1p-22);
 }
