@@ -46,19 +46,14 @@ struct Case {
 };
 
 void measure(const Case& c, flex::CpuLevel level, int threads, double peak) {
-    const flex_cpu_kernel kernel{FLEX_ABI_VERSION,
-                                 static_cast<uint32_t>(flex::lanes(level)),
-                                 scale,
-                                 c.causal ? causal_state : full,
-                                 c.causal ? causal_range : whole,
-                                 nullptr,
-                                 no_softmax,
-                                 nullptr,
-                                 nullptr,
-                                 [](int32_t) { return -1; },
-                                 nullptr,
-                                 nullptr,
-                                 nullptr};
+    flex_cpu_kernel kernel{};
+    kernel.abi_version = FLEX_ABI_VERSION;
+    kernel.lanes = static_cast<uint32_t>(flex::lanes(level));
+    kernel.scale = scale;
+    kernel.tile_state = c.causal ? causal_state : full;
+    kernel.kv_range = c.causal ? causal_range : whole;
+    kernel.softmax = no_softmax;
+    kernel.summary_flags = [](int32_t) { return -1; };
     const auto make = [&](std::vector<char>& bytes, int heads, int rows) {
         bytes.resize(static_cast<size_t>(c.batch) * static_cast<size_t>(heads) * static_cast<size_t>(rows) * static_cast<size_t>(c.dim) *
                      flex::size_of(c.dtype));

@@ -120,7 +120,8 @@ bool can_lower(Session& session, const ir::Attention& attention, nvptx::Arch arc
         std::string list;
         for (const std::string& clause : unsupported) list += (list.empty() ? "`" : ", `") + clause + "`";
         session.sink.report(diag::Kind::unsupported_clause, {}, list, attention.name, target)
-            .help("the interpreter has every clause: `flexc run --device interp`");
+            .help(cpu::unsupported_clauses(attention).empty() ? "`--device cpu` and the target `cpu` have it"
+                                                              : "the interpreter has every clause: `flexc run --device interp`");
         return false;
     }
     if (const size_t bytes = nvptx::parameter_bytes(attention, backward); bytes > flex::kGpuParameterLimit) {

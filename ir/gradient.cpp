@@ -257,6 +257,7 @@ void differentiate(Attention& attention) {
     gradient.score = of_score.adjoint(score);
     gradient.score_reads = of_score.reads();
     if (attention.scale.valid()) gradient.scale_reads = Reverse(attention, attention.scale).reads();
+    if (attention.sink.valid()) gradient.sink_reads = Reverse(attention, attention.sink).reads();
     attention.gradient = std::move(gradient);
 }
 

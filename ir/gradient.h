@@ -1,4 +1,4 @@
-// Reverse-mode differentiation of the score and scale clauses: how they change with the score and with each element that they read of a `grad` tensor.
+// Reverse-mode differentiation of the score, scale and sink clauses: how they change with the score and with each element that they read of a `grad` tensor.
 //
 // The derivatives are IR in the graph of the attention (Attention::gradient), over the same leaves as the clauses, so every engine computes them
 // like any expression. Conventions, as PyTorch has them: at ties of min and max (of two, or in a reduction) equal shares; clamp passes on its closed range;

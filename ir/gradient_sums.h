@@ -19,7 +19,7 @@ enum class GradientSum : uint8_t {
     Vector,      // CPU: one place for all keys, but in a loop, or one of too many: summed over a vector of keys, then added
     Neighbours,  // CPU: neighbouring keys read neighbouring elements, upwards or downwards: vectors of keys are added
     Element,     // every pair adds its own
-    Scale,       // of the scale clause: once a row
+    Scale,       // of the scale and sink clauses: once a row
 };
 
 struct GradientSums {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "diag/check.h"
 #include "ir/rewrite.h"
@@ -90,7 +91,8 @@ public:
         FLEX_CHECK(loss.d_lse.empty() || loss.d_lse.size() == b_ * h_ * q_, "dlse is [B, H, Q]");
         for (const GradientRead& read : attention_.gradient->score_reads) of_score_.emplace_back(attention_, read);
         for (const GradientRead& read : attention_.gradient->scale_reads) of_scale_.emplace_back(attention_, read);
-        for (auto* scatters : {&of_score_, &of_scale_})
+        for (const GradientRead& read : attention_.gradient->sink_reads) of_sink_.emplace_back(attention_, read);
+        for (auto* scatters : {&of_score_, &of_scale_, &of_sink_})
             for (Scatter& scatter : *scatters) scatter.prepare(attention_, bindings_);
         out_.dq.assign(input.q.size(), 0);
         out_.dk.assign(input.k.size(), 0);
@@ -105,29 +107,31 @@ public:
         Evaluator score(attention_, bindings_, {attention_.score, attention_.gradient->score});
         std::unique_ptr<Evaluator> scale;
         if (attention_.scale.valid()) scale = std::make_unique<Evaluator>(attention_, bindings_, std::vector{attention_.scale});
+        std::unique_ptr<Evaluator> sink;
+        if (attention_.sink.valid()) sink = std::make_unique<Evaluator>(attention_, bindings_, std::vector{attention_.sink});
         for (size_t b = 0; b < b_; ++b)
             for (size_t h = 0; h < h_; ++h)
                 for (size_t q = 0; q < q_; ++q) {
                     if (cancelled && cancelled()) return std::move(out_);
-                    row(b, h, q, mask, score, scale.get());
+                    row(b, h, q, mask, score, scale.get(), sink.get());
                 }
         return std::move(out_);
     }
 
 private:
-    void row(size_t b, size_t h, size_t q, Evaluator& mask, Evaluator& score, Evaluator* scale);
+    void row(size_t b, size_t h, size_t q, Evaluator& mask, Evaluator& score, Evaluator* scale, Evaluator* sink);
 
     Attention attention_;  // a copy: the scatters add to its graph
     const Bindings& bindings_;
     const AttentionInput& input_;
     const GradientInput& loss_;
     size_t b_, h_, hkv_, q_, k_, d_, dv_;
-    std::vector<Scatter> of_score_, of_scale_;
+    std::vector<Scatter> of_score_, of_scale_, of_sink_;
     GradientOutput out_;
     std::vector<Element> kept_;
 };
 
-void Backward::row(size_t b, size_t h, size_t q, Evaluator& mask, Evaluator& score, Evaluator* scale) {
+void Backward::row(size_t b, size_t h, size_t q, Evaluator& mask, Evaluator& score, Evaluator* scale, Evaluator* sink) {
     const size_t row = (b * h_ + h) * q_ + q;
     const size_t kv_rows = ((input_.kv_batch == 1 ? 0 : b) * hkv_ + (hkv_ ? h / std::max<size_t>(h_ / hkv_, 1) : 0)) * k_;
     Point point;
@@ -147,10 +151,14 @@ void Backward::row(size_t b, size_t h, size_t q, Evaluator& mask, Evaluator& sco
         kept_.push_back({k, dot, point.score, s});
         top = std::isnan(s) || std::isnan(top) ? kNaN : std::max(top, s);
     }
-    double sum = 0, attaining = 0;
+    const double logit = sink ? sink->at(point)[0] : -kInf;
+    const double peak = top;  // of the keys, without the sink
+    if (!(logit <= top)) top = std::isnan(top) ? top : logit;
+    if (top == -kInf) return;
+    double sum = logit == -kInf ? 0 : std::exp(logit - top), attaining = 0;
     for (const Element& element : kept_) {
         sum += std::exp(element.score - top);
-        attaining += element.score == top;
+        attaining += element.score == peak;
     }
 
     const double* d_o = loss_.d_o.data() + row * dv_;
@@ -169,7 +177,7 @@ void Backward::row(size_t b, size_t h, size_t q, Evaluator& mask, Evaluator& sco
     for (const Element& element : kept_) {
         const size_t kv_row = kv_rows + element.k;
         const double p = std::exp(element.score - top) / sum;
-        const double ds = p * (d_weight(element.k) - delta + d_lse) + (element.score == top ? d_top : 0);
+        const double ds = p * (d_weight(element.k) - delta + d_lse) + (element.score == peak ? d_top : 0);
         point.k = static_cast<int32_t>(element.k);
         point.score = element.raw;
         const double dx = ds * score.at(point)[1];
@@ -181,6 +189,8 @@ void Backward::row(size_t b, size_t h, size_t q, Evaluator& mask, Evaluator& sco
         for (Scatter& scatter : of_score_) scatter.add(point, ds, out_.d_params[scatter.param()]);
         d_scale += dx * element.dot;
     }
+    // The sink is a key without a value.
+    for (Scatter& scatter : of_sink_) scatter.add(point, std::exp(logit - top) / sum * (d_lse - delta), out_.d_params[scatter.param()]);
     if (kept_.empty()) return;
     for (Scatter& scatter : of_scale_) scatter.add(point, d_scale, out_.d_params[scatter.param()]);
 }
@@ -191,14 +201,13 @@ std::vector<std::string> no_gradient(const Attention& attention) {
     std::vector<std::string> found;
     if (attention.normalize == Normalize::Sigmoid) found.emplace_back("normalize sigmoid");
     if (attention.normalize == Normalize::None) found.emplace_back("normalize none");
-    if (attention.sink.valid()) found.emplace_back("sink");
     if (attention.blocks) found.emplace_back("blocks");
     if (attention.query.valid()) found.emplace_back("query");
     if (attention.key.valid()) found.emplace_back("key");
     if (attention.output.valid()) found.emplace_back("output");
     for (const Emit& emit : attention.emits) found.push_back("emit " + emit.name);
     if (!attention.gradient) return found;
-    for (const auto* reads : {&attention.gradient->score_reads, &attention.gradient->scale_reads})
+    for (const auto* reads : std::as_const(*attention.gradient).reads())
         for (const GradientRead& read : *reads)
             if (read.loops.size() > std::size(kLoopLeaves))
                 found.push_back("a read of " + attention.params[attention.graph[read.load].payload].name +

@@ -5,7 +5,8 @@
 //           + dmax_score / n                            where the score is the greatest of its row, which n keys attain
 //   dx    = ds * d s / d x                              by x = scale * dot
 //   dq    = sum over k of dx * scale * k, and so dk;  dv = sum over q of p * do
-//   d_NAME[index] += ds * adjoint for each read of the score clause, and (sum over k of dx * dot) * adjoint for each of the scale clause
+//   d_NAME[index] += ds * adjoint for each read of the score clause, and (sum over k of dx * dot) * adjoint for each of the scale clause,
+//                  and exp(sink - lse) * (dlse - rowsum(do * o)) * adjoint for each of the sink, which is a key without a value
 // Rows without keys, and elements not in M, contribute nothing, whatever stands there. A row with a NaN is NaN in what it touches.
 #pragma once
 
@@ -28,7 +29,7 @@ struct GradientOutput {
     std::vector<std::vector<double>> d_params;  // one a parameter, of its shape; empty if it is not `grad`
 };
 
-/// What of an attention has no gradient yet, as written (`sink`, `normalize sigmoid`, ...). Empty: it can be differentiated.
+/// What of an attention has no gradient yet, as written (`output`, `normalize sigmoid`, ...). Empty: it can be differentiated.
 [[nodiscard]] std::vector<std::string> no_gradient(const Attention& attention);
 
 /// `attention.gradient` must be set (gradient.h), and no_gradient be empty (FLEX_CHECK). `cancelled` is polled once a row.

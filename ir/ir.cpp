@@ -1,6 +1,8 @@
 // The graph: interning and the typed builder.
 #include "ir/ir.h"
 
+#include <utility>
+
 #include <array>
 #include <bit>
 
@@ -235,7 +237,7 @@ std::vector<NodeId> Attention::roots() const {
         if (emit.value.valid()) all.push_back(emit.value);
     if (!gradient) return all;
     all.push_back(gradient->score);
-    for (const auto* reads : {&gradient->score_reads, &gradient->scale_reads})
+    for (const auto* reads : std::as_const(*gradient).reads())
         for (const GradientRead& read : *reads) {
             all.push_back(read.load);
             all.push_back(read.adjoint);

@@ -12,6 +12,7 @@
 // An Attention is a graph plus roots (scale, score, mask, and the other clauses) plus what is captured at launch.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
@@ -203,6 +204,11 @@ struct Gradient {
     NodeId score;                           // f32: the derivative of the score clause by score()
     std::vector<GradientRead> score_reads;  // reads of the score clause
     std::vector<GradientRead> scale_reads;  // reads of the scale clause; their adjoints read b, h and q only
+    std::vector<GradientRead> sink_reads;   // likewise of the sink
+
+    /// Every list of reads, for what is the same for all of them.
+    [[nodiscard]] std::array<std::vector<GradientRead>*, 3> reads() { return {&score_reads, &scale_reads, &sink_reads}; }
+    [[nodiscard]] std::array<const std::vector<GradientRead>*, 3> reads() const { return {&score_reads, &scale_reads, &sink_reads}; }
 };
 
 struct Attention {

@@ -30,6 +30,7 @@ const std::vector<Pass>& passes() {
 }
 
 void optimise(Attention& attention, const std::function<void(std::string_view, const Attention&)>& after_each) {
+    blocks_to_mask(attention);
     for (int round = 0; round < kMaxRounds; ++round) {
         const Attention before = attention;
         for (const Pass& pass : passes()) {

@@ -243,6 +243,7 @@ bool Reader::statement(Line& line) {
     if (*word == "d_score") return root(line, gradient().score);
     if (*word == "d_read") return read(line, gradient().score_reads);
     if (*word == "d_scale_read") return read(line, gradient().scale_reads);
+    if (*word == "d_sink_read") return read(line, gradient().sink_reads);
     return fail(fmt::format("unknown statement `{}`", *word));
 }
 

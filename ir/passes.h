@@ -9,6 +9,8 @@
 
 namespace flexc::ir {
 
+/// Replaces the clause `blocks` by a condition of the mask. Once, before the passes that repeat.
+void blocks_to_mask(Attention& attention);
 /// Evaluates operations on constants. Never changes a value, down to the last bit of f32 (transcendental functions are left alone).
 void fold(Attention& attention);
 /// Algebraic rules that hold for every value of f32 (NaN, -0 and inf included) and of i32: x * 1, x and x, not not x,

@@ -120,6 +120,7 @@ std::string print(const Attention& attention) {
         put_root(out, "d_score", attention.gradient->score);
         for (const GradientRead& read : attention.gradient->score_reads) put_read(out, "d_read", read);
         for (const GradientRead& read : attention.gradient->scale_reads) put_read(out, "d_scale_read", read);
+        for (const GradientRead& read : attention.gradient->sink_reads) put_read(out, "d_sink_read", read);
     }
     return fmt::to_string(out);
 }

@@ -35,7 +35,7 @@ void rewrite(Attention& attention, const RewriteNode& rewrite_node) {
     for (Emit& emit : attention.emits) move(emit.value);
     if (attention.gradient) {
         move(attention.gradient->score);
-        for (auto* reads : {&attention.gradient->score_reads, &attention.gradient->scale_reads})
+        for (auto* reads : attention.gradient->reads())
             for (GradientRead& read : *reads) {
                 move(read.load);
                 move(read.adjoint);

@@ -36,14 +36,17 @@ std::vector<Variance> variance(const Graph& graph) {
     return result;
 }
 
-std::vector<int8_t> key_steps(const Graph& graph, const std::vector<Variance>& variance) {
+namespace {
+
+/// Along an index, where values vary with it that have a bit of `along`.
+std::vector<int8_t> steps(const Graph& graph, const std::vector<Variance>& variance, IndexVar which, Variance along) {
     std::vector<int8_t> step(graph.size(), 0);
-    const auto uniform = [&](NodeId id) { return !(variance[id.value] & (kVariesK | kVariesScore)); };
+    const auto uniform = [&](NodeId id) { return !(variance[id.value] & along); };
     for (uint32_t i = 0; i < graph.size(); ++i) {
         const NodeId id{i};
         const Node& node = graph[id];
         if (node.type != Type::I32) continue;
-        if (node.op == Op::Index && IndexVar(node.payload) == IndexVar::K) step[i] = 1;
+        if (node.op == Op::Index && IndexVar(node.payload) == which) step[i] = 1;
         if (node.op == Op::Neg) step[i] = static_cast<int8_t>(-step[graph.operand(id, 0).value]);
         if (node.op != Op::Add && node.op != Op::Sub) continue;
         const NodeId a = graph.operand(id, 0), b = graph.operand(id, 1);
@@ -52,6 +55,16 @@ std::vector<int8_t> key_steps(const Graph& graph, const std::vector<Variance>& v
         if (uniform(a)) step[i] = static_cast<int8_t>(sign * step[b.value]);
     }
     return step;
+}
+
+}  // namespace
+
+std::vector<int8_t> key_steps(const Graph& graph, const std::vector<Variance>& variance) {
+    return steps(graph, variance, IndexVar::K, kVariesK | kVariesScore);
+}
+
+std::vector<int8_t> element_steps(const Graph& graph, const std::vector<Variance>& variance) {
+    return steps(graph, variance, IndexVar::D, kVariesD);
 }
 
 std::string variance_text(Variance v) {

@@ -18,6 +18,8 @@ using Variance = uint8_t;
 [[nodiscard]] std::vector<Variance> variance(const Graph& graph);
 /// For i32 values: the difference from one key to the next, where that is the constant 1 or -1 (mod 2^32); else 0.
 [[nodiscard]] std::vector<int8_t> key_steps(const Graph& graph, const std::vector<Variance>& variance);
+/// The same from one element d of a row to the next.
+[[nodiscard]] std::vector<int8_t> element_steps(const Graph& graph, const std::vector<Variance>& variance);
 /// "b h q", or "uniform"
 [[nodiscard]] std::string variance_text(Variance v);
 

@@ -222,6 +222,7 @@ void Verifier::clauses() {
     clause({"d_score", Type::F32, kScoreRule.allowed}, attention_.gradient->score, true);
     for (const GradientRead& read : attention_.gradient->score_reads) gradient_read(read, kScoreRule.allowed);
     for (const GradientRead& read : attention_.gradient->scale_reads) gradient_read(read, kScaleRule.allowed);
+    for (const GradientRead& read : attention_.gradient->sink_reads) gradient_read(read, kSinkRule.allowed);
 }
 
 void Verifier::gradient_read(const GradientRead& read, Reads allowed) {

@@ -8,7 +8,7 @@
 extern "C" {
 #endif
 
-#define FLEX_ABI_VERSION 5
+#define FLEX_ABI_VERSION 6
 #define FLEX_MAX_RANK 8
 
 /* A captured tensor. Strides count elements. */
@@ -35,6 +35,9 @@ struct flex_args {
     const struct flex_summary* summaries; /* one a summary of the kernel; read by tile_state and the two ranges only */
 };
 
+/* How scores become weights: all keys of a row together, or each by itself: 1 / (1 + exp(-s)), or s. */
+enum flex_normalize { FLEX_SOFTMAX = 0, FLEX_SIGMOID = 1, FLEX_NONE = 2 };
+
 enum flex_summary_flag { FLEX_SUMMARY_OF_KEYS = 1, FLEX_SUMMARY_BY_B = 2, FLEX_SUMMARY_BY_H = 4 };
 
 enum flex_tile_state_value { FLEX_TILE_SKIP = 0, FLEX_TILE_PARTIAL = 1, FLEX_TILE_FULL = 2 };
@@ -43,7 +46,9 @@ enum flex_tile_state_value { FLEX_TILE_SKIP = 0, FLEX_TILE_PARTIAL = 1, FLEX_TIL
  * Row r is query head h + r / nq, query q + r % nq (nq = rows when all rows are of one head).
  * Column c is key k + c. Columns in [cols, padded) up to the next multiple of the vector length exist in memory and
  * hold anything on entry. On exit p[r][c] holds exp2((s - m) * log2 e), 0 where the element is masked, has score -inf, or is padding. With `mark` these
- * zeros, and no others, are -0.0f, so that a product with a non-finite V can tell "does not attend" from "weight underflowed". */
+ * zeros, and no others, are -0.0f, so that a product with a non-finite V can tell "does not attend" from "weight underflowed".
+ * Where weights stand by themselves (flex_normalize), p is the weight, alpha is 1, and m and l, which lse and max_score follow from, may be null: not wanted.
+ * Then m is the maximum of the scores as they are, infinite or NaN. */
 struct flex_block {
     const struct flex_args* args;
     int32_t b, h, q, nq, rows;
@@ -79,6 +84,11 @@ struct flex_grad_block {
 
 /* scale of one row; the driver folds it into the query while packing it. */
 typedef float (*flex_scale_fn)(const struct flex_args*, int32_t b, int32_t h, int32_t q);
+/* The extra logit in the denominator of one row. */
+typedef float (*flex_sink_fn)(const struct flex_args*, int32_t b, int32_t h, int32_t q);
+/* A whole row through a clause, in f32. Of `query` and `output` the row is (b, h, position), of `key` that of the KV head of h and of the key `position`. `in` and
+ * `out` hold D floats, or DV for `output`, and do not overlap. */
+typedef void (*flex_row_fn)(const struct flex_args*, int32_t b, int32_t h, int32_t position, const float* in, float* out);
 /* State of the tile [q0, q1) x [k0, k1), both non-empty: a flex_tile_state_value. Sound: never SKIP or FULL wrongly. */
 typedef int32_t (*flex_tile_state_fn)(const struct flex_args*, int32_t b, int32_t h, int32_t q0, int32_t q1, int32_t k0, int32_t k1);
 /* Keys that rows [q0, q1) may attend to lie in [range[0], range[1]), a subset of [0, K). Sound, not always tight. */
@@ -91,6 +101,8 @@ typedef void (*flex_softmax_fn)(const struct flex_block*);
 typedef void (*flex_backward_fn)(const struct flex_grad_block*);
 /* Adds d_scale, the derivative of the loss by the scale of one row, times the adjoints of what the scale clause reads. */
 typedef void (*flex_scale_backward_fn)(const struct flex_args*, int32_t b, int32_t h, int32_t q, float d_scale, float* const* d_tensors);
+/* The same of the sink of one row. */
+typedef void (*flex_sink_backward_fn)(const struct flex_args*, int32_t b, int32_t h, int32_t q, float d_sink, float* const* d_tensors);
 /* For pictures and counts: out[i] = mask(b, h, q, k0 + i), 0 or 1, for i in [0, n). */
 typedef void (*flex_mask_row_fn)(const struct flex_args*, int32_t b, int32_t h, int32_t q, int32_t k0, int32_t n, uint8_t* out);
 /* In place: s[i] = score clause applied to s[i]; the mask is not applied. */
@@ -101,7 +113,8 @@ typedef int32_t (*flex_summary_flags_fn)(int32_t index);
 /* out[i] = the value at position p + i of the summary's axis, for i in [0, n). */
 typedef void (*flex_summary_values_fn)(const struct flex_args*, int32_t index, int32_t b, int32_t h, int32_t p, int32_t n, int32_t* out);
 
-/* What generated code for one CPU level exports, under the symbol flex_cpu_kernel_<variant name>. */
+/* What generated code for one CPU level exports, under the symbol flex_cpu_kernel_<variant name>. What only some attentions have stands at the end and is null
+ * in the others. */
 struct flex_cpu_kernel {
     uint32_t abi_version;
     uint32_t lanes; /* f32 lanes of a vector: 4, 8 or 16 */
@@ -114,8 +127,13 @@ struct flex_cpu_kernel {
     flex_score_row_fn score_row;
     flex_summary_flags_fn summary_flags;
     flex_summary_values_fn summary_values;
-    flex_backward_fn backward; /* null unless compiled with gradients, and so the next */
+    flex_backward_fn backward; /* compiled with gradients, and so the next */
     flex_scale_backward_fn scale_backward;
+    flex_sink_fn sink;
+    flex_sink_backward_fn sink_backward;
+    flex_row_fn query, key, output;
+    int32_t key_reads_b; /* nonzero: the key clause differs from batch to batch */
+    int32_t normalize;   /* a flex_normalize */
 };
 
 #ifdef __cplusplus

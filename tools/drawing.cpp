@@ -52,9 +52,7 @@ bool prepare_drawing(const InputOptions& input, const std::string& what, Drawing
 bool bind_drawing(Inputs& inputs, const std::string& what, Drawing* out) {
     Session& session = out->session;
     const ir::Attention& whole = *out->whole;
-    auto stripped = mask_and_score(session, whole, "show");
-    if (!stripped) return false;
-    out->attention = std::move(*stripped);
+    out->attention = mask_and_score(whole);
     out->is_weights = what == "weights";
     out->is_score = what.empty() || what == "both" ? keeps_all(out->attention) && !is_plain_score(out->attention) : what != "mask";
     if (out->is_weights && (whole.normalize != ir::Normalize::Softmax || whole.sink.valid())) {

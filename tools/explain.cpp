@@ -43,13 +43,8 @@ bool has_value(const InputOptions& input, const ir::Param& param) {
 /// False after a report.
 bool count(Session& session, const ir::Attention& attention, Inputs& inputs, const Options& options, const frontend::ConstValues& consts,
            Counts* out) {
-    if (attention.blocks) {
-        out->absent = "`blocks` chooses keys beside the mask";
-        return true;
-    }
-    const auto stripped = mask_and_score(session, attention, "explain");
-    if (!stripped) return false;
-    const Reach reached = reach(*stripped, {stripped->mask});
+    const ir::Attention stripped = mask_and_score(attention);
+    const Reach reached = reach(stripped, {stripped.mask});
     std::string missing;
     for (const uint32_t param : reached.params)
         if (!has_value(options.input, attention.params[param]))
@@ -61,10 +56,10 @@ bool count(Session& session, const ir::Attention& attention, Inputs& inputs, con
         return true;
     }
     Launch launch;
-    if (!inputs.bind(cpu::describe(*stripped), Need::Pictures, reached, std::nullopt, &launch)) return false;
+    if (!inputs.bind(cpu::describe(stripped), Need::Pictures, reached, std::nullopt, &launch)) return false;
     KernelOptions compile;
     compile.consts = consts;
-    const auto rows = MaskRows::make(session, *stripped, launch, compile);
+    const auto rows = MaskRows::make(session, stripped, launch, compile);
     if (!rows || !rows->prepare_tiles(session, 0)) return false;
     using enum ir::ExtentVar;
     out->extents = fmt::format("B = {}, H = {}, Q = {}, K = {}", launch.extent(B), launch.extent(H), launch.extent(Q), launch.extent(K));
@@ -175,8 +170,7 @@ std::string page(const ir::Attention& attention, const Explanation& facts, const
     text += gradients_text(gradients);
     text += unsupported.empty() ? "\nThe target cpu has all of its clauses.\n"
                                 : fmt::format("\nNot on the target cpu: {}; `--device interp` has them.\n", joined(unsupported, ", "));
-    if (unsupported.empty()) text += gpu_page(gpu);
-    return text;
+    return text + gpu_page(gpu);
 }
 
 Json tiles_json(const TileCounts& counts) {
@@ -260,9 +254,7 @@ int explain_command(const Options& options) {
     const auto unsupported = cpu::unsupported_clauses(*attention);
     const auto extents = known_extents(*attention, input);
     const GradientExplanation gradients = explain_gradients(*attention, extents, options.dtype.value_or(flex::DType::BF16));
-    const GpuExplanation gpu = unsupported.empty()
-                                   ? explain_gpu(*attention, input, options.dtype, extents, gradients.lacking.empty(), options.ptxas)
-                                   : GpuExplanation();
+    const GpuExplanation gpu = explain_gpu(*attention, input, options.dtype, extents, gradients.lacking.empty(), options.ptxas);
     if (json) return succeed(session, true, json_of(*attention, facts, counts, options.tile, gradients, gpu, unsupported));
     (void)succeed(session, false);
     return print_out(page(*attention, facts, counts, options.tile, gradients, gpu, unsupported)) ? kOk : kInputWrong;

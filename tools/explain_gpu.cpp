@@ -157,6 +157,8 @@ int resident_blocks(std::string_view target, int threads, int registers, int sha
 GpuExplanation explain_gpu(const ir::Attention& attention, const InputOptions& input, std::optional<flex::DType> dtype,
                            const std::optional<std::vector<int32_t>>& extents, bool has_gradient, const std::filesystem::path& ptxas) {
     GpuExplanation out;
+    out.unsupported = nvptx::unsupported_clauses(attention);
+    if (!out.unsupported.empty()) return out;
     const std::filesystem::path assembler = ptxas == "none" ? std::filesystem::path() : ptxas.empty() ? find_ptxas() : ptxas;
     if (assembler.empty())
         out.unknown = ptxas == "none" ? "ptxas was not asked"
@@ -174,6 +176,7 @@ GpuExplanation explain_gpu(const ir::Attention& attention, const InputOptions& i
 }
 
 std::string gpu_page(const GpuExplanation& gpu) {
+    if (!gpu.unsupported.empty()) return fmt::format("Not on {}: {}.\n", nvptx::name(nvptx::Arch::Sm80), fmt::join(gpu.unsupported, ", "));
     std::string text;
     bool any = false;
     for (const GpuTargetFacts& facts : gpu.targets) {
@@ -201,7 +204,7 @@ std::string gpu_page(const GpuExplanation& gpu) {
 }
 
 Json gpu_page_json(const GpuExplanation& gpu) {
-    if (gpu.targets.empty()) return {};
+    if (!gpu.unsupported.empty()) return {{"target", nvptx::name(nvptx::Arch::Sm80)}, {"unsupported", gpu.unsupported}};
     const GpuTargetFacts& first = gpu.targets.front();
     Json out = {{"target", nvptx::name(first.target.arch)},
                 {"dtype", flex::name(first.target.dtype)},

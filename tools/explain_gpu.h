@@ -30,6 +30,7 @@ struct GpuTargetFacts {
 };
 
 struct GpuExplanation {
+    std::vector<std::string> unsupported;  // clauses; where there are any, nothing else is known
     std::vector<GpuTargetFacts> targets;
     std::string unknown;  // why registers are not known; empty: they are
 };

@@ -43,6 +43,7 @@ std::string lines(const std::vector<std::string>& all) {
 }
 
 std::optional<int64_t> gpu_workspace(const ir::Attention& with, const std::vector<int32_t>& extents, flex::DType dtype) {
+    if (!nvptx::unsupported_clauses(with).empty()) return std::nullopt;
     Session scratch;  // what a GPU lacks is no fault here
     ImageOptions options;
     options.dtypes = {dtype};
@@ -77,6 +78,8 @@ GradientExplanation explain_gradients(const ir::Attention& attention, const std:
     };
     add("score", gradient.score_reads, cpu.score_reads, gpu.score_reads);
     add("scale", gradient.scale_reads, cpu.scale_reads, gpu.scale_reads);
+    const std::vector<ir::GradientSum> once(gradient.sink_reads.size(), ir::GradientSum::Scale);
+    add("sink", gradient.sink_reads, once, once);
     for (const ir::Param& param : with.params)
         if (param.grad) out.params.push_back({param.name, std::nullopt});
     if (!extents || out.params.empty() || !cpu::unsupported_clauses(attention).empty()) return out;
@@ -102,7 +105,7 @@ std::string gradients_text(const GradientExplanation& facts) {
         bool read = false;
         for (const GradientReadFact& each : facts.reads) read = read || each.param == param.name;
         if (!read)
-            text += fmt::format("  d_{}: 0, because neither score nor scale reads it\n", param.name);
+            text += fmt::format("  d_{}: 0, because no clause that has gradients reads it\n", param.name);
         else if (param.sums)
             text += *param.sums == 1 ? fmt::format("  d_{}: added to directly on the cpu\n", param.name)
                                      : fmt::format("  d_{}: in {} parts on the cpu, which are added in order\n", param.name, *param.sums);

@@ -10,11 +10,7 @@
 
 namespace flexc::tools {
 
-std::optional<ir::Attention> mask_and_score(Session& session, const ir::Attention& attention, const std::string& command) {
-    if (attention.blocks) {
-        session.sink.report(diag::Kind::unsupported_clause, {}, std::string("`blocks`"), attention.name, command);
-        return std::nullopt;
-    }
+ir::Attention mask_and_score(const ir::Attention& attention) {
     ir::Attention out = attention;
     out.normalize = ir::Normalize::Softmax;
     out.sink = out.output = out.query = out.key = {};

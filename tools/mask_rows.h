@@ -11,8 +11,8 @@
 
 namespace flexc::tools {
 
-/// The attention with its scale, score and mask alone. Reports `blocks`, which chooses keys beside the mask, as unsupported.
-[[nodiscard]] std::optional<ir::Attention> mask_and_score(Session& session, const ir::Attention& attention, const std::string& command);
+/// The attention with its scale, score and mask alone.
+[[nodiscard]] ir::Attention mask_and_score(const ir::Attention& attention);
 
 /// Bound and compiled. Methods are thread-safe.
 class MaskRows {

@@ -24,7 +24,12 @@ struct Timings {
 };
 
 using codegen::describe;
-using codegen::unsupported_clauses;
+inline constexpr uint32_t kClauses = codegen::kNormalize | codegen::kSink | codegen::kQuery | codegen::kKey | codegen::kOutput;
+
+/// The clauses of an attention that this target lacks, as written. Empty: it can be compiled.
+[[nodiscard]] inline std::vector<std::string> unsupported_clauses(const ir::Attention& attention) {
+    return codegen::unsupported_clauses(attention, kClauses);
+}
 
 /// Names all that decides the code for these options besides the IR: level and, where code is tuned for it, the host's CPU. Part of the cache key.
 [[nodiscard]] std::string target_identity(const Options& options);

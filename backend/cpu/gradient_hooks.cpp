@@ -202,12 +202,13 @@ void lower_scatter_row(const HookContext& c) {
     lowering.finish();
 }
 
-void lower_scatter_scale(const HookContext& c) {
-    llvm::Function* function = codegen::hook(c.module, "flex_hook_scatter_scale");
+/// Of a clause that has one value a row: (args, b, h, q, its derivative, d_tensors).
+void lower_scatter_of_row(const HookContext& c, const char* name, const std::vector<GradientRead>& reads) {
+    llvm::Function* function = codegen::hook(c.module, name);
     FLEX_CHECK(function, "the skeleton has the hook");
     Lowering lowering(c.facts, c.target, c.arguments, function, codegen::row_inputs(function), nullptr);
     llvm::IRBuilder<>& f = lowering.builder();
-    for (const GradientRead& read : c.facts.attention.gradient->scale_reads) {
+    for (const GradientRead& read : reads) {
         Scatter scatter(c, lowering, read, function->getArg(5));
         scatter.if_wanted([&] {
             lowering.in_branch([&] {
@@ -230,7 +231,9 @@ void lower_gradient(const HookContext& context) {
     lower_score_gradient(context);
     lower_scatter(context);
     lower_scatter_row(context);
-    lower_scatter_scale(context);
+    const ir::Attention& attention = context.facts.attention;
+    lower_scatter_of_row(context, "flex_hook_scatter_scale", attention.gradient->scale_reads);
+    if (attention.sink.valid()) lower_scatter_of_row(context, "flex_hook_scatter_sink", attention.gradient->sink_reads);
 }
 
 }  // namespace flexc::cpu

@@ -4,6 +4,7 @@
 #include <cstddef>
 
 #include "backend/lowering/hooks.h"
+#include "diag/check.h"
 #include "runtime/abi.h"
 
 namespace flexc::cpu {
@@ -111,6 +112,30 @@ void lower_summaries(const HookContext& c, const ir::TileState& state) {
     }
 }
 
+/// A hook about elements of a row: (args, b, h, position, d, active, row or elements).
+void lower_elements(const HookContext& c, const char* name, ir::NodeId root, bool of_key) {
+    llvm::Function* function = codegen::hook(c.module, name);
+    FLEX_CHECK(function, "the skeleton has the hook");
+    Lowering::Inputs inputs = codegen::common_inputs(function, 1);
+    (of_key ? inputs.k : inputs.q) = function->getArg(3);
+    inputs.d = function->getArg(4);
+    inputs.active = function->getArg(5);
+    (function->getArg(6)->getType()->isPointerTy() ? inputs.elements : inputs.out) = function->getArg(6);
+    Lowering lowering(c.facts, c.target, c.arguments, function, inputs, nullptr);
+    lowering.emit({&root, 1});
+    lowering.builder().CreateRet(lowering.vector(root));
+    lowering.finish();
+}
+
+void lower_rows(const ir::Attention& attention, const HookContext& of_keys) {
+    if (!attention.query.valid() && !attention.key.valid() && !attention.output.valid()) return;
+    const codegen::Facts facts(attention, of_keys.target, codegen::Axis::Elements);
+    const HookContext context{facts, of_keys.target, of_keys.arguments, of_keys.module, of_keys.slots};
+    if (attention.query.valid()) lower_elements(context, "flex_hook_query", attention.query, false);
+    if (attention.key.valid()) lower_elements(context, "flex_hook_key", attention.key, true);
+    if (attention.output.valid()) lower_elements(context, "flex_hook_output", attention.output, false);
+}
+
 }  // namespace
 
 void lower_hooks(const ir::Attention& attention, const ir::TileState& tile_state, const Target& target, llvm::Module& module) {
@@ -123,6 +148,8 @@ void lower_hooks(const ir::Attention& attention, const ir::TileState& tile_state
     if (attention.gradient) lower_gradient(context);
     codegen::lower_row(context);
     codegen::lower_scale(context);
+    if (attention.sink.valid()) codegen::lower_sink(context);
+    lower_rows(attention, context);
     codegen::lower_tile_state(context, tile_state);
     lower_summaries(context, tile_state);
 }

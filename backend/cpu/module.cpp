@@ -6,6 +6,8 @@
 #include "backend/cpu/skeletons.h"
 #include "diag/check.h"
 #include "ir/tile_state.h"
+#include "ir/variance.h"
+#include "runtime/abi.h"
 
 #include <llvm/Bitcode/BitcodeReader.h>
 #include <llvm/Config/llvm-config.h>
@@ -52,14 +54,45 @@ std::string tuned_for(flex::CpuLevel level) {
     return level == flex::host_level() ? llvm::sys::getHostCPUName().str() : std::string();
 }
 
+/// Fits the skeleton's table to the attention: entries that it has no clause for become null, so that nothing refers to the functions behind them.
+void fit_table(llvm::GlobalVariable& table, llvm::GlobalVariable& each_weights, const ir::Attention& attention) {
+    const std::pair<llvm::StringRef, bool> optional[] = {{"flex_backward_block", attention.gradient.has_value()},
+                                                         {"flex_backward_scale", attention.gradient.has_value()},
+                                                         {"flex_row_sink", attention.sink.valid()},
+                                                         {"flex_backward_sink", attention.gradient && attention.sink.valid()},
+                                                         {"flex_row_query", attention.query.valid()},
+                                                         {"flex_row_key", attention.key.valid()},
+                                                         {"flex_row_output", attention.output.valid()}};
+    auto* fields = llvm::cast<llvm::ConstantStruct>(table.getInitializer());
+    auto* others = llvm::cast<llvm::ConstantArray>(each_weights.getInitializer());
+    std::vector<llvm::Constant*> fitted;
+    for (llvm::Use& field : fields->operands()) {
+        auto* value = llvm::cast<llvm::Constant>(field.get());
+        const bool absent = llvm::any_of(optional, [&](const auto& each) { return value->getName() == each.first && !each.second; });
+        if (absent) value = llvm::Constant::getNullValue(value->getType());
+        if (value->getName() == "flex_cpu_softmax" && attention.normalize != ir::Normalize::Softmax)
+            value = others->getOperand(attention.normalize == ir::Normalize::Sigmoid ? 0 : 1);
+        fitted.push_back(value);
+    }
+    const auto number = [&](size_t from_end, int32_t value) {
+        llvm::Constant*& field = fitted[fitted.size() - from_end];
+        field = llvm::ConstantInt::get(field->getType(), uint64_t(value));
+    };
+    constexpr int32_t kNormalize[] = {FLEX_SOFTMAX, FLEX_SIGMOID, FLEX_NONE};  // by ir::Normalize
+    number(1, kNormalize[size_t(attention.normalize)]);
+    number(2, attention.key.valid() && (ir::variance(attention.graph)[attention.key.value] & ir::kVariesB));
+    table.setInitializer(llvm::ConstantStruct::get(fields->getType(), fitted));
+    each_weights.eraseFromParent();
+    for (llvm::Constant* old : {static_cast<llvm::Constant*>(fields), static_cast<llvm::Constant*>(others)}) old->destroyConstant();
+}
+
 /// Reads the bodies that something refers to, and drops the declarations of the others.
 void keep_reachable(llvm::Module& module) {
     for (bool changed = true; changed;) {
         changed = false;
         for (llvm::Function& function : module) {
             if (!function.isMaterializable()) continue;
-            const bool exported = function.getName().starts_with("flex_cpu_");
-            if (!exported && function.use_empty()) continue;
+            if (function.use_empty()) continue;
             llvm::Error error = function.materialize();
             FLEX_CHECK(!error, "the embedded bitcode is sound");
             changed = true;
@@ -101,10 +134,10 @@ Unit build_unit(const ir::Attention& attention_in, flex::CpuLevel level) {
     target.gather = level >= flex::CpuLevel::Avx512;
     target.half = level >= flex::CpuLevel::Avx2;
     lower_hooks(attention, tile_state, target, m);
-    llvm::GlobalVariable* table = m.getNamedGlobal(attention.gradient ? "flex_gradient_table" : "flex_cpu_table");
-    llvm::GlobalVariable* other = m.getNamedGlobal(attention.gradient ? "flex_cpu_table" : "flex_gradient_table");
-    FLEX_CHECK(table && other && other->use_empty(), "the skeleton has both tables");
-    other->eraseFromParent();
+    llvm::GlobalVariable* table = m.getNamedGlobal("flex_cpu_table");
+    llvm::GlobalVariable* each_weights = m.getNamedGlobal("flex_each_weights");
+    FLEX_CHECK(table && each_weights, "the skeleton has its table, and what may stand in it");
+    fit_table(*table, *each_weights, attention);
     keep_reachable(m);
 
     table->setName("flex_cpu_kernel_" + attention.name);

@@ -1,5 +1,9 @@
 #include "backend/lowering/describe.h"
 
+#include <utility>
+
+#include "diag/check.h"
+
 namespace flexc::codegen {
 
 namespace {
@@ -35,7 +39,7 @@ flex::DimDesc dim(const ir::Dim& d) {
 uint8_t apart(const ir::Attention& attention, uint32_t param) {
     const ir::Graph& graph = attention.graph;
     uint8_t all = flex::kApartByBatch | flex::kApartByHead | flex::kApartByKey;
-    for (const auto* reads : {&attention.gradient->score_reads, &attention.gradient->scale_reads})
+    for (const auto* reads : std::as_const(*attention.gradient).reads())
         for (const ir::GradientRead& read : *reads) {
             if (graph[read.load].payload != param) continue;
             uint8_t mine = 0;
@@ -75,16 +79,19 @@ flex::KernelDesc describe(const ir::Attention& attention) {
     return desc;
 }
 
-std::vector<std::string> unsupported_clauses(const ir::Attention& attention) {
+std::vector<std::string> unsupported_clauses(const ir::Attention& attention, uint32_t has) {
+    FLEX_CHECK(!attention.blocks, "`blocks` is a part of the mask after the passes");
     std::vector<std::string> clauses;
-    if (attention.normalize == ir::Normalize::Sigmoid) clauses.push_back("normalize sigmoid");
-    if (attention.normalize == ir::Normalize::None) clauses.push_back("normalize none");
-    if (attention.sink.valid()) clauses.push_back("sink");
-    if (attention.blocks) clauses.push_back("blocks");
-    if (attention.query.valid()) clauses.push_back("query");
-    if (attention.key.valid()) clauses.push_back("key");
-    if (attention.output.valid()) clauses.push_back("output");
-    for (const ir::Emit& emit : attention.emits) clauses.push_back("emit " + emit.name);
+    const auto lacks = [&](bool used, ClauseBit which, const char* name) {
+        if (used && !(has & which)) clauses.push_back(name);
+    };
+    lacks(attention.normalize == ir::Normalize::Sigmoid, kNormalize, "normalize sigmoid");
+    lacks(attention.normalize == ir::Normalize::None, kNormalize, "normalize none");
+    lacks(attention.sink.valid(), kSink, "sink");
+    lacks(attention.query.valid(), kQuery, "query");
+    lacks(attention.key.valid(), kKey, "key");
+    lacks(attention.output.valid(), kOutput, "output");
+    for (const ir::Emit& emit : attention.emits) lacks(true, kEmit, ("emit " + emit.name).c_str());
     return clauses;
 }
 

@@ -105,6 +105,15 @@ void lower_scale(const HookContext& c) {
     lowering.finish();
 }
 
+void lower_sink(const HookContext& c) {
+    llvm::Function* function = hook(c.module, "flex_hook_sink");
+    FLEX_CHECK(function, "the skeleton has the hook");
+    Lowering lowering(c.facts, c.target, c.arguments, function, row_inputs(function), nullptr);
+    lowering.emit({&c.facts.attention.sink, 1});
+    lowering.builder().CreateRet(lowering.value(c.facts.attention.sink));
+    lowering.finish();
+}
+
 void lower_tile_state(const HookContext& c, const ir::TileState& state) {
     llvm::Function* function = hook(c.module, "flex_hook_tile_state");
     if (!function) return;

@@ -30,6 +30,8 @@ void lower_score(const HookContext& context);
 void lower_mask(const HookContext& context);
 void lower_row(const HookContext& context);
 void lower_scale(const HookContext& context);
+/// Of an attention that has one.
+void lower_sink(const HookContext& context);
 void lower_tile_state(const HookContext& context, const ir::TileState& state);
 
 /// The sum of flex_summary_flag (runtime/abi.h).

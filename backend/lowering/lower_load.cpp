@@ -64,8 +64,22 @@ const Arguments::Tensor& Lowering::tensor(uint32_t param) {
 }
 
 Value* Lowering::emit_load(NodeId id) {
-    FLEX_CHECK(graph_[id].op == ir::Op::Load, "no clause that reads rows is lowered");
+    if (graph_[id].op == ir::Op::RowLoad) return emit_row_load(id);
     return is_vector(id) ? emit_vector_load(id) : emit_scalar_load(id);
+}
+
+// An element of the row that a clause transforms: it lies in our own memory, and is 0 out of range.
+Value* Lowering::emit_row_load(NodeId id) {
+    FLEX_CHECK(inputs_.elements, "a row is read only where there is one");
+    Value* index = values_[graph_.operand(id, 0).value];
+    Value* count = extent(uint32_t(ir::ExtentVar::D));
+    if (index->getType()->isVectorTy())
+        return builder_.CreateCall(module_->getFunction("flex_row_lanes"), {inputs_.elements, count, index});
+    Value* inside = builder_.CreateICmpULT(index, count);
+    Value* place = builder_.CreateSExt(builder_.CreateSelect(inside, index, builder_.getInt32(0)), builder_.getInt64Ty());
+    Value* element = builder_.CreateAlignedLoad(builder_.getFloatTy(), builder_.CreateGEP(builder_.getFloatTy(), inputs_.elements, place),
+                                                llvm::Align(4));
+    return builder_.CreateSelect(inside, element, llvm::ConstantFP::get(builder_.getFloatTy(), 0.0));
 }
 
 // What varies with the key is added last, so that the rest of the address is one value of the row.
@@ -125,8 +139,8 @@ Value* Lowering::emit_vector_load(NodeId id) {
     llvm::BasicBlock* contiguous = nullptr;
     Value* contiguous_value = nullptr;
     if (step != 0 && all_active_ != builder_.getFalse()) {
-        Value* first = builder_.CreateSExt(first_lane(stepping), i64);
-        Value* lowest = step > 0 ? first : builder_.CreateSub(first, builder_.getInt64(lanes - 1));
+        Value* start = builder_.CreateSExt(first_lane(stepping), i64);
+        Value* lowest = step > 0 ? start : builder_.CreateSub(start, builder_.getInt64(lanes - 1));
         Value* can = builder_.CreateAnd(all_active_, builder_.CreateICmpEQ(t.stride[varying_dim], builder_.getInt64(1)));
         if (base_inside) can = builder_.CreateAnd(can, base_inside);
         if (needs_guard(id, varying_dim)) {
@@ -237,7 +251,7 @@ Value* Lowering::first_lane(NodeId id) {
         const NodeId at = chain.back();
         if (lane0_[at.value]) continue;
         const ir::Node& node = graph_[at];
-        Value* v = inputs_.k;
+        Value* v = first();
         if (node.op != ir::Op::Index) {
             const auto scalar = [&](size_t i) {
                 const NodeId operand = graph_.operand(at, i);

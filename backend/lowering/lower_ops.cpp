@@ -92,8 +92,9 @@ Value* Lowering::emit_leaf(NodeId id) {
             FLEX_CHECK(node.payload < inputs_.bounds.size(), "tile bounds are read by the tile state only");
             return inputs_.bounds[node.payload];
         case Op::ClauseVar:
-            FLEX_CHECK(ir::ClauseVar(node.payload) == ir::ClauseVar::Score && inputs_.score, "no clause but score is lowered");
-            return inputs_.score;
+            if (ir::ClauseVar(node.payload) == ir::ClauseVar::Score && inputs_.score) return inputs_.score;
+            FLEX_CHECK(ir::ClauseVar(node.payload) == ir::ClauseVar::Out && inputs_.out, "what a clause reads is given to its hook");
+            return inputs_.out;
         case Op::Scalar: {
             if (node.type == ir::Type::F32) return arguments_.scalar(entry_, inputs_.args, node.payload, entry_.getFloatTy());
             Value* bits = arguments_.scalar(entry_, inputs_.args, node.payload, entry_.getInt32Ty());
@@ -105,14 +106,12 @@ Value* Lowering::emit_leaf(NodeId id) {
                 case IndexVar::H: return inputs_.h;
                 case IndexVar::Q: return inputs_.q;
                 case IndexVar::Hkv: return hkv();
-                case IndexVar::K: {
+                case IndexVar::K:
                     FLEX_CHECK(inputs_.k, "k has a value only in a hook about keys");
-                    if (target_.lanes == 1) return inputs_.k;
-                    std::vector<uint32_t> lane(size_t(target_.lanes));
-                    for (size_t i = 0; i < lane.size(); i++) lane[i] = uint32_t(i);
-                    return builder_.CreateAdd(splat(inputs_.k), llvm::ConstantDataVector::get(builder_.getContext(), lane));
-                }
-                case IndexVar::D: break;
+                    return is_vector(id) ? along(inputs_.k) : inputs_.k;
+                case IndexVar::D:
+                    FLEX_CHECK(inputs_.d, "d has a value only in a hook about rows");
+                    return is_vector(id) ? along(inputs_.d) : inputs_.d;
             }
             break;
         default: break;

@@ -55,11 +55,12 @@ llvm::Value* invariant_load(llvm::IRBuilder<>& at, llvm::Type* type, llvm::Value
     return load;
 }
 
-Facts::Facts(const ir::Attention& attention_in, const Target& target)
+Facts::Facts(const ir::Attention& attention_in, const Target& target, Axis axis_in)
     : attention(attention_in),
+      axis(axis_in),
       variance(ir::variance(attention_in.graph)),
       proven(ir::proven_dims(attention_in)),
-      step(ir::key_steps(attention_in.graph, variance)),
+      step(axis == Axis::Keys ? ir::key_steps(attention_in.graph, variance) : ir::element_steps(attention_in.graph, variance)),
       cost(costs(attention_in.graph, target)) {}
 
 int RowSlots::find_or_add(NodeId id) {
@@ -90,7 +91,7 @@ Lowering::Lowering(const Facts& facts, const Target& target, const Arguments& ar
     entry_.SetInsertPoint(llvm::BasicBlock::Create(function->getContext(), "entry", function));
     body_ = llvm::BasicBlock::Create(function->getContext(), "body", function);
     builder_.SetInsertPoint(body_);
-    if (!inputs_.k || target.lanes == 1) return;
+    if (!first() || target.lanes == 1) return;
     std::vector<uint32_t> lane(size_t(target.lanes));
     for (size_t i = 0; i < lane.size(); i++) lane[i] = uint32_t(i);
     Value* lanes = llvm::ConstantDataVector::get(function->getContext(), lane);
@@ -329,6 +330,12 @@ Value* Lowering::default_scale() {
 
 Value* Lowering::splat(Value* scalar) {
     return builder_.CreateVectorSplat(unsigned(target_.lanes), scalar);
+}
+
+Value* Lowering::along(Value* first) {
+    std::vector<uint32_t> lane(size_t(target_.lanes));
+    for (size_t i = 0; i < lane.size(); i++) lane[i] = uint32_t(i);
+    return builder_.CreateAdd(splat(first), llvm::ConstantDataVector::get(builder_.getContext(), lane));
 }
 
 Value* Lowering::as_vector(Value* v) {

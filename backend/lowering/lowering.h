@@ -1,7 +1,7 @@
 // IR -> LLVM IR, for every target: values of clauses inside of a hook, a function that a skeleton calls (backend/skeletons/*/hooks.h).
 //
 // Where a target has lanes, a value that varies with k (or with the score) is a vector of one lane a key; every other value is a scalar. With one
-// lane, as on a GPU, all values are scalars and a hook is about one key. Bools are i1.
+// lane, as on a GPU, all values are scalars and a hook is about one key. In hooks about a row (`query`, `key`, `output`) the lanes are elements d of it. Bools are i1.
 // Scalars that hold for a whole row are computed once, in flex_hook_row, and reach the other hooks through the slots of the row.
 // Nothing emitted is undefined for any input, traps, or reads outside a captured tensor.
 #pragma once
@@ -29,17 +29,23 @@ struct Target {
     uint32_t slot_cost = 1;
 };
 
+/// What lanes stand for: keys, or elements of a row.
+enum class Axis : uint8_t { Keys, Elements };
+
 /// What is known about each node before any code is emitted.
 struct Facts {
-    Facts(const ir::Attention& attention_in, const Target& target);
+    Facts(const ir::Attention& attention_in, const Target& target, Axis axis_in = Axis::Keys);
 
     const ir::Attention& attention;
+    Axis axis;
     std::vector<ir::Variance> variance;
     std::vector<uint8_t> proven;  // ir::proven_dims
-    std::vector<int8_t> step;     // ir::key_steps
+    std::vector<int8_t> step;     // along the axis: ir::key_steps, ir::element_steps
     std::vector<uint32_t> cost;   // of computing the value, in simple instructions; saturates
 
-    [[nodiscard]] bool varies_with_key(ir::NodeId id) const { return variance[id.value] & (ir::kVariesK | ir::kVariesScore); }
+    [[nodiscard]] bool varies_along(ir::NodeId id) const {
+        return variance[id.value] & (axis == Axis::Keys ? ir::kVariesK | ir::kVariesScore : ir::kVariesD);
+    }
 };
 
 /// Which nodes flex_hook_row leaves in which slot.
@@ -63,8 +69,11 @@ public:
         llvm::Value* args = nullptr;
         llvm::Value *b = nullptr, *h = nullptr, *q = nullptr;
         llvm::Value* k = nullptr;          // the (first) key, in hooks about keys
-        llvm::Value* active = nullptr;     // how many lanes are keys; only with lanes
+        llvm::Value* d = nullptr;          // the (first) element, in hooks about rows
+        llvm::Value* active = nullptr;     // how many lanes are keys (elements); only with lanes
         llvm::Value* score = nullptr;      // float, or a vector of them
+        llvm::Value* out = nullptr;        // likewise, in the hook of `output`
+        llvm::Value* elements = nullptr;   // f32 [D]: the row that `query` and `key` transform
         llvm::Value* row = nullptr;        // where slots are read from
         std::vector<llvm::Value*> bounds;  // tile state: by the payload of Op::TileBound
     };
@@ -127,6 +136,7 @@ private:
 
     // lower_load.cpp
     llvm::Value* emit_load(ir::NodeId id);
+    llvm::Value* emit_row_load(ir::NodeId id);
     llvm::Value* emit_scalar_load(ir::NodeId id);
     llvm::Value* emit_vector_load(ir::NodeId id);
     llvm::Value* gather(ir::ElemType elem, llvm::Value* base, llvm::Value* offsets, llvm::Value* mask);
@@ -136,10 +146,12 @@ private:
     bool needs_guard(ir::NodeId load, size_t dim) const;
 
     // helpers of all
-    [[nodiscard]] bool varying(ir::NodeId id) const { return inputs_.k && facts_.varies_with_key(id); }
+    [[nodiscard]] llvm::Value* first() const { return facts_.axis == Axis::Keys ? inputs_.k : inputs_.d; }
+    [[nodiscard]] bool varying(ir::NodeId id) const { return first() && facts_.varies_along(id); }
     [[nodiscard]] bool is_vector(ir::NodeId id) const { return target_.lanes > 1 && varying(id); }
     llvm::Value* as_vector(llvm::Value* v);
     llvm::Value* splat(llvm::Value* scalar);
+    llvm::Value* along(llvm::Value* first);  // first, first + 1, ... by lane
     llvm::Type* type_of(ir::Type type, bool vector);
     llvm::Constant* constant_like(llvm::Value* v, double f);  // of v's element type and lane count
     llvm::Constant* integer_like(llvm::Value* v, int64_t i);

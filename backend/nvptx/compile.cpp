@@ -41,7 +41,7 @@ const BackwardInstance& chosen_backward(const Options& options) {
 /// What `build` makes, optimised.
 template <typename Build>
 Unit optimised_unit(const ir::Attention& attention, const Build& build, Timings& timings) {
-    FLEX_CHECK(codegen::unsupported_clauses(attention).empty(), "the caller has refused clauses that the target lacks");
+    FLEX_CHECK(unsupported_clauses(attention).empty(), "the caller has refused clauses that the target lacks");
     Stopwatch watch;
     Unit unit = build();
 #ifndef NDEBUG

@@ -103,7 +103,10 @@ struct BackwardImage {
     [[nodiscard]] flex_gpu_backward_image view() const;
 };
 
-using codegen::unsupported_clauses;
+/// The clauses of an attention that this target lacks, as written. Empty: it can be compiled.
+[[nodiscard]] inline std::vector<std::string> unsupported_clauses(const ir::Attention& attention) {
+    return codegen::unsupported_clauses(attention, 0);
+}
 
 /// The size of the kernels' parameter; more than flex::kGpuParameterLimit cannot be compiled.
 [[nodiscard]] size_t parameter_bytes(const ir::Attention& attention, bool backward = false);

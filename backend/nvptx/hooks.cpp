@@ -127,7 +127,7 @@ bool is_of_any_key(const codegen::Facts& facts, NodeId root) {
     for (uint32_t i = root.value + 1; i-- > 0;) {
         if (!reached[i]) continue;
         const ir::OpKind kind = ir::info(graph[NodeId{i}].op).kind;
-        if ((kind == ir::OpKind::Load || kind == ir::OpKind::Reduce) && facts.varies_with_key(NodeId{i})) return false;
+        if ((kind == ir::OpKind::Load || kind == ir::OpKind::Reduce) && facts.varies_along(NodeId{i})) return false;
         for (const NodeId operand : graph.operands(NodeId{i})) reached[operand.value] = true;
     }
     return true;

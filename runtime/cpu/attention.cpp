@@ -42,6 +42,8 @@
 #include "runtime/cpu/flush_subnormals.h"
 #include "runtime/cpu/microkernel_table.h"
 #include "runtime/cpu/pool.h"
+#include "runtime/cpu/sink.h"
+#include "runtime/cpu/transformed_keys.h"
 
 namespace flex::cpu {
 namespace {
@@ -55,6 +57,7 @@ constexpr int64_t kPackedBytes = 256 * 1024;
 constexpr int kSplitKeys = 1024;         // at least, in one split
 constexpr int32_t kMaxLength = 1 << 30;  // so that the end of a tile is an int32_t
 constexpr int kSplitBelow = 64;          // sub-tiles
+constexpr int kMostElements = 512;       // of a row: bind() lets no more pass
 
 int round_up(int value, int unit) {
     return (value + unit - 1) / unit * unit;
@@ -132,6 +135,8 @@ public:
         columns_ = extents[6];
         group_ = heads_ / kv_heads_;
         ldo_ = round_up(columns_, micro_.lanes);
+        each_ = kernel.normalize != FLEX_SOFTMAX;
+        statistics_ = !each_ || arrays.lse.data || arrays.max_score.data;
 
         streams_ = streams(static_cast<int64_t>(group_) * queries_, keys_, depth_);
         sub_queries_ = std::min(queries_, kSubRows);
@@ -182,6 +187,7 @@ private:
     int batch_, heads_, kv_heads_, group_, queries_, keys_, depth_, columns_;
     int ldo_, lds_;  // floats from one row of o and s to the next
     bool streams_;
+    bool each_, statistics_;                                 // weights stand by themselves; m and l are wanted
     int sub_queries_, sub_heads_, head_blocks_, sub_count_;  // sub-tiles of one KV head
     int tile_, split_keys_, splits_;
     int item_subs_ = 1;  // sub-tiles of one work item, at most
@@ -329,7 +335,15 @@ void Attention::load_queries(int b, const SubTile& sub, float* q) const {
         for (int i = sub.q; i < sub.q + sub.nq; ++i) {
             const int64_t offset = b * t.stride[0] + h * t.stride[1] + i * t.stride[2];
             const void* row = static_cast<const char*>(t.data) + offset * static_cast<int64_t>(size_of(t.dtype));
-            micro_.load_row(row, t.dtype, depth_, kernel_.scale(&args_, b, h, i), q);
+            const float scale = kernel_.scale(&args_, b, h, i);
+            if (kernel_.query) {
+                float raw[kMostElements];
+                micro_.load_row(row, t.dtype, depth_, 1.0f, raw);
+                kernel_.query(&args_, b, h, i, raw, q);
+                for (int d = 0; d < depth_; ++d) q[d] *= scale;
+            } else {
+                micro_.load_row(row, t.dtype, depth_, scale, q);
+            }
             q += depth_;
         }
     }
@@ -495,8 +509,8 @@ void Attention::visit(const Item& item, const SubTile& sub, const Workspace& w, 
     block.mark = exact || streams_;
     block.s = w.s;
     block.ld = lds_;
-    block.m = w.m + row;
-    block.l = w.l + row;
+    block.m = statistics_ ? w.m + row : nullptr;
+    block.l = statistics_ ? w.l + row : nullptr;
     block.alpha = w.alpha;
     kernel_.softmax(&block);
 
@@ -523,27 +537,41 @@ void Attention::finish_row(int b, int h, int q, const float* o, float m, float l
         return static_cast<char*>(t.data) + offset * static_cast<int64_t>(size_of(t.dtype));
     };
     // l is 0, or at least about 1: the greatest weight is 1.
-    micro_.store_row(o, columns_, l == 0.0f ? 1.0f : 1.0f / l, arrays_.o.dtype, at(arrays_.o));
-    if (arrays_.lse.data)
-        *reinterpret_cast<float*>(at(arrays_.lse)) = l == 0.0f ? -std::numeric_limits<float>::infinity() : m + std::log(l);
-    if (arrays_.max_score.data) *reinterpret_cast<float*>(at(arrays_.max_score)) = std::isnan(l) ? nan : m;
+    WithSink all{m, l, 1.0f};
+    if (kernel_.sink && !each_) all = with_sink(kernel_.sink(&args_, b, h, q), m, l);
+    const float factor = l == 0.0f || each_ ? 1.0f : all.share / all.l;
+    const float lse = all.l == 0.0f ? -std::numeric_limits<float>::infinity() : all.m + std::log(all.l);
+    if (kernel_.output) {
+        float plain[kMostElements], gated[kMostElements];
+        for (int d = 0; d < columns_; ++d) plain[d] = o[d] * factor;
+        kernel_.output(&args_, b, h, q, plain, gated);
+        micro_.store_row(gated, columns_, 1.0f, arrays_.o.dtype, at(arrays_.o));
+    } else {
+        micro_.store_row(o, columns_, factor, arrays_.o.dtype, at(arrays_.o));
+    }
+    if (arrays_.lse.data) *reinterpret_cast<float*>(at(arrays_.lse)) = lse;
+    if (arrays_.max_score.data) *reinterpret_cast<float*>(at(arrays_.max_score)) = std::isnan(l) && !each_ ? nan : m;
 }
 
 /// The splits of one row, in order.
 void Attention::combine(int64_t row) const {
     float m = -std::numeric_limits<float>::infinity();
-    for (int split = 0; split < splits_; ++split) m = std::fmax(m, partial(split, row)[ldo_]);
+    for (int split = 0; split < splits_; ++split) {
+        const float part = partial(split, row)[ldo_];
+        if (!(part <= m)) m = part;
+        if (std::isnan(m)) break;
+    }
     float* total = partial(0, row);
     float l = 0.0f;
     for (int split = 0; split < splits_; ++split) {
         float* part = partial(split, row);
         const float l_part = part[ldo_ + 1];
-        if (l_part == 0.0f) {
+        if (l_part == 0.0f && !each_) {
             if (split == 0) std::fill_n(total, ldo_, 0.0f);
             continue;
         }
-        const float factor = std::exp(part[ldo_] - m);
-        l += factor * l_part;
+        const float share = l_part == 0.0f ? 0.0f : std::exp(part[ldo_] - m), factor = each_ ? 1.0f : share;
+        l += share * l_part;
         for (int c = 0; c < columns_; ++c) total[c] = (split == 0 ? 0.0f : total[c]) + factor * part[c];
     }
     const int q = static_cast<int>(row % queries_);
@@ -560,8 +588,14 @@ Status run_attention(const flex_cpu_kernel& kernel, const flex_args& args, const
     if (std::max(args.extents[3], args.extents[4]) > kMaxLength)
         return Status(Code::Unsupported, "Q = " + std::to_string(args.extents[3]) + " and K = " + std::to_string(args.extents[4]) +
                                              ": at most 2^30 is supported");
-    Attention attention(kernel, args, arrays);
-    return attention.run(options.threads > 0 ? options.threads : available_threads(), options.progress, stats);
+    const int threads = options.threads > 0 ? options.threads : available_threads();
+    if (!kernel.key) return Attention(kernel, args, arrays).run(threads, options.progress, stats);
+    TransformedKeys keys(kernel, args, arrays.k, threads);
+    AttentionArrays with = arrays;
+    with.k = keys.rows();
+    const Status status = Attention(kernel, args, with).run(threads, options.progress, stats);
+    if (stats) stats->workspace_bytes += keys.bytes();
+    return status;
 }
 
 }  // namespace flex::cpu

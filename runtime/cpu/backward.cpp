@@ -159,7 +159,7 @@ Status Backward::run(int threads, CpuProgress* progress, CpuStats* stats) {
             for (int s = 1; s < c.slots; ++s)
                 for (int64_t i = first; i < first + n; ++i) c.out[i] += c.more[(s - 1) * c.count + i];
         });
-    scatter_scale();
+    scatter_rows();
     if (stats) {
         stats->tiles_visited = visited_.load();
         stats->tiles_full = full_.load();

@@ -137,7 +137,7 @@ private:
     void visit(const Visitor& v, const Part& part, bool full, int next_q);
     void load_block(const Tensor& t, int b, int h, int q0, int q1, int n, bool scaled, float* out, int ld) const;
     void finish_queries(int64_t index);
-    void scatter_scale();
+    void scatter_rows();
 
     const KernelDesc& desc_;
     const flex_cpu_kernel& kernel_;

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "runtime/cpu/backward_pass.h"
+#include "runtime/cpu/sink.h"
 
 namespace flex::cpu {
 
@@ -64,8 +65,10 @@ void Backward::again(int64_t index) {
     }
     for (int i = 0; i < count; ++i) {
         const int64_t row = row_index(b, h, q0 + i);
-        m_[row] = l[i] == 0.0f ? 0.0f : m[i];
-        scale_l_[row] = l[i] == 0.0f ? 0.0f : 1.0f / l[i];
+        WithSink all{m[i], l[i], 1.0f};
+        if (kernel_.sink) all = with_sink(kernel_.sink(&args_, b, h, q0 + i), m[i], l[i]);
+        m_[row] = all.l == 0.0f ? 0.0f : all.m;
+        scale_l_[row] = all.l == 0.0f ? 0.0f : 1.0f / all.l;
     }
 }
 
@@ -151,8 +154,9 @@ void Backward::finish_queries(int64_t index) {
     }
 }
 
-/// The derivative by the scale of a row is sum over k of dX (q . k), which is q . (dX K).
-void Backward::scatter_scale() {
+/// What clauses with one value a row hand to captured tensors. The derivative by the scale is sum over k of dX (q . k), which is q . (dX K); that by the sink, a
+/// key without a value, is its weight times -delta.
+void Backward::scatter_rows() {
     if (captured_.empty()) return;
     std::vector<float*> d_tensors(desc_.params.size(), nullptr);
     for (const Captured& c : captured_) d_tensors[c.param] = c.out;
@@ -160,7 +164,11 @@ void Backward::scatter_scale() {
         for (int h = 0; h < heads_; ++h)
             for (int q = 0; q < queries_; ++q) {
                 const int64_t row = row_index(b, h, q);
-                if (scale_l_[row] != 0.0f) kernel_.scale_backward(&args_, b, h, q, d_scale_[row], d_tensors.data());
+                if (scale_l_[row] == 0.0f) continue;
+                kernel_.scale_backward(&args_, b, h, q, d_scale_[row], d_tensors.data());
+                if (!kernel_.sink) continue;
+                const float weight = std::exp(kernel_.sink(&args_, b, h, q) - m_[row]) * scale_l_[row];
+                kernel_.sink_backward(&args_, b, h, q, -weight * delta_[row], d_tensors.data());
             }
 }
 

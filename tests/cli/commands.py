@@ -10,7 +10,7 @@ import numpy as np
 from harness import FLEXC, GALLERY, FlexcTest
 
 CAUSAL = "attention causal() { mask = q >= k; }\n"
-SINK = "attention sinks(s: f32[H]) { sink = s[h]; }\n"
+EMIT = "attention far() { emit far = mean(f32(q - k)); }\n"
 
 
 class Commands(FlexcTest):
@@ -150,7 +150,7 @@ class Commands(FlexcTest):
         self.assertEqual(self.fails("build", source, "--emit=ir", "--print-after", "folding")["code"], "E0033")
         for options in (["--emit=ptx", "--target", "cpu"], ["--emit=header", "--target", "sm_70"], ["--emit=obj", "--target", "sm_80"]):
             self.assertEqual(self.fails("build", source, *options, code=3)["code"], "E4022")
-        self.assertEqual(self.fails("build", self.source(SINK, "sinks.flex"), "-o", self.path("s.o"))["code"], "E4001")
+        self.assertEqual(self.fails("build", self.source(EMIT, "far.flex"), "-o", self.path("s.o"))["code"], "E4001")
         self.assertEqual(self.fails("build", source, "-o", self.path("none/k.o"))["code"], "E0002")
 
     def test_what_is_wrong_with_a_command_line(self):

@@ -61,8 +61,12 @@ class Explain(FlexcTest):
             self.assertEqual(self.flexc_json(command, causal, "--shape", "Q=64,K=64,D=8")["mask_bytes"], 0)
 
     def test_clauses_that_the_target_lacks(self):
-        source = self.source("attention a() { normalize = sigmoid; mask = q >= k; }\n")
-        self.assertEqual(self.flexc_json("explain", source)["unsupported"], ["normalize sigmoid"])
+        source = self.source("attention a() { normalize = sigmoid; mask = q >= k; emit far = mean(f32(q - k)); }\n")
+        report = self.flexc_json("explain", source)
+        self.assertEqual(report["unsupported"], ["emit far"])
+        self.assertEqual(report["gpu"], {"target": "sm_80", "unsupported": ["normalize sigmoid", "emit far"]})
+        text = self.flexc("explain", source).stdout
+        self.assertIn("Not on the target cpu: emit far; `--device interp` has them.\nNot on sm_80: normalize sigmoid, emit far.\n", text)
 
     def test_registers_come_from_ptxas(self):
         """From a stand-in for it, so that the numbers are known; and nothing but shared memory and threads without it."""

@@ -212,9 +212,9 @@ class Gradients(FlexcTest):
                 self.assertEqual(set(got), set(names))
                 self.compare(got, {name: x for name, x in want.items() if name in names}, BOUND["f32"])
         # A clause without a gradient is no hindrance where none is wanted.
-        sink = self.source("attention a(rel: f32[R], gain: f32[H]) { sink = gain[h]; }", "sink.flex")
-        self.assertEqual(set(self.run_on(sink, a, "--device", "interp", "--outputs", "o")), {"o"})
-        self.assertEqual(self.fails("run", sink, "--in", self.path("in.npz"), "--device", "interp")["code"], "E4021")
+        gate = self.source("attention a(rel: f32[R], gain: f32[H]) { output = o * gain[h]; }", "gate.flex")
+        self.assertEqual(set(self.run_on(gate, a, "--device", "interp", "--outputs", "o")), {"o"})
+        self.assertEqual(self.fails("run", gate, "--in", self.path("in.npz"), "--device", "interp")["code"], "E4021")
         self.assertEqual(self.fails("run", source, "--in", self.path("in.npz"), "--outputs", "d_rle")["code"], "E0028")
 
     def test_bf16_files_keep_their_type(self):
@@ -311,8 +311,8 @@ class Gradients(FlexcTest):
         self.assertIn("define", self.flexc("build", source, "--emit=llvm", "--target", "sm_80", "--grad").stdout)
         self.flexc("build", source, "--emit=ast", "--grad", code=2)
         self.flexc("build", source, "--emit=ptx", "--atomic", code=2)
-        sink = self.source("attention s(x: grad f32[H]) { sink = x[h]; }", "s.flex")
-        self.assertEqual(self.fails("build", sink, "--emit=ir", "--grad")["code"], "E4021")
+        gate = self.source("attention s(x: grad f32[H]) { output = o * x[h]; }", "s.flex")
+        self.assertEqual(self.fails("build", gate, "--emit=ir", "--grad")["code"], "E4021")
 
     def test_explain(self):
         source = self.source("attention a(slope: grad f32[H], t: grad f32[R], u: grad f32[B, H, Q, K], w: grad f32[H], z: f32[H]) {\n"
@@ -342,8 +342,12 @@ class Gradients(FlexcTest):
         for emit in (["forward"], ["backward", "--grad"]):   # as build says
             built = self.flexc_json("build", source, "--emit=ptx", "--dtype", "f16", "--head-dim", "64", "--v-head-dim", "32", *emit[1:], "-o", self.path("x.ptx"))
             self.assertEqual((gpu[emit[0]]["instance"], gpu[emit[0]]["tile"]), (built["instance"], built["tile"]))
-        sink = self.source("attention s(x: grad f32[H]) { sink = x[h]; }", "s.flex")
-        self.assertEqual(self.flexc_json("explain", sink)["gradients"], {"lacking": ["sink"]})
+        gate = self.source("attention s(x: grad f32[H]) { output = o * x[h]; }", "s.flex")
+        self.assertEqual(self.flexc_json("explain", gate)["gradients"], {"lacking": ["output"]})
+        sink = self.flexc_json("explain", self.source("attention s(x: grad f32[H]) { sink = 2.0 * x[h]; }", "s.flex"), "--shape", "Q=8,H=2")["gradients"]
+        self.assertEqual([(read["clause"], read["text"], read["adjoint"]) for read in sink["reads"]], [("sink", "x[h]", "2")])
+        self.assertIn("cpu_workspace_bytes", sink)
+        self.assertNotIn("gpu_workspace_bytes", sink)
 
     def test_reports(self):
         source = self.source("attention a(slope: grad f32[H]) { score = score + slope[h] * f32(k); mask = q >= k; }")
@@ -359,8 +363,8 @@ class Gradients(FlexcTest):
         self.assertEqual(bench["unmasked"], 2 * 64 * 65 // 2)
         self.assertAlmostEqual(bench["gflops"] * bench["median_ms"] * 1e6, bench["unmasked"] * 2 * (16 + 8) * 2.5, delta=1)
         self.assertLessEqual({"median_ms", "gflops", "fma_peak_gflops", "compile_ms", "unmasked"}, set(bench))
-        sink = self.source("attention s(x: f32[H]) { sink = x[h]; }", "s.flex")
-        self.assertEqual(self.fails("bench", sink, *shape, "--backward")["code"], "E4021")
+        gate = self.source("attention s(x: f32[H]) { output = o * x[h]; }", "s.flex")
+        self.assertEqual(self.fails("bench", gate, *shape, "--backward")["code"], "E4021")
         self.assertEqual(self.flexc_json("run", source, *shape, "--atomic")["diagnostics"][0]["code"], "W0102")
 
 

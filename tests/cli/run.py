@@ -119,20 +119,28 @@ class Run(FlexcTest):
         np.testing.assert_allclose(got["max_score"], want, atol=1e-5)
         self.assertEqual(self.fails("run", source, "--in", self.path("in.npz"), "--outputs", "lsee")["code"], "E0028")
 
-    def test_emits_and_sinks_run_on_the_interpreter_and_are_refused_elsewhere(self):
-        source = self.source("attention a(s: f32[H]) { sink = s[h]; emit far = mean(f32(q - k)); }\n")
+    def test_clauses_on_each_device(self):
+        sink = "attention a(s: f32[H]) { sink = s[h]; output = o * f32(d + 1); }\n"
         arrays = {**tensors(np.random.default_rng(8), Q=6, K=6), "s": np.array([0.5, -1], np.float32)}
-        np.savez(self.path("in.npz"), **arrays)
-        error = self.fails("run", source, "--in", self.path("in.npz"))
-        self.assertEqual(error["code"], "E4001")
-        self.assertIn("`sink`", error["message"])
-        self.assertIn("--device interp", " ".join(error["help"]))
-        got = self.run_on(source, arrays, "--device", "interp")
         s = np.einsum("bhqd,bhkd->bhqk", arrays["q"].astype(np.float64), arrays["k"]) / 4
         weights = np.exp(s)
         total = weights.sum(-1, keepdims=True) + np.exp(arrays["s"].astype(np.float64))[None, :, None, None]
-        np.testing.assert_allclose(got["o"], np.einsum("bhqk,bhkd->bhqd", weights / total, arrays["v"]), atol=1e-5)
-        self.assertEqual(got["far"].shape, (1, 2, 6))
+        o = np.einsum("bhqk,bhkd->bhqd", weights / total, arrays["v"]) * np.arange(1, arrays["v"].shape[-1] + 1)
+        for device in ("interp", "cpu"):
+            got = self.run_on(self.source(sink), arrays, "--device", device)
+            np.testing.assert_allclose(got["o"], o, atol=1e-4)
+            np.testing.assert_allclose(got["lse"], np.log(total[..., 0]), atol=1e-5)
+        error = self.fails("run", self.source(sink), "--in", self.path("in.npz"), "--device", "emulated")
+        self.assertEqual(error["code"], "E4001")
+        self.assertIn("`sink`, `output` of `a` is not available on the target `sm_80`", error["message"])
+        self.assertIn("`cpu` have", " ".join(error["help"]))
+
+        source = self.source("attention a(s: f32[H]) { sink = s[h]; emit far = mean(f32(q - k)); }\n")
+        error = self.fails("run", source, "--in", self.path("in.npz"))
+        self.assertEqual(error["code"], "E4001")
+        self.assertIn("the clause `emit far` of `a` is not available on the target `cpu`", error["message"])
+        self.assertIn("--device interp", " ".join(error["help"]))
+        self.assertEqual(self.run_on(source, arrays, "--device", "interp")["far"].shape, (1, 2, 6))
 
     def test_random_input_depends_on_the_seed_alone(self):
         source = self.source(SLOPES)

@@ -171,7 +171,9 @@ class Show(FlexcTest):
         self.flexc("show", source, "--shape", "Q=8")
         self.assertEqual(self.fails("show", source, "--shape", "Q=8", "--what", "score", "--set", "doc=1,2", "--set", "off=0,1,2")["code"], "E0020")
         self.flexc("show", self.source("attention a(s: f32[H]) { sink = s[h]; emit e = mean(score); mask = q > k; }\n"), "--shape", "Q=8")
-        self.assertEqual(self.fails("show", self.source("attention a(r: i32[B, H, R, J]) { blocks = r; }\n"), "--shape", "Q=8")["code"], "E4001")
+        np.savez(self.path("r.npz"), r=np.array([[[[1], [0]]]], np.int32))
+        routed = self.flexc_json("show", self.source("attention a(r: i32[1, 1, R, J]) { blocks = r; }\n"), "--shape", "Q=8", "--in", self.path("r.npz"), "--tiles", "4x4")
+        self.assertEqual((routed["full"], routed["skip"]), (2, 2))
         self.assertEqual(self.fails("show", self.source("attention a(t: i32[N]) { mask = k < N; score = score + f32(t[k]); }\n"), "--shape", "Q=8", "--what", "mask")["message"],
                          "the extent `N` is not given")
 

@@ -33,6 +33,14 @@ const std::vector<Special>& specials() {
              for (double& x : c[2].values) x = rounded(DType::F16, x);
              return c;
          }},
+        {"sink",
+         "attention a(x: grad f32[H], y: grad f32[H]) { sink = x[h] * 2.0; score = score + y[h] * f32(k - q) * 0.125; mask = q >= k and q "
+         "% 4 != 2; }",
+         [](Random& r, const Shape& s) { return std::vector{floats(r, "x", {s.h}), floats(r, "y", {s.h})}; }},
+        {"sinks that are large",
+         "attention a(x: grad f32[H, Q], y: grad f32[3]) { sink = 100.0 * x[h, q] + sum(j in 0..3: y[j] * f32(j)); score = score * 8.0 + "
+         "y[1]; }",
+         [](Random& r, const Shape& s) { return std::vector{floats(r, "x", {s.h, s.q}), floats(r, "y", {3})}; }},
         {"in reductions",
          "attention a(x: grad f32[Q, 5], y: grad f32[K, 5], n: i32 = 4) { score = score + sum(j in 0..n: x[q, j] * y[k, j]) * max(j in "
          "0..5: "

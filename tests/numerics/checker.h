@@ -85,6 +85,7 @@ private:
 
 void check_gallery(Checker& checker);
 void check_special(Checker& checker);
+void check_clauses(Checker& checker);
 void check_random(Checker& checker);
 void check_language(Checker& checker);
 void check_divisions(Checker& checker);  // on a GPU

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "backend/nvptx/compile.h"
 #include "driver/compiler.h"
 #include "tests/numerics/case.h"
 
@@ -44,8 +45,9 @@ public:
                                          const std::map<std::string, std::string>& consts, bool show_warnings = true);
 
     [[nodiscard]] const flex::KernelDesc& desc() const { return desc_; }
-    /// Clauses that the CPU target does not have: `run` would refuse.
-    [[nodiscard]] bool has_unsupported_clauses() const { return !flexc::cpu::unsupported_clauses(*attention_).empty(); }
+    /// Whether the target has all of the clauses: else `run`, or `run_gpu`, would refuse.
+    [[nodiscard]] bool runs_on_cpu() const { return flexc::cpu::unsupported_clauses(*attention_).empty(); }
+    [[nodiscard]] bool runs_on_gpu() const { return flexc::nvptx::unsupported_clauses(*attention_).empty(); }
 
     [[nodiscard]] Result interpret(const Inputs& in, const std::vector<Captured>& captured) const;
     /// Mask and score of the program as the interpreter evaluates them, point by point, before any pass has changed the IR.

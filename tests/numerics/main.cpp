@@ -115,6 +115,7 @@ int main(int argc, char** argv) {
     if (!checker.start()) return 1;
     numerics::check_gallery(checker);
     numerics::check_special(checker);
+    numerics::check_clauses(checker);
     if (checker.gpu()) numerics::check_divisions(checker);
     numerics::check_random(checker);
     numerics::check_language(checker);

@@ -30,6 +30,12 @@ struct Variant {
     ScoreFn score;                                     // empty: s
     MaskFn mask;                                       // empty: all
     std::function<double(int b, int h, int q)> scale;  // empty: 1 / sqrt(D)
+    std::function<double(int b, int h, int q)> sink;   // empty: none
+    enum class Normalize : uint8_t { Softmax, Sigmoid, None } normalize = Normalize::Softmax;
+    std::function<double(int b, int h, int q, int d, const double* row)>
+        query;  // element d of the row that takes the place of a query's; empty: as it is
+    std::function<double(int b, int hkv, int k, int d, const double* row)> key;
+    std::function<double(int b, int h, int q, int d, double o)> output;  // empty: o
     double score_error = 0;        // relative error that the score clause is allowed beyond rounding (approximate functions)
     double score_ops = kScoreOps;  // 0 for a clause that only chooses between values
 };

@@ -8,6 +8,7 @@
 //                                                           m = the largest partial sum of q_i k_i, at least 3 times their 2-norm,
 //                                                           which partial sums in another order rarely exceed
 //               + t |s'(x)| scale m                        products of several rounded parts (f32 on tensor cores)
+//               + c u |s'(x)| scale |q| |k|                  where a clause transforms q or k: c operations against the norm of the row
 //               + c u (1 + |x| + |s| + |s - x|)              the score clause itself: c operations at its magnitudes
 //               + r |s|                                      approximate functions (tanh_approx)
 //               + 4 u |s - max s| + 8 u                      the exponential: argument, polynomial
@@ -15,7 +16,9 @@
 //               + (g(K) + 4 u) sum p |v|                     the product with V and the division
 //               + w sum p |v| + w0 sum |v|                   weights rounded to the input type, where a target does so: w relative, w0 at least
 //               + out |o| + tiny                             the result rounded to the output type
-//  lse:     sum p e + g(K) + 4 u (1 + |lse|)
+//           where weights stand by themselves, w moves by e_k (w = s) or by w (1 - w) e_k + 8 u w (w = sigmoid(s)), and there is no sum to divide by;
+//           an `output` clause passes all but the last line on by its slope, and adds c u (1 + |before| + |after|)
+//  lse:     sum p e + g(K) + 4 u (1 + |lse|); a sink is one more key without a value
 //  max:     max e over the attended keys, without the exponential's part
 //
 // f16 and bf16 inputs add nothing on the way in, because the oracle is given the rounded values.
@@ -42,6 +45,7 @@ struct Precision {
     double weights_tiny = 0;  // w0
 };
 
+inline constexpr double kRowOps = 16;    // of clauses that transform rows, against the norm of the row
 inline constexpr double kScoreOps = 16;  // c: more than any clause of the gallery has, function calls counted as four
 
 inline constexpr Precision kF32 = {"f32", 0x1p-24, 0, 0x1p-24, 0x1p-150};

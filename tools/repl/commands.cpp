@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <memory>
+#include <utility>
 
 #include "ir/gradient.h"
 #include "ir/source_text.h"
@@ -481,12 +482,14 @@ int ReplSession::do_grad(const std::vector<std::string>& given, const std::strin
         }
         std::string text = fmt::format("score: {}\n", ir::source_text(attention, attention.score));
         text += fmt::format("  d score / d (raw score) = {}\n", ir::source_text(attention, attention.gradient->score));
-        for (const auto& [clause, reads] :
-             {std::pair{"score", &attention.gradient->score_reads}, std::pair{"scale", &attention.gradient->scale_reads}})
+        for (const auto& [clause, reads] : {std::pair{"score", &attention.gradient->score_reads},
+                                            {"scale", &attention.gradient->scale_reads},
+                                            {"sink", &attention.gradient->sink_reads}})
             for (const ir::GradientRead& read : *reads)
                 text += fmt::format("  d {} / d {} = {}{}\n", clause, ir::source_text(attention, read.load),
                                     ir::source_text(attention, read.adjoint), read.loops.empty() ? "" : ", in a loop");
-        if (attention.gradient->score_reads.empty() && attention.gradient->scale_reads.empty())
+        const auto lists = std::as_const(*attention.gradient).reads();
+        if (std::all_of(lists.begin(), lists.end(), [](const auto* reads) { return reads->empty(); }))
             text += "  no parameter is declared `grad`: `slope: grad f32[H]` asks for its gradient\n";
         say(text);
         const tools::InputOptions options = state_.input(*entry);

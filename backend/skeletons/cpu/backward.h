@@ -97,6 +97,10 @@ void flex_backward_scale(const flex_args* args, int32_t b, int32_t h, int32_t q,
     flex_hook_scatter_scale(args, b, h, q, d_scale, d_tensors);
 }
 
+void flex_backward_sink(const flex_args* args, int32_t b, int32_t h, int32_t q, float d_sink, float* const* d_tensors) {
+    flex_hook_scatter_sink(args, b, h, q, d_sink, d_tensors);
+}
+
 /// Additions to one place wait for each other, and neighbouring keys often share one (a bucket of q - k): the lanes that go where the first goes are
 /// summed before, then those that go where the last goes; what is left is added lane by lane.
 __attribute__((noinline)) void flex_add_lanes(float* to, const int64_t* offset, F value, I keep) {

@@ -21,6 +21,13 @@ F flex_hook_score(const flex_args* args, const RowState* row, int32_t b, int32_t
 /// -1 or 0 a lane; of inactive lanes anything.
 I flex_hook_mask(const flex_args* args, const RowState* row, int32_t b, int32_t h, int32_t q, int32_t k, int32_t active);
 float flex_hook_scale(const flex_args* args, int32_t b, int32_t h, int32_t q);
+float flex_hook_sink(const flex_args* args, int32_t b, int32_t h, int32_t q);
+/// Elements d, d + 1, ... of a row in a clause: of `output` from the same elements, of `query` and `key` from the whole row.
+F flex_hook_output(const flex_args* args, int32_t b, int32_t h, int32_t q, int32_t d, int32_t active, F o);
+F flex_hook_query(const flex_args* args, int32_t b, int32_t h, int32_t q, int32_t d, int32_t active, const float* row);
+F flex_hook_key(const flex_args* args, int32_t b, int32_t h, int32_t k, int32_t d, int32_t active, const float* row);
+/// For the two last: row[index] a lane, 0 outside of [0, n).
+F flex_row_lanes(const float* row, int32_t n, I index);
 /// The derivative of the score clause by `score`.
 F flex_hook_score_gradient(const flex_args* args, const RowState* row, int32_t b, int32_t h, int32_t q, int32_t k, int32_t active, F score);
 /// Adds ds times the adjoints of the score clause's reads: to d_tensors or, for reads at one place for the whole row, to row_sums. Lanes that do not
@@ -30,6 +37,7 @@ void flex_hook_scatter(const flex_args* args, const RowState* row, int32_t b, in
 /// Adds the row sums where they belong.
 void flex_hook_scatter_row(const flex_args* args, int32_t b, int32_t h, int32_t q, const F* row_sums, float* const* d_tensors);
 void flex_hook_scatter_scale(const flex_args* args, int32_t b, int32_t h, int32_t q, float d_scale, float* const* d_tensors);
+void flex_hook_scatter_sink(const flex_args* args, int32_t b, int32_t h, int32_t q, float d_sink, float* const* d_tensors);
 
 /// For these hooks: to[offset[i]] += value[i] in the lanes of `keep`, offset aligned as a vector; and to[offset] += the sum of the lanes.
 void flex_add_lanes(float* to, const int64_t* offset, F value, I keep);

@@ -25,6 +25,26 @@ FLEX_INLINE I lane_index() {
     return v;
 }
 
+// Rows of any length, in vectors of which the last may be a part.
+FLEX_INLINE F load_part(const float* p, int32_t active) {
+    if (active == kLanes) return load(p);
+    F x = F(0.0f);
+    FLEX_UNROLL
+    for (int i = 0; i < kLanes; i++)
+        if (i < active) x[i] = p[i];
+    return x;
+}
+FLEX_INLINE void store_part(float* p, int32_t active, F x) {
+    if (active == kLanes) return store(p, x);
+    FLEX_UNROLL
+    for (int i = 0; i < kLanes; i++)
+        if (i < active) p[i] = x[i];
+}
+template <typename Part>
+FLEX_INLINE void each_part(int32_t n, const Part& part) {
+    for (int32_t d = 0; d < n; d += kLanes) part(d, n - d < kLanes ? n - d : kLanes);
+}
+
 // Rows whose maxima are found before any of them is weighed, so that the horizontal steps of one row hide behind the work of the others.
 constexpr int32_t kGroup = 8;
 
@@ -61,6 +81,34 @@ __attribute__((noinline)) void weigh(const flex_block* block, int32_t r0, int32_
         if (l != l) block->m[r] = l;
         block->l[r] = l;
         block->alpha[r] = alphas[r - r0];
+    }
+}
+
+/// The second sweep where each weight stands by itself: nothing is relative to the maximum, which is kept for lse and max_score alone.
+template <bool kSigmoid>
+__attribute__((noinline)) void weigh_each(const flex_block* block, int32_t r0, int32_t r1, const float* highest) {
+    const int32_t cols = block->cols;
+    for (int32_t r = r0; r < r1; r++) {
+        float* s = block->s + r * block->ld;
+        block->alpha[r] = 1.0f;
+        if (block->l) {
+            const float m_old = block->m[r];
+            const float m = highest[r - r0] > m_old ? highest[r - r0] : m_old;  // a NaN in m_old stays
+            F sum = F(0.0f);
+            I is_nan = I(0);
+            for (int32_t c = 0; c < cols; c += kLanes) {
+                const F x = load(s + c);
+                is_nan |= x != x;
+                sum += select(x == -kInf, F(0.0f), flexmath::weight(x, F(m)));
+            }
+            const float alpha = m == m_old || block->l[r] == 0.0f ? 1.0f : flexmath::weight(F(m_old), F(m))[0];
+            block->l[r] = block->l[r] * alpha + reduce_sum(sum);
+            block->m[r] = any(is_nan) ? __builtin_nanf("") : m;
+        }
+        for (int32_t c = 0; c < cols; c += kLanes) {
+            const F x = load(s + c);
+            store(s + c, select(x == -kInf, F(-0.0f), kSigmoid ? flexmath::sigmoid(x) : x + 0.0f));  // never -0 where x attends
+        }
     }
 }
 
@@ -108,7 +156,13 @@ __attribute__((noinline)) I flex_mask_lanes(const flex_args* args, int32_t b, in
     return flex_hook_mask(args, &row, b, h, q, k, active);
 }
 
-void flex_cpu_softmax(const flex_block* block) {
+}  // extern "C"
+
+namespace {
+
+/// The first sweep over the rows of a block, and `weigh` for each group of them.
+template <typename Weigh>
+FLEX_INLINE void score_rows(const flex_block* block, const Weigh& weigh_group) {
     const flex_args* args = block->args;
     const int32_t b = block->b, k0 = block->k, cols = block->cols, full = block->full;
     const int32_t rows = block->rows, q0 = block->q, q_end = q0 + block->nq;
@@ -152,8 +206,16 @@ void flex_cpu_softmax(const flex_block* block) {
                 h++;
             }
         }
-        weigh(block, r0, r1, highest);
+        weigh_group(block, r0, r1, highest);
     }
+}
+
+}  // namespace
+
+extern "C" {
+
+void flex_cpu_softmax(const flex_block* block) {
+    score_rows(block, weigh);
 }
 
 float flex_cpu_scale(const flex_args* args, int32_t b, int32_t h, int32_t q) {
@@ -188,14 +250,7 @@ void flex_cpu_mask_row(const flex_args* args, int32_t b, int32_t h, int32_t q, i
 void flex_cpu_score_row(const flex_args* args, int32_t b, int32_t h, int32_t q, int32_t k0, int32_t n, float* s) {
     for (int64_t i = 0; i < n; i += kLanes) {
         const int32_t active = n - i < kLanes ? int32_t(n - i) : kLanes;
-        F x = F(0.0f);
-        FLEX_UNROLL
-        for (int32_t j = 0; j < kLanes; j++)
-            if (j < active) x[j] = s[i + j];
-        x = flex_score_lanes(args, b, h, q, int32_t(k0 + i), active, x);
-        FLEX_UNROLL
-        for (int32_t j = 0; j < kLanes; j++)
-            if (j < active) s[i + j] = x[j];
+        store_part(s + i, active, flex_score_lanes(args, b, h, q, int32_t(k0 + i), active, load_part(s + i, active)));
     }
 }
 
@@ -227,23 +282,66 @@ void flex_cpu_summary_values(const flex_args* args, int32_t index, int32_t b, in
 
 void flex_backward_block(const flex_grad_block* block);
 void flex_backward_scale(const flex_args* args, int32_t b, int32_t h, int32_t q, float d_scale, float* const* d_tensors);
+void flex_backward_sink(const flex_args* args, int32_t b, int32_t h, int32_t q, float d_sink, float* const* d_tensors);
+
+// Functions that only some attentions have: the compiler leaves those out of the table that its attention has not, and puts one of the next two in the
+// place of the softmax.
+void flex_block_sigmoid(const flex_block* block) {
+    score_rows(block, weigh_each<true>);
+}
+void flex_block_none(const flex_block* block) {
+    score_rows(block, weigh_each<false>);
+}
+
+float flex_row_sink(const flex_args* args, int32_t b, int32_t h, int32_t q) {
+    return flex_hook_sink(args, b, h, q);
+}
+
+void flex_row_output(const flex_args* args, int32_t b, int32_t h, int32_t q, const float* in, float* out) {
+    each_part(args->extents[6], [&](int32_t d, int32_t active) {
+        store_part(out + d, active, flex_hook_output(args, b, h, q, d, active, load_part(in + d, active)));
+    });
+}
+void flex_row_query(const flex_args* args, int32_t b, int32_t h, int32_t q, const float* in, float* out) {
+    each_part(args->extents[5],
+              [&](int32_t d, int32_t active) { store_part(out + d, active, flex_hook_query(args, b, h, q, d, active, in)); });
+}
+void flex_row_key(const flex_args* args, int32_t b, int32_t h, int32_t k, const float* in, float* out) {
+    each_part(args->extents[5],
+              [&](int32_t d, int32_t active) { store_part(out + d, active, flex_hook_key(args, b, h, k, d, active, in)); });
+}
+__attribute__((always_inline)) F flex_row_lanes(const float* row, int32_t n, I index) {
+    F out = F(0.0f);
+    FLEX_UNROLL
+    for (int i = 0; i < kLanes; i++)
+        if (uint32_t(index[i]) < uint32_t(n)) out[i] = row[index[i]];
+    return out;
+}
 
 extern const flex_cpu_kernel flex_cpu_table;
-/// Kept only in a module that is compiled with gradients; flex_cpu_table then has it in place of itself.
-extern const flex_cpu_kernel flex_gradient_table;
+extern const flex_softmax_fn flex_each_weights[2];
+const flex_softmax_fn flex_each_weights[2] = {flex_block_sigmoid, flex_block_none};
 const flex_cpu_kernel flex_cpu_table = {
-    FLEX_ABI_VERSION,        kLanes,           flex_cpu_scale,    flex_cpu_tile_state, flex_cpu_kv_range,
-    flex_cpu_q_range,        flex_cpu_softmax, flex_cpu_mask_row, flex_cpu_score_row,  flex_cpu_summary_flags,
-    flex_cpu_summary_values, nullptr,          nullptr,
-};
-const flex_cpu_kernel flex_gradient_table = {
-    FLEX_ABI_VERSION,        kLanes,
-    flex_cpu_scale,          flex_cpu_tile_state,
-    flex_cpu_kv_range,       flex_cpu_q_range,
-    flex_cpu_softmax,        flex_cpu_mask_row,
-    flex_cpu_score_row,      flex_cpu_summary_flags,
-    flex_cpu_summary_values, flex_backward_block,
+    FLEX_ABI_VERSION,
+    kLanes,
+    flex_cpu_scale,
+    flex_cpu_tile_state,
+    flex_cpu_kv_range,
+    flex_cpu_q_range,
+    flex_cpu_softmax,
+    flex_cpu_mask_row,
+    flex_cpu_score_row,
+    flex_cpu_summary_flags,
+    flex_cpu_summary_values,
+    flex_backward_block,
     flex_backward_scale,
+    flex_row_sink,
+    flex_backward_sink,
+    flex_row_query,
+    flex_row_key,
+    flex_row_output,
+    0,
+    FLEX_SOFTMAX,
 };
 
 }  // extern "C"

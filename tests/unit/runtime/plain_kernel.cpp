@@ -116,19 +116,19 @@ void no_values(const flex_args*, int32_t, int32_t, int32_t, int32_t, int32_t, in
 
 template <int kLanes>
 constexpr flex_cpu_kernel kernel(bool tight) {
-    return {FLEX_ABI_VERSION,
-            kLanes,
-            scale,
-            tight ? tight_state : loose_state,
-            tight ? tight_range : loose_range,
-            all_queries,
-            softmax<kLanes>,
-            mask_row,
-            score_row,
-            no_summary,
-            no_values,
-            nullptr,
-            nullptr};
+    flex_cpu_kernel out{};
+    out.abi_version = FLEX_ABI_VERSION;
+    out.lanes = kLanes;
+    out.scale = scale;
+    out.tile_state = tight ? tight_state : loose_state;
+    out.kv_range = tight ? tight_range : loose_range;
+    out.q_range = all_queries;
+    out.softmax = softmax<kLanes>;
+    out.mask_row = mask_row;
+    out.score_row = score_row;
+    out.summary_flags = no_summary;
+    out.summary_values = no_values;
+    return out;
 }
 
 void* element(const Tensor& t, std::initializer_list<int64_t> index) {
