@@ -66,7 +66,7 @@ def run(steps, warps, same_block, apart, rounds=8, skip=4):
             if warp.waiting:
                 continue
             time = earliest(warp, steps[warp.at], free)
-            if time < best_time or time == best_time and warp.issued < best.issued:
+            if best is None or time < best_time or time == best_time and warp.issued < best.issued:
                 best, best_time = warp, time
         if best is None or best_time == float("inf"):
             return None  # the barriers are not of a form that is known here
