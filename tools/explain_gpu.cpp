@@ -1,6 +1,7 @@
 #include "tools/explain_gpu.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 
