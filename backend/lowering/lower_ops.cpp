@@ -205,13 +205,18 @@ Value* Lowering::emit_to_i32(Value* x) {
 
 // Division of many values by the same one, where an instruction for a quotient does not exist (an f32 division of a GPU is twenty instructions and a branch): its
 // reciprocal, once, and for each value a product and one step of correction. Off by at most one in the last place (Markstein, "IA-64 and Elementary
-// Functions", chapter 8: mostly correctly rounded); a quotient of subnormal numbers may lose its last bits, and divisors below 2^-128 count as zero.
+// Functions", chapter 8: mostly correctly rounded); a quotient of subnormal numbers may lose its last bits.
 Value* Lowering::emit_divide_by_uniform(Value* a, Value* b) {
     llvm::IRBuilder<>& f = builder_;
     const auto fma = [&](Value* x, Value* y, Value* z) { return f.CreateIntrinsic(x->getType(), llvm::Intrinsic::fma, {x, y, z}); };
-    Value* reciprocal = f.CreateFDiv(constant_like(b, 1.0), b);
-    Value* quotient = f.CreateFMul(a, reciprocal);
-    Value* rest = fma(f.CreateFNeg(quotient), b, a);
+    // Of a subnormal divisor the reciprocal would overflow.
+    Value* is_small = f.CreateFCmpOLT(unary(llvm::Intrinsic::fabs, b), constant_like(b, 0x1p-126));
+    Value* unit = f.CreateSelect(is_small, constant_like(b, 0x1p64), constant_like(b, 1.0));
+    Value* divisor = f.CreateFMul(b, unit);
+    Value* dividend = f.CreateFMul(a, unit);
+    Value* reciprocal = f.CreateFDiv(constant_like(b, 1.0), divisor);
+    Value* quotient = f.CreateFMul(dividend, reciprocal);
+    Value* rest = fma(f.CreateFNeg(quotient), divisor, dividend);
     Value* corrected = fma(rest, reciprocal, quotient);
     // There is no rest where the quotient is not finite, or the divisor.
     return f.CreateSelect(f.CreateFCmpUNO(corrected, corrected), quotient, corrected);

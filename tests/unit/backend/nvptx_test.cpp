@@ -219,9 +219,23 @@ TEST_CASE("a score clause is rounded as written") {
     const std::string kernel = forward_of("attention a(x: f32, y: f32) { score = score * x + y; }");
     CHECK(count(kernel, "mul.rn.f32") >= 64);
     CHECK(count(kernel, "add.rn.f32") >= 64);
-    const std::string divided = forward_of("attention a(x: f32) { score = score / x; }");
+    const std::string divided = forward_of("attention a(x: f32) { score = x / score; }");
     CHECK(count(divided, "div.rn.f32") >= 64);
     CHECK(count(divided, "ex2.approx.ftz.f32") >= 64);
+}
+
+TEST_CASE("what divides all keys is inverted once") {
+    const std::string by_scalar = forward_of("attention a(x: f32) { score = score / x; }");
+    const std::string plain = forward_of("attention a(x: f32) { score = score * x; }");
+    CHECK(count(by_scalar, "div.rn.f32") == count(plain, "div.rn.f32"));
+    CHECK(count(by_scalar, "rcp.rn.f32") <= count(plain, "rcp.rn.f32") + 4);
+    CHECK(count(by_scalar, "fma.rn.f32") >= count(plain, "fma.rn.f32") + 128);
+}
+
+TEST_CASE("a key is held within its bounds only where memory is read at it") {
+    const std::string reads = forward_of("attention a(bias: f32[K]) { score = score + bias[k]; }");
+    const std::string computes = forward_of("attention a(slope: f32) { score = score + slope * f32(k - q); }");
+    CHECK(count(reads, "min.s32") >= count(computes, "min.s32") + 8);
 }
 
 TEST_CASE("a long clause is written once for a tile") {

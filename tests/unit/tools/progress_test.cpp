@@ -17,7 +17,7 @@ TEST_CASE("a line of progress fits into any width") {
     CHECK(progress_line("run", "", 0.5, 10, 9.1, 80) == "run  [##########..........]  50 %, 10 s left");
     CHECK(progress_line("run", "", 0.999, 10, 0, 80) == "run  [###################.]  99 %, 0 s left");
     CHECK(progress_line("run", "gradients", 1, 10, -1, 80) == "run: gradients  [####################]  100 %");
-    CHECK(progress_line("flexc bench", "a long name of an attention", 0.25, 1, 200, 44) == "flexc bench: a long na  25 %, 3 min 20 s left");
+    CHECK(progress_line("flexc bench", "a long name of an attention", 0.25, 1, 200, 44) == "flexc bench: a long   25 %, 3 min 20 s left");
     CHECK(progress_line("run", "", 0.25, 1, 3 * 3600 + 120, 30) == "run  25 %, 3 h 2 min left");
     for (int width = 0; width < 90; ++width)
         for (const double share : {-1.0, 0.0, 0.37, 1.0})
