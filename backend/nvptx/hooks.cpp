@@ -36,9 +36,7 @@ enum Property {
     kScoreMayHide = 16,
     kLongScore = 32,
     kLongMask = 64,
-    kLongGradient = 128,
-    kScoreOfAnyKey = 256,
-    kMaskOfAnyKey = 512
+    kLongGradient = 128
 };
 
 /// Fixed offsets in the kernel's parameter (runtime/gpu_layout.h).
@@ -118,23 +116,7 @@ bool is_long_gradient(const ir::Attention& attention, llvm::Module& module) {
     return false;
 }
 
-/// Whether a clause reads no memory at a place that depends on the key.
-bool is_of_any_key(const codegen::Facts& facts, NodeId root) {
-    if (!root.valid()) return true;
-    const ir::Graph& graph = facts.attention.graph;
-    std::vector<bool> reached(root.value + 1, false);
-    reached[root.value] = true;
-    for (uint32_t i = root.value + 1; i-- > 0;) {
-        if (!reached[i]) continue;
-        const ir::OpKind kind = ir::info(graph[NodeId{i}].op).kind;
-        if ((kind == ir::OpKind::Load || kind == ir::OpKind::Reduce) && facts.varies_along(NodeId{i})) return false;
-        for (const NodeId operand : graph.operands(NodeId{i})) reached[operand.value] = true;
-    }
-    return true;
-}
-
-uint32_t properties(const codegen::Facts& facts, const ir::TileState& state, llvm::Module& module) {
-    const ir::Attention& attention = facts.attention;
+uint32_t properties(const ir::Attention& attention, const ir::TileState& state, llvm::Module& module) {
     const ir::Graph& graph = attention.graph;
     uint32_t result = 0;
     if (!attention.score.valid() || graph[attention.score].op == ir::Op::ClauseVar) result |= kPlainScore;
@@ -145,8 +127,6 @@ uint32_t properties(const codegen::Facts& facts, const ir::TileState& state, llv
     if (is_long(module, "flex_hook_score")) result |= kLongScore;
     if (is_long(module, "flex_hook_mask")) result |= kLongMask;
     if (is_long_gradient(attention, module)) result |= kLongGradient;
-    if (is_of_any_key(facts, attention.score)) result |= kScoreOfAnyKey;
-    if (is_of_any_key(facts, attention.mask)) result |= kMaskOfAnyKey;
     return result;
 }
 
@@ -242,7 +222,7 @@ void lower_hooks(const ir::Attention& attention, const ir::TileState& tile_state
     codegen::lower_row(context);
     codegen::lower_scale(context);
     codegen::lower_tile_state(context, tile_state);
-    lower_constant(module, "flex_hook_properties", properties(facts, tile_state, module));
+    lower_constant(module, "flex_hook_properties", properties(attention, tile_state, module));
     lower_constant(module, "flex_hook_summary_count", uint32_t(tile_state.summaries.size()));
     lower_extent(context, layout);
     lower_summary_record(context, layout);

@@ -85,13 +85,12 @@ FLEX_DEVICE int32_t column_of(int32_t offset) {
 FLEX_DEVICE void apply_clauses(Scores& s, const Block& block, const Row& own, Visit tile) {
     const Place place;
     const int32_t first = tile.first() + place.slice() * kWarpKeys + place.t * 2, last = block.keys - 1;
-    const auto key_at = [&](Property any, int32_t k) { return block.has(any) ? k : min(k, last); };
     // A clause that is long (hooks.h) is written down once for the keys of a tile and not once for each; its scores then wait in local memory.
     if (!(block.has(kPlainScore) && block.has(kDefaultScale))) {
         const Rows rows(block, own, tile.code);
         const auto score = [&](float x, int32_t i, int32_t offset) {
             const Row& row = rows.row[i];
-            return flex_hook_score(block.launch, &row.state, block.b, row.h, row.q, key_at(kScoreOfAnyKey, first + offset), x * row.scale);
+            return flex_hook_score(block.launch, &row.state, block.b, row.h, row.q, min(first + offset, last), x * row.scale);
         };
         if (block.has(kLongScore)) {
             float waiting[2 * kN][kRows];
@@ -112,7 +111,7 @@ FLEX_DEVICE void apply_clauses(Scores& s, const Block& block, const Row& own, Vi
         const Rows rows(block, own, key);
         const auto mask = [&](int32_t i, int32_t offset) {
             const Row& row = rows.row[i];
-            return flex_hook_mask(block.launch, &row.state, block.b, row.h, row.q, key_at(kMaskOfAnyKey, key + offset));
+            return flex_hook_mask(block.launch, &row.state, block.b, row.h, row.q, min(key + offset, last));
         };
         if (block.has(kLongMask)) {
             static_assert(2 * kN <= 64);

@@ -2,7 +2,7 @@
 //
 // Every hook is inlined where it is called; the properties say which are long. Those that read q and k are called with 0 <= q < Q and
 // 0 <= k < K always: the skeleton clamps what lies outside and
-// throws the result away, so that no load needs a guard that the analysis has proven superfluous (kScoreOfAnyKey, kMaskOfAnyKey: where there is no such load). `launch` is the kernel's parameter; generated code finds
+// throws the result away, so that no load needs a guard that the analysis has proven superfluous. `launch` is the kernel's parameter; generated code finds
 // extents and arguments behind it (runtime/gpu_layout.h).
 // A row is one (b, h, q): what depends on these alone is computed by flex_hook_row, once before the loop over keys, and reaches
 // the element hooks through the row's slots, which live in registers after inlining.
@@ -29,16 +29,14 @@ enum ExtentIndex { kExtentB, kExtentH, kExtentHkv, kExtentQ, kExtentK, kExtentD,
 
 /// Facts about the variant, constants after inlining.
 enum Property {
-    kPlainScore = 1,       // no score clause: the score is scale * dot
-    kDefaultScale = 2,     // scale is 1 / sqrt(D), positive and the same for all rows
-    kNoMask = 4,           // every element is kept: the mask hook is never to be called
-    kMaskByHead = 8,       // the tile state depends on h (or hkv): packed heads must be asked one by one
-    kScoreMayHide = 16,    // the score clause may give -inf, which counts as masked
-    kLongScore = 32,       // the score hook is long or has loops: to be called in loops that are not unrolled
-    kLongMask = 64,        // so is the mask hook
-    kLongGradient = 128,   // so is a hook of a backward pass about one element
-    kScoreOfAnyKey = 256,  // the score hook reads memory at no place that depends on k: any k >= 0 will do
-    kMaskOfAnyKey = 512,   // so does the mask hook
+    kPlainScore = 1,      // no score clause: the score is scale * dot
+    kDefaultScale = 2,    // scale is 1 / sqrt(D), positive and the same for all rows
+    kNoMask = 4,          // every element is kept: the mask hook is never to be called
+    kMaskByHead = 8,      // the tile state depends on h (or hkv): packed heads must be asked one by one
+    kScoreMayHide = 16,   // the score clause may give -inf, which counts as masked
+    kLongScore = 32,      // the score hook is long or has loops: to be called in loops that are not unrolled
+    kLongMask = 64,       // so is the mask hook
+    kLongGradient = 128,  // so is a hook of a backward pass about one element
 };
 
 extern "C" {

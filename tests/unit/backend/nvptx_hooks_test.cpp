@@ -17,17 +17,7 @@ using test::Variant;
 
 namespace {
 
-enum Property {
-    kPlainScore = 1,
-    kDefaultScale = 2,
-    kNoMask = 4,
-    kMaskByHead = 8,
-    kScoreMayHide = 16,
-    kLongScore = 32,
-    kLongMask = 64,
-    kScoreOfAnyKey = 256,
-    kMaskOfAnyKey = 512
-};
+enum Property { kPlainScore = 1, kDefaultScale = 2, kNoMask = 4, kMaskByHead = 8, kScoreMayHide = 16, kLongScore = 32, kLongMask = 64 };
 
 size_t points(const Variant& v) {
     return size_t(v.extents[0]) * size_t(v.extents[1]) * size_t(v.extents[3]) * size_t(v.extents[4]);
@@ -58,7 +48,7 @@ TEST_CASE("GPU hooks give values: a point by hand") {
 TEST_CASE("GPU properties") {
     {
         Variant v;
-        CHECK(hooks_of(v).properties == (kPlainScore | kDefaultScale | kNoMask | kScoreOfAnyKey | kMaskOfAnyKey));
+        CHECK(hooks_of(v).properties == (kPlainScore | kDefaultScale | kNoMask));
     }
     {
         Variant v;  // a mask that reads no head, a score that is bounded
@@ -66,19 +56,19 @@ TEST_CASE("GPU properties") {
         v.attention.score = v.make(Op::Tanh, {v.score});
         v.attention.scale = v.g.f32(0.25f);
         const auto hooks = hooks_of(v);
-        CHECK(hooks.properties == (kScoreOfAnyKey | kMaskOfAnyKey));
+        CHECK(hooks.properties == 0);
         CHECK(std::all_of(hooks.scale.begin(), hooks.scale.end(), [](float scale) { return scale == 0.25f; }));
     }
     {
         Variant v;
         v.attention.mask = v.make(Op::Le, {v.k, v.make(Op::Add, {v.q, v.hkv})});
-        CHECK(hooks_of(v).properties == (kPlainScore | kDefaultScale | kMaskByHead | kScoreOfAnyKey | kMaskOfAnyKey));
+        CHECK(hooks_of(v).properties == (kPlainScore | kDefaultScale | kMaskByHead));
     }
     {
         Variant v;  // through a summary only
         const uint32_t doc = v.tensor(ir::ElemType::I32, {4, 37}, std::vector<double>(4 * 37, 1));
         v.attention.mask = v.make(Op::Eq, {v.load(doc, {v.h, v.k}), v.g.i32(1)});
-        CHECK(hooks_of(v).properties == (kPlainScore | kDefaultScale | kMaskByHead | kScoreOfAnyKey));  // the mask reads at k
+        CHECK(hooks_of(v).properties == (kPlainScore | kDefaultScale | kMaskByHead));
     }
     {
         Variant v;
@@ -87,7 +77,7 @@ TEST_CASE("GPU properties") {
         NodeId x = v.score;
         for (int i = 0; i < 6; i++) x = v.make(Op::Sin, {x});
         v.attention.score = x;
-        CHECK(hooks_of(v).properties == (kDefaultScale | kLongScore | kLongMask | kScoreOfAnyKey));
+        CHECK(hooks_of(v).properties == (kDefaultScale | kLongScore | kLongMask));
     }
 }
 
