@@ -111,7 +111,7 @@ public:
     }
 
     void problem(const std::string& label, const Attention& attention, const Problem& p, uint32_t seed, bool first) override {
-        if (!flexc::ir::no_gradient(attention).empty()) return;
+        if (!flexc::ir::no_gradient(attention).empty() || !flexc::nvptx::unsupported_clauses(attention).empty()) return;
         constexpr DType kTypes[] = {DType::F32, DType::BF16, DType::F16};
         for (size_t i = 0; i < (full_ ? 3 : 1); ++i) {
             const DType type = kTypes[(i + turn_) % 3];
