@@ -345,7 +345,7 @@ class Gradients(FlexcTest):
         gate = self.source("attention s(x: grad f32[H]) { output = o * x[h]; }", "s.flex")
         self.assertEqual(self.flexc_json("explain", gate)["gradients"], {"lacking": ["output"]})
         sink = self.flexc_json("explain", self.source("attention s(x: grad f32[H]) { sink = 2.0 * x[h]; }", "s.flex"), "--shape", "Q=8,H=2")["gradients"]
-        self.assertEqual([(read["clause"], read["text"], read["adjoint"]) for read in sink["reads"]], [("sink", "x[h]", "2")])
+        self.assertEqual([(read["clause"], read["text"], read["adjoint"]) for read in sink["reads"]], [("sink", "x[h]", "2.0")])
         self.assertIn("cpu_workspace_bytes", sink)
         self.assertNotIn("gpu_workspace_bytes", sink)
 
